@@ -1,0 +1,146 @@
+"""Shuffle, gather and normalise a data set that lives on the device as uint8.
+
+Nothing here is done sample by sample. Neighbouring batches are gathered and converted together, a
+chunk of about a million values at once, and handed out as views of that chunk: at batch 16 this
+spreads the fixed cost of a tensor operation over some twenty batches. Larger chunks fall out of
+the CPU's cache and are slower again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.datasets import Part
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+CHUNK_VALUES = 2**20
+
+
+class Batches:
+    """Batches of one `Part`, in the part's own order or shuffled anew each epoch.
+
+    The order of an epoch is a function of (number of images, seed, epoch) alone: the same on every
+    device and after a resume, with torch's global random state neither read nor changed.
+
+    With `shuffle`, a last batch of one sample is dropped, since batch norm cannot be trained on it
+    (but not if it is the only batch, nor with `batch_size` 1). Without, every sample is always
+    given: evaluation must see them all.
+
+    Args:
+        part: images uint8 [N, C, H, W] with C 1 or 3, and labels int64 [N]; moved to `device`.
+        batch_size: samples a batch, B below; the last batch may be smaller.
+        device: where the data are kept and the batches appear.
+        shuffle: a new order each epoch, else rows 0..N-1.
+        seed: of the order and of `augment`, 0 or more.
+        augment: `augment(images, generator)` is given each normalised batch, float32
+            [B, 3, H, W], and a generator on `device` that starts from (seed, epoch); returns the
+            batch to use. It may write into `images`.
+        mean, std: one number, or one a channel, in units of the full range 0..1.
+
+    Raises:
+        ValueError: an empty part, images not uint8 [N, 1 or 3, H, W], `batch_size` < 1, a negative
+            seed, or a `mean` or `std` that is neither one number nor three, or a `std` <= 0.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        augment: Augment | None = None,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+    ) -> None:
+        shape = list(part.images.shape)
+        if part.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
+            raise ValueError(
+                f"images are {part.images.dtype} {shape}: give torch.uint8 [N, C, H, W], C 1 or 3"
+            )
+        if part.images.numel() == 0:
+            raise ValueError("the part has no images: there is nothing to make batches of")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: give 1 or more")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}: give 0 or more")
+        self.device = torch.device(device)
+        self.images = part.images.to(self.device)
+        self.labels = part.labels.to(self.device)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.augment = augment
+
+        center, spread = _per_channel("mean", mean), _per_channel("std", std)
+        if not (spread > 0).all():
+            raise ValueError(f"std is {std}: give numbers above 0")
+        # (x / 255 - mean) / std as one multiply and one add, the two factors rounded once.
+        self._scale = (1 / (255 * spread)).float().to(self.device)
+        self._shift = (-center / spread).float().to(self.device)
+
+        total = len(part.labels)
+        lone_last = total > batch_size and total % batch_size == 1
+        self._used = total - 1 if shuffle and lone_last else total
+
+    def __len__(self) -> int:
+        """Number of batches an epoch."""
+        return -(-self._used // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield `(index, images, labels)` for each batch of one epoch.
+
+        index: int64 [B], rows of the part. images: float32 [B, 3, H, W], (x / 255 - mean) / std, a
+        grey image three times over. labels: int64 [B]. All on the device.
+        """
+        order_seed, augment_seed = _seeds(self.seed, epoch)
+        total = len(self.labels)
+        if self.shuffle:
+            # Drawn on the CPU whatever the device, so that all devices see one order.
+            generator = torch.Generator().manual_seed(order_seed)
+            order = torch.randperm(total, generator=generator)[: self._used].to(self.device)
+        else:
+            order = torch.arange(total, device=self.device)
+        if self.augment is not None:
+            generator = torch.Generator(self.device).manual_seed(augment_seed)
+
+        values_per_batch = self.batch_size * 3 * self.images[0, 0].numel()
+        batches_per_chunk = max(1, CHUNK_VALUES // values_per_batch)
+        for rows in order.split(self.batch_size * batches_per_chunk):
+            images = self._normalised(self.images.index_select(0, rows))
+            labels = self.labels.index_select(0, rows)
+            size = self.batch_size
+            for index, batch, target in zip(
+                rows.split(size), images.split(size), labels.split(size), strict=True
+            ):
+                if self.augment is not None:
+                    batch = self.augment(batch, generator)
+                yield index, batch, target
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """uint8 [M, 1 or 3, H, W] to normalised float32 [M, 3, H, W]."""
+        count, _, height, width = pixels.shape
+        images = torch.empty((count, 3, height, width), dtype=torch.float32, device=pixels.device)
+        return images.copy_(pixels).mul_(self._scale).add_(self._shift)
+
+
+def _per_channel(name: str, value: float | Sequence[float]) -> Tensor:
+    """One number or three as float64 [1, 1 or 3, 1, 1], to broadcast over images."""
+    numbers = torch.as_tensor(value, dtype=torch.float64).flatten()
+    if len(numbers) not in (1, 3):
+        raise ValueError(f"{name} has {len(numbers)} numbers: give one, or one for each channel")
+    return numbers.view(1, -1, 1, 1)
+
+
+def _seeds(seed: int, epoch: int) -> list[int]:
+    """Two unrelated 64-bit seeds for one epoch; adding seed and epoch would make runs overlap."""
+    return np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64).tolist()

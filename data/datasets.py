@@ -1,0 +1,355 @@
+"""Names to arrays: every data set as uint8 images in memory, cut into train, val and test.
+
+A data set is named by a built-in name (`NAMES`), by the path of an npz file, or by that of a folder
+of pictures. Whatever can be wrong with one is said as a `ValueError` of a single line: what, where,
+and what would do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from data.npz import read_npz
+
+# name: (class in torchvision.datasets, the files it looks for under the root)
+_TORCHVISION = {
+    "mnist": ("MNIST", "MNIST/raw/*-ubyte.gz"),
+    "kmnist": ("KMNIST", "KMNIST/raw/*-ubyte.gz"),
+    "fmnist": ("FashionMNIST", "FashionMNIST/raw/*-ubyte.gz"),
+    "cifar10": ("CIFAR10", "cifar-10-python.tar.gz"),
+    "cifar100": ("CIFAR100", "cifar-100-python.tar.gz"),
+    "SVHN": ("SVHN", "train_32x32.mat and test_32x32.mat"),
+}
+_PARTIAL = {"cifar10_partial": "cifar10", "SVHN_partial": "SVHN"}
+_PARTIAL_CLASSES = range(9)
+
+NAMES = ("digits", *_TORCHVISION, *_PARTIAL)
+
+
+class Part(NamedTuple):
+    """Images of one split, on the CPU.
+
+    images: uint8 [N, C, H, W], C 1 (grey) or 3 (RGB).
+    labels: int64 [N].
+    index: int64 [N], positions in the source's own train set (train and val) or test set (test).
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class Dataset(NamedTuple):
+    """A data set under its file prefix `name`; `classes[k]` is the name of label k."""
+
+    name: str
+    train: Part
+    val: Part
+    test: Part
+    classes: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of images and labels: which data a checkpoint belongs to.
+
+        It changes with the cut into train and val too. Reads every byte, so call it once a run.
+        """
+        digest = hashlib.sha256()
+        for part in (self.train, self.val, self.test):
+            digest.update(str(tuple(part.images.shape)).encode())
+            digest.update(part.images.contiguous().numpy())
+            digest.update(part.labels.contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+
+class _Source(NamedTuple):
+    """A data set as it comes: train not yet cut, `index` counting from 0 unless filtered."""
+
+    train: Part
+    test: Part
+    classes: tuple[str, ...]
+
+
+def stem(name: str) -> str:
+    """The file prefix of a data set: `digits`, `/a/cifar10.npz` -> `cifar10`, `b/pets/` -> `pets`.
+
+    Raises:
+        ValueError: nothing is left, as of an empty name or of `/`.
+    """
+    prefix = Path(os.path.abspath(name)).name.removesuffix(".npz") if name.strip() else ""
+    if not prefix:
+        raise ValueError(f"data set {name!r} has no name: give {_accepted()}")
+    return prefix
+
+
+def load(
+    name: str, root: str | os.PathLike[str] = "data_root", val_size: float = 0.1, seed: int = 0
+) -> Dataset:
+    """Load a data set into memory and cut val from its train set.
+
+    Args:
+        name: one of `NAMES`; the path of an npz file with x_train, y_train, x_test, y_test
+            (images uint8, or floats in 0..1, [N, H, W, C] or [N, H, W] with C 1 or 3; labels of
+            any integer type [N]; `classes`, strings [K], if the names are to be more than 0..K-1);
+            or a folder with train/ and test/ of one folder a class.
+        root: where torchvision's data sets are, or are downloaded to.
+        val_size: images of val, as a fraction of train in (0, 1) or as a count of 1 or more.
+        seed: of the cut, 0 or more. Which images are val depends on the number of train images,
+            `val_size` and `seed` only; both parts stay in the source's order.
+
+    Raises:
+        ValueError: the name is unknown, the data cannot be had or are not as described, or
+            `val_size` leaves train or val empty. One line.
+    """
+    prefix = stem(name)
+    source = _source(name, Path(root))
+    val_rows = _val_rows(len(source.train.labels), val_size, seed)
+    return Dataset(
+        prefix,
+        train=_select(source.train, ~val_rows),
+        val=_select(source.train, val_rows),
+        test=source.test,
+        classes=source.classes,
+    )
+
+
+def parse_classes(text: str, num_classes: int) -> list[int]:
+    """Class numbers from text such as `0-8` or `0,2,5-7` (ends included), sorted, each once.
+
+    Raises:
+        ValueError: an item that is neither a number nor a range, a range that runs backwards, or
+            a class not in 0..num_classes-1.
+    """
+    classes: set[int] = set()
+    for item in text.split(","):
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", item.strip())
+        if match is None:
+            raise ValueError(f"classes {text!r}: {item!r} is no class: write as in 0-8 or 0,2,5-7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise ValueError(f"classes {text!r}: {item.strip()} is empty: write {last}-{first}")
+        if last >= num_classes:
+            raise ValueError(
+                f"classes {text!r}: there is no class {last}: use 0 to {num_classes - 1}"
+            )
+        classes.update(range(first, last + 1))
+    return sorted(classes)
+
+
+def keep_classes(part: Part, classes: Iterable[int]) -> Part:
+    """The images of some classes only, in their order; labels stay as they are.
+
+    Raises:
+        ValueError: fewer than two classes are left.
+    """
+    wanted = sorted(set(classes))
+    kept = _select(part, torch.isin(part.labels, torch.tensor(wanted, dtype=torch.int64)))
+    found = kept.labels.unique().tolist()
+    if len(found) < 2:
+        raise ValueError(
+            f"keeping classes {wanted} leaves images of {len(found)} of them: "
+            f"keep two or more of {part.labels.unique().tolist()}"
+        )
+    return kept
+
+
+def _select(part: Part, rows: Tensor) -> Part:
+    """The rows of a part that a bool mask [N] names."""
+    return Part(*(values[rows] for values in part))
+
+
+def _val_rows(total: int, val_size: float, seed: int) -> Tensor:
+    """Bool [total], true for the images that become val."""
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: give 0 or more")
+    if 0 < val_size < 1:
+        count = round(total * val_size)
+    elif val_size >= 1 and val_size % 1 == 0:
+        count = int(val_size)
+    else:
+        raise ValueError(f"val_size is {val_size}: give a fraction in (0, 1) or a count from 1")
+    if not 1 <= count < total:
+        raise ValueError(
+            f"val_size {val_size} puts {count} of {total} train images into val: "
+            f"give what leaves 1 or more in each, such as a count from 1 to {total - 1}"
+        )
+    rows = torch.zeros(total, dtype=torch.bool)
+    rows[torch.from_numpy(np.random.default_rng(seed).permutation(total)[:count])] = True
+    return rows
+
+
+def _source(name: str, root: Path) -> _Source:
+    """Find out what a name means, and read it."""
+    if name == "digits":
+        return _digits()
+    if name in _TORCHVISION:
+        return _from_torchvision(name, root)
+    if name in _PARTIAL:
+        parent = _from_torchvision(_PARTIAL[name], root)
+        return parent._replace(
+            train=keep_classes(parent.train, _PARTIAL_CLASSES),
+            test=keep_classes(parent.test, _PARTIAL_CLASSES),
+        )
+    path = Path(name)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file() and path.suffix == ".npz":
+        x_train, y_train, x_test, y_test, classes = read_npz(path)
+        return _Source(_part(x_train, y_train), _part(x_test, y_test), classes)
+    if path.is_file():
+        raise ValueError(f"{name} is no data set: give an npz file (its name ends in .npz)")
+    if os.sep in name or path.suffix == ".npz":
+        raise ValueError(f"no such file or folder: {name!r}: give {_accepted()}")
+    folded = {known.casefold(): known for known in NAMES}
+    near = difflib.get_close_matches(name.casefold(), folded, n=3)
+    hint = f" (near: {', '.join(folded[match] for match in near)})" if near else ""
+    raise ValueError(f"unknown data set {name!r}{hint}: give {_accepted()}")
+
+
+def _accepted() -> str:
+    return f"one of {', '.join(NAMES)}, or the path of an .npz file or of a folder"
+
+
+def _part(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Part:
+    """A part from images [N, H, W] or [N, H, W, C] and labels [N]."""
+    if images.ndim == 3:
+        images = images[..., None]
+    return Part(
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(labels.astype(np.int64)),
+        torch.arange(len(labels)),
+    )
+
+
+def _digits() -> _Source:
+    """scikit-learn's 1797 digits: grey levels 0..16 at 8x8, here 0..255 at 32x32 in 3 channels.
+
+    They come without a test set. Ours is 600 images, stratified, and never changes; `index`
+    counts within our train and test sets. Pixels are repeated rather than interpolated, so that
+    the bytes, and with them the fingerprint, do not hang on a library's version.
+    """
+    bunch = load_digits()
+    small = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    large = small.repeat(4, axis=1).repeat(4, axis=2)
+    images = np.stack([large] * 3, axis=-1)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, bunch.target, test_size=600, random_state=0, stratify=bunch.target
+    )
+    classes = tuple(str(k) for k in bunch.target_names)
+    return _Source(_part(x_train, y_train), _part(x_test, y_test), classes)
+
+
+def _from_torchvision(name: str, root: Path) -> _Source:
+    """One of torchvision's data sets, downloaded to `root` if it is not there."""
+    class_name, files = _TORCHVISION[name]
+    read = getattr(torchvision.datasets, class_name)
+    try:
+        # Older versions print to stdout, which belongs to the script's own report.
+        with contextlib.redirect_stdout(io.StringIO()):
+            if name == "SVHN":
+                splits = [read(root, split=split, download=True) for split in ("train", "test")]
+            else:
+                splits = [read(root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError, ValueError, AssertionError, EOFError, HTTPException) as error:
+        raise ValueError(
+            f"{name} is not in {root} and could not be downloaded ({_brief(error)}): "
+            f"put {files} into {root}, or use digits or an npz file"
+        ) from error
+    if name == "SVHN":
+        classes = tuple(str(k) for k in range(10))
+        train, test = (_part(s.data.transpose(0, 2, 3, 1), np.asarray(s.labels)) for s in splits)
+    else:
+        classes = tuple(splits[0].classes)
+        train, test = (_part(np.asarray(s.data), np.asarray(s.targets)) for s in splits)
+    return _Source(train, test, classes)
+
+
+def _from_folder(path: Path) -> _Source:
+    """A folder with train/ and test/, a folder of pictures for each class in both.
+
+    All pictures become RGB of one size, the most common among the train pictures.
+    """
+    listings = []
+    for split in ("train", "test"):
+        if not (path / split).is_dir():
+            raise ValueError(f"no folder {split} in {path}: give a folder with train and test")
+        try:
+            listing = torchvision.datasets.ImageFolder(str(path / split), allow_empty=True)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"no class folders in {path / split}: give one folder of pictures a class"
+            ) from error
+        listings.append(listing)
+    train, test = listings
+
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise ValueError(
+            f"class folders of train and test differ in {path} (in one only: {', '.join(odd)}): "
+            "give both the same"
+        )
+    if len(train.classes) < 2:
+        raise ValueError(f"only one class in {path / 'train'}: give folders for two or more")
+    empty = sorted(set(train.classes) - {train.classes[k] for k in train.targets})
+    if empty:
+        raise ValueError(f"no images in {path / 'train' / empty[0]}: add some, or drop the class")
+    if not test.targets:
+        raise ValueError(f"no images in {path / 'test'}: add some to its class folders")
+
+    train_images, test_images = _decode(train), _decode(test)
+    size = Counter(image.shape[:2] for image in train_images).most_common(1)[0][0]
+    return _Source(
+        _part(_stack(train_images, size), np.array(train.targets)),
+        _part(_stack(test_images, size), np.array(test.targets)),
+        tuple(train.classes),
+    )
+
+
+def _decode(listing: torchvision.datasets.ImageFolder) -> list[NDArray[np.uint8]]:
+    """Every picture of a listing, uint8 [H, W, 3], each of its own size."""
+    images = []
+    for file, _ in listing.samples:
+        try:
+            images.append(np.array(listing.loader(file)))
+        # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
+        except Exception as error:
+            raise ValueError(
+                f"picture {file} cannot be read ({_brief(error)}): replace or remove it"
+            ) from error
+    return images
+
+
+def _stack(images: list[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Images of size (H, W), the others resized to it, as one array [N, H, W, 3]."""
+    stacked = np.empty((len(images), *size, 3), dtype=np.uint8)
+    for row, image in zip(stacked, images, strict=True):
+        if image.shape[:2] == size:
+            row[:] = image
+        else:
+            pixels = torch.from_numpy(image).permute(2, 0, 1)
+            row[:] = resize(pixels, list(size), antialias=True).permute(1, 2, 0).numpy()
+    return stacked
+
+
+def _brief(error: BaseException) -> str:
+    """An error as a few words on one line."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 120 else f"{words[:117]}..."

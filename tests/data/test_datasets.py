@@ -1,0 +1,724 @@
+"""data.load and its neighbours, offline: what they return, and the one line each error says."""
+
+import contextlib
+import hashlib
+import pickle
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from data import NAMES, Dataset, Part, keep_classes, load, parse_classes, stem
+
+
+@contextlib.contextmanager
+def one_line_error(*telling):
+    """Expect a ValueError of one line that holds each of the telling words."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at below
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    for words in telling:
+        assert words in message
+
+
+def toy_arrays(shape=(8, 8, 3), num_classes=3, train=30, test=12):
+    rng = np.random.default_rng(7)
+    return {
+        "x_train": rng.integers(0, 256, (train, *shape), dtype=np.uint8),
+        "y_train": np.arange(train) % num_classes,
+        "x_test": rng.integers(0, 256, (test, *shape), dtype=np.uint8),
+        "y_test": np.arange(test) % num_classes,
+    }
+
+
+@pytest.fixture
+def write_npz(tmp_path):
+    """A function that writes toy arrays, some replaced or (None) left out, and gives the path."""
+
+    def write(arrays=None, **changes):
+        arrays = {**(arrays or toy_arrays()), **changes}
+        path = tmp_path / "toy.npz"
+        np.savez_compressed(path, **{k: v for k, v in arrays.items() if v is not None})
+        return str(path)
+
+    return write
+
+
+def whole_train(dataset):
+    """Train and val put together again, in the source's order."""
+    index = torch.cat([dataset.train.index, dataset.val.index])
+    order = index.argsort()
+    images = torch.cat([dataset.train.images, dataset.val.images])[order]
+    labels = torch.cat([dataset.train.labels, dataset.val.labels])[order]
+    return Part(images, labels, index[order])
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("digits", "digits"),
+        ("SVHN_partial", "SVHN_partial"),
+        ("/a/b/cifar10.npz", "cifar10"),
+        ("some/folder/", "folder"),
+        ("some/folder.v2", "folder.v2"),
+        ("some/other/..", "some"),
+    ],
+)
+def test_stem(name, prefix):
+    assert stem(name) == prefix
+
+
+@pytest.mark.parametrize("name", ["", "  ", "/", "a/.npz"])
+def test_stem_of_nothing(name):
+    with one_line_error("has no name", "digits"):
+        stem(name)
+
+
+def test_unknown_name_lists_near_ones():
+    with one_line_error("unknown data set 'svhn'", "near: SVHN", "path of an .npz file"):
+        load("svhn")
+    with one_line_error("near: ", "cifar10,"):
+        load("cifar")
+
+
+def test_unknown_name_like_none_has_no_near_ones():
+    with pytest.raises(ValueError, match="unknown data set 'qqq': give one of"):
+        load("qqq")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "nowhere.npz", "no\n/such"])
+def test_missing_path(name):
+    with one_line_error("no such file", repr(name)):
+        load(name)
+
+
+def test_file_that_is_no_npz(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("notes")
+    with one_line_error("notes.txt is no data set", ".npz"):
+        load(str(path))
+
+
+def test_digits():
+    dataset = load("digits")
+    sizes = [len(part.labels) for part in (dataset.train, dataset.val, dataset.test)]
+    assert sizes == [1077, 120, 600]
+    assert dataset.name == "digits"
+    assert dataset.classes == tuple("0123456789")
+    for part in (dataset.train, dataset.val, dataset.test):
+        assert part.images.dtype == torch.uint8
+        assert part.images.shape == (len(part.labels), 3, 32, 32)
+        assert part.images.is_contiguous()
+        assert part.labels.dtype == part.index.dtype == torch.int64
+        assert part.labels.unique().tolist() == list(range(10))
+    assert dataset.test.images.min() == 0
+    assert dataset.test.images.max() == 255
+    assert dataset.test.labels.bincount().min() >= 57  # stratified: 174 to 183 of each in 1797
+
+
+def test_digits_are_all_there_once():
+    from sklearn.datasets import load_digits
+
+    dataset = load("digits")
+    parts = (dataset.train, dataset.val, dataset.test)
+    small = torch.cat([part.images[:, 0, ::4, ::4] for part in parts])
+    ours = sorted((small.double() * 16 / 255).round().flatten(1).tolist())
+    assert ours == sorted(load_digits().data.tolist())
+
+
+def test_val_is_cut_from_train(write_npz):
+    arrays = toy_arrays()
+    dataset = load(write_npz(arrays), val_size=0.2)
+    assert len(dataset.val.labels) == 6
+    assert len(dataset.train.labels) == 24
+    train = whole_train(dataset)
+    assert torch.equal(train.index, torch.arange(30))
+    assert torch.equal(train.images, torch.from_numpy(arrays["x_train"]).permute(0, 3, 1, 2))
+    assert torch.equal(train.labels, torch.from_numpy(arrays["y_train"]))
+    assert torch.equal(dataset.test.images, torch.from_numpy(arrays["x_test"]).permute(0, 3, 1, 2))
+    assert torch.equal(dataset.test.labels, torch.from_numpy(arrays["y_test"]))
+    assert torch.equal(dataset.test.index, torch.arange(12))
+
+
+def test_cut_is_the_permutation_of_the_seed(write_npz):
+    dataset = load(write_npz(), val_size=5, seed=3)
+    first = np.random.default_rng(3).permutation(30)[:5]
+    assert dataset.val.index.tolist() == sorted(first.tolist())
+
+
+def test_cut_depends_on_the_seed_and_not_on_the_data(write_npz):
+    path = write_npz()
+    val = load(path, seed=1).val.index
+    assert torch.equal(val, load(path, seed=1).val.index)
+    assert not torch.equal(val, load(path, seed=2).val.index)
+    other = write_npz(toy_arrays(shape=(5, 4), num_classes=2, test=9))
+    assert torch.equal(val, load(other, seed=1).val.index)
+
+
+@pytest.mark.parametrize(("val_size", "count"), [(1, 1), (29, 29), (7.0, 7), (0.5, 15), (0.05, 2)])
+def test_val_size(write_npz, val_size, count):
+    assert len(load(write_npz(), val_size=val_size).val.labels) == count
+
+
+@pytest.mark.parametrize("val_size", [0, -1, -0.1, 1.5, float("nan"), float("inf")])
+def test_val_size_that_is_neither_fraction_nor_count(write_npz, val_size):
+    with one_line_error(f"val_size is {val_size}", "count"):
+        load(write_npz(), val_size=val_size)
+
+
+@pytest.mark.parametrize("val_size", [0.01, 0.99, 30, 31])
+def test_val_size_that_leaves_a_part_empty(write_npz, val_size):
+    with one_line_error(f"val_size {val_size} puts", "of 30 train images", "from 1 to 29"):
+        load(write_npz(), val_size=val_size)
+
+
+def test_negative_seed(write_npz):
+    with one_line_error("seed is -1"):
+        load(write_npz(), seed=-1)
+
+
+def test_fingerprint_tells_images_labels_and_cut_apart(write_npz):
+    arrays = toy_arrays()
+    dataset = load(write_npz(arrays))
+    fingerprint = dataset.fingerprint()
+    assert len(fingerprint) == 16
+    assert int(fingerprint, 16) >= 0
+    assert load(write_npz(arrays)).fingerprint() == fingerprint
+
+    pixel, label = arrays["x_test"].copy(), arrays["y_test"].copy()
+    pixel[-1, -1, -1, -1] ^= 1
+    label[-1] = 0
+    others = [
+        load(write_npz(arrays, x_test=pixel)),
+        load(write_npz(arrays, y_test=label)),
+        load(write_npz(arrays), seed=1),
+    ]
+    assert len({fingerprint, *(other.fingerprint() for other in others)}) == 4
+
+
+def test_fingerprint_is_a_sha256():
+    part = Part(torch.tensor([[[[1, 2]]]], dtype=torch.uint8), torch.tensor([1]), torch.tensor([0]))
+    told = b"(1, 1, 1, 2)" + b"\1\2" + (1).to_bytes(8, "little")
+    expected = hashlib.sha256(3 * told).hexdigest()[:16]
+    assert Dataset("x", part, part, part, ("a", "b")).fingerprint() == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((8, 8), 1), ((8, 8, 1), 1), ((20, 24, 3), 3), ((1, 5), 1)]
+)
+def test_npz_shapes(write_npz, shape, channels):
+    arrays = toy_arrays(shape)
+    dataset = load(write_npz(arrays))
+    train = whole_train(dataset)
+    assert train.images.shape == (30, channels, *shape[:2])
+    expected = torch.from_numpy(arrays["x_train"].reshape(30, *shape[:2], channels))
+    assert torch.equal(train.images.permute(0, 2, 3, 1), expected)
+    assert dataset.name == "toy"
+
+
+def test_npz_with_100_classes(write_npz):
+    dataset = load(write_npz(toy_arrays((8, 8), num_classes=100, train=300)))
+    assert dataset.classes == tuple(str(k) for k in range(100))
+    assert whole_train(dataset).labels.max() == 99
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_npz_floats_become_the_uint8_they_were(write_npz, dtype):
+    arrays = toy_arrays((16, 16))
+    floats = {k: (arrays[k] / 255).astype(dtype) for k in ("x_train", "x_test")}
+    train = whole_train(load(write_npz(arrays, **floats)))
+    assert torch.equal(train.images[:, 0], torch.from_numpy(arrays["x_train"]))
+
+
+def test_npz_floats_are_rounded(write_npz):
+    floats = np.full((12, 8, 8, 3), [0.4 / 255, 0.6 / 255, 1.0])
+    images = load(write_npz(x_test=floats)).test.images
+    assert (images == torch.tensor([0, 1, 255])[:, None, None]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, ">i4", np.uint64])
+def test_npz_label_types(write_npz, dtype):
+    arrays = toy_arrays()
+    labels = {k: arrays[k].astype(dtype) for k in ("y_train", "y_test")}
+    train = whole_train(load(write_npz(arrays, **labels)))
+    assert train.labels.dtype == torch.int64
+    assert train.labels.tolist() == arrays["y_train"].tolist()
+
+
+def test_npz_class_names_allow_gaps(write_npz):
+    arrays = toy_arrays()
+    labels = {k: 2 * arrays[k] for k in ("y_train", "y_test")}
+    names = np.array(["ant", "bee", "cat", "dog", "elk", "fox"])
+    dataset = load(write_npz(arrays, **labels, classes=names))
+    assert dataset.classes == ("ant", "bee", "cat", "dog", "elk", "fox")
+    assert dataset.test.labels.unique().tolist() == [0, 2, 4]
+
+
+def test_npz_ignores_other_arrays(write_npz):
+    path = write_npz(notes=np.array([{"a": 1}], dtype=object))
+    assert len(load(path).test.labels) == 12
+
+
+LABELS = toy_arrays()["y_train"]
+FLOATS = toy_arrays()["x_train"] / 255
+
+
+def with_value(array, value):
+    array = array.copy()
+    array.flat[5] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changes", "telling"),
+    [
+        ({"x_test": None}, "no array x_test in"),
+        ({"y_train": None, "y_test": None}, "no array y_train, y_test in"),
+        ({"x_train": np.zeros((30, 64), np.uint8)}, "x_train is [30, 64]"),
+        ({"x_test": np.zeros((12, 3, 8, 8), np.uint8)}, "C 1 or 3"),
+        ({"x_test": np.zeros((1, 12, 8, 8, 3), np.uint8)}, "x_test is [1, 12, 8, 8, 3]"),
+        ({"x_test": np.uint8(3)}, "x_test is []"),
+        ({"y_train": LABELS[:, None]}, "y_train is [30, 1]"),
+        ({"x_train": np.zeros((30, 8, 8, 3), np.int64)}, "x_train is int64"),
+        ({"x_train": np.zeros((30, 8, 8, 3), bool)}, "x_train is bool"),
+        ({"x_train": np.zeros((30, 8, 8, 3), complex)}, "x_train is complex128"),
+        ({"x_train": np.full((30, 8, 8, 3), "a")}, "x_train is <U1"),
+        ({"y_train": LABELS.astype(float)}, "y_train is float64"),
+        ({"y_test": np.full(12, "cat")}, "y_test is <U3"),
+        ({"y_train": LABELS > 0}, "y_train is bool"),
+        ({"y_train": LABELS[:-1]}, "x_train has 30 images and y_train 29 labels"),
+        ({"y_test": LABELS[:0]}, "x_test has 12 images and y_test 0 labels"),
+        ({"x_train": np.zeros((0, 8, 8, 3), np.uint8)}, "x_train has no images"),
+        (
+            {"x_test": np.zeros((0, 8, 8, 3), np.uint8), "y_test": LABELS[:0]},
+            "x_test has no images",
+        ),
+        ({"x_train": np.zeros((30, 0, 8, 3), np.uint8)}, "no pixels ([30, 0, 8, 3])"),
+        ({"y_train": with_value(LABELS, -1)}, "y_train has label -1"),
+        ({"y_test": with_value(LABELS[:12], -2)}, "y_test has label -2"),
+        ({"y_test": with_value(LABELS[:12], 3)}, "y_test has label 3"),
+        ({"y_train": with_value(LABELS, 4)}, "no label 3 in y_train"),
+        ({"y_train": LABELS + 1}, "no label 0 in y_train"),
+        ({"y_train": with_value(LABELS, 2**62)}, "add an array `classes`"),
+        ({"y_train": LABELS * 0}, "only one class in y_train"),
+        ({"y_train": LABELS * 0, "classes": np.array(["a", "b"])}, "only one class in y_train"),
+        ({"classes": np.array(["a", "b"])}, "y_train has label 2"),
+        ({"classes": np.array([1, 2, 3])}, "classes is int64 [3]"),
+        ({"classes": np.array([["a", "b", "c"]])}, "classes is <U1 [1, 3]"),
+        ({"x_test": np.zeros((12, 8, 9, 3), np.uint8)}, "[8, 8, 3], of x_test [8, 9, 3]"),
+        ({"x_test": np.zeros((12, 8, 8), np.uint8)}, "[8, 8, 3], of x_test [8, 8]"),
+        ({"x_train": with_value(FLOATS, np.nan)}, "x_train has NaN"),
+        ({"x_train": with_value(FLOATS, np.inf)}, "x_train has NaN or infinite"),
+        ({"x_train": with_value(FLOATS, -np.inf)}, "x_train has NaN or infinite"),
+        ({"x_train": with_value(FLOATS, -0.5)}, "x_train has floats in -0.5..1"),
+        ({"x_train": with_value(FLOATS, 1.25)}, "x_train has floats in 0..1.25"),
+        ({"x_train": FLOATS * 255}, "floats in 0..255"),
+        ({"x_train": np.full((30, 8, 8, 3), None)}, "holds Python objects"),
+        ({"classes": np.array(["a", "b", "c"], dtype=object)}, "holds Python objects"),
+    ],
+)
+def test_npz_that_is_wrong(write_npz, changes, telling):
+    path = write_npz(**changes)
+    with one_line_error(telling, path):
+        load(path)
+
+
+def test_npz_that_is_empty(tmp_path):
+    path = tmp_path / "empty.npz"
+    path.touch()
+    with one_line_error(f"{path} is empty", "copy it again"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("kind", ["text", "pickle", "npy", "two bytes"])
+def test_npz_that_is_something_else(tmp_path, kind):
+    path = tmp_path / "other.npz"
+    with path.open("wb") as file:
+        if kind == "text":
+            file.write(b"<html>404</html>\n")
+        elif kind == "pickle":
+            pickle.dump(toy_arrays(), file)
+        elif kind == "npy":
+            np.save(file, np.zeros(3))
+        else:
+            file.write(b"PK")
+    with one_line_error(f"{path} is not an npz file"):
+        load(str(path))
+
+
+def test_npz_with_a_member_that_is_no_array(write_npz):
+    path = write_npz(x_train=None)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("x_train", b"not an array")
+    with one_line_error(f"x_train in {path} is not a numpy array"):
+        load(path)
+
+
+@pytest.mark.parametrize("kept", [0.01, 0.3, 0.7, 0.95, 0.999])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_cut_short(tmp_path, save, kept):
+    path = tmp_path / "cut.npz"
+    save(path, **toy_arrays())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with one_line_error(f"{path} is cut short or damaged", "copy it again"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_damaged_within(tmp_path, save):
+    """Here the list of contents at the end is whole, and only reading an array shows it."""
+    path = tmp_path / "damaged.npz"
+    save(path, **toy_arrays())
+    data = bytearray(path.read_bytes())
+    for at in range(1000, 1100):
+        data[at] ^= 255
+    path.write_bytes(data)
+    with one_line_error(f"{path} is cut short or damaged"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("damage", ["encryption", "compression", "size", "first block"])
+def test_npz_with_wrong_fields(tmp_path, damage):
+    """Reading raises RuntimeError, NotImplementedError, EOFError and zlib.error, in this order."""
+    path = tmp_path / "damaged.npz"
+    save = np.savez_compressed if damage == "first block" else np.savez
+    save(path, **toy_arrays())
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")  # x_train in the list of contents
+    if damage == "encryption":
+        data[entry + 8] |= 1
+    elif damage == "compression":
+        data[entry + 10] = 99
+    elif damage == "size":
+        data[entry + 20 : entry + 28] = 2 * (2**24).to_bytes(4, "little")
+        shape = data.index(b"(30, 8, 8, 3)")
+        data[shape : shape + 3] = b"(99"
+    else:
+        name, extra = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+        data[30 + name + extra] = 0xFF
+    path.write_bytes(data)
+    with one_line_error(f"{path} is cut short or damaged"):
+        load(str(path))
+
+
+def test_npz_that_does_not_open(write_npz, monkeypatch):
+    path = write_npz()
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with one_line_error(f"{path} cannot be read (Permission denied)"):
+        load(path)
+
+
+def test_npz_larger_than_memory(write_npz, monkeypatch):
+    path = write_npz()
+
+    def refuse(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", refuse)
+    with one_line_error(f"{path} does not fit into memory"):
+        load(path)
+
+
+def draw(path, size=(24, 20), color=(10, 20, 30), mode="RGB"):
+    """A plain picture; `size` is PIL's (W, H)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).convert(mode).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """pets/{train,test}/{cat,dog}/*.png, 20 x 24, train 4 a class and test 2."""
+    for split, count in (("train", 4), ("test", 2)):
+        for k, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                draw(tmp_path / "pets" / split / name / f"{i}.png", color=(100 * k, i, 7))
+    return tmp_path / "pets"
+
+
+def test_folder(folder):
+    dataset = load(f"{folder}/", val_size=2)
+    assert dataset.name == "pets"
+    assert dataset.classes == ("cat", "dog")
+    train = whole_train(dataset)
+    assert train.images.shape == (8, 3, 20, 24)
+    assert train.images.dtype == torch.uint8
+    assert train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    colors = [[100 * k, i, 7] for k in range(2) for i in range(4)]
+    assert train.images[:, :, 0, 0].tolist() == colors
+    assert train.images[:, :, 19, 23].tolist() == colors
+    assert dataset.test.images.shape == (4, 3, 20, 24)
+    assert dataset.test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_folder_pictures_of_other_sizes_and_modes(folder):
+    """All become RGB of train's most common size, even where test's is another."""
+    draw(folder / "train" / "cat" / "0.png", size=(30, 50), color=(200, 100, 50))
+    draw(folder / "train" / "cat" / "1.png", color=(80, 80, 80), mode="L")
+    for name in ("cat", "dog"):
+        for i in range(5):
+            draw(folder / "test" / name / f"{i}.png", size=(9, 9), color=(1, 2, 3))
+    dataset = load(str(folder))
+    train = whole_train(dataset)
+    assert train.images.shape == (8, 3, 20, 24)
+    assert (train.images[0] == torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None]).all()
+    assert (train.images[1] == 80).all()
+    assert dataset.test.images.shape == (10, 3, 20, 24)
+    assert (dataset.test.images == torch.tensor([1, 2, 3])[:, None, None]).all()
+
+
+def test_folder_resizes_as_pil_does(folder):
+    """Antialiased: halving a chequerboard gives grey, where sampling would keep black and white."""
+    board = (np.indices((40, 48)).sum(0) % 2 * 255).astype(np.uint8)
+    picture = Image.fromarray(board).convert("RGB")
+    picture.save(folder / "train" / "cat" / "0.png")
+    expected = np.array(picture.resize((24, 20), Image.Resampling.BILINEAR), dtype=int)
+    image = whole_train(load(str(folder))).images[0].permute(1, 2, 0).numpy()
+    assert np.abs(image - expected).max() <= 1
+    assert 100 < image.min() <= image.max() < 155
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_folder_without_a_split(folder, split):
+    (folder / split).rename(folder / "spare")
+    with one_line_error(f"no folder {split} in {folder}"):
+        load(str(folder))
+
+
+def test_folder_without_class_folders(folder):
+    (folder / "test").rename(folder / "spare")
+    (folder / "test").mkdir()
+    with one_line_error(f"no class folders in {folder / 'test'}"):
+        load(str(folder))
+
+
+def test_folder_whose_classes_differ(folder):
+    (folder / "test" / "dog").rename(folder / "test" / "fox")
+    with one_line_error("train and test differ", "dog, fox", str(folder)):
+        load(str(folder))
+
+
+def test_folder_of_one_class(folder):
+    for split in ("train", "test"):
+        (folder / split / "dog").rename(folder / f"spare {split}")
+    with one_line_error(f"only one class in {folder / 'train'}"):
+        load(str(folder))
+
+
+def test_folder_with_an_empty_train_class(folder):
+    for file in (folder / "train" / "dog").iterdir():
+        file.rename(file.with_suffix(".txt"))
+    with one_line_error(f"no images in {folder / 'train' / 'dog'}"):
+        load(str(folder))
+
+
+def test_folder_without_test_images(folder):
+    for file in (folder / "test").glob("*/*.png"):
+        file.unlink()
+    with one_line_error(f"no images in {folder / 'test'}"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "cut", "broken"])
+def test_folder_with_an_unreadable_picture(folder, damage):
+    file = folder / "train" / "dog" / "2.png"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(file)
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    damaged = {
+        "text": b"no picture",
+        "empty": b"",
+        "cut": whole[:middle],
+        "broken": whole[:middle] + bytes(50) + whole[middle + 50 :],
+    }
+    file.write_bytes(damaged[damage])
+    with one_line_error(f"picture {file} cannot be read"):
+        load(str(folder))
+
+
+def fake_cifar(num_classes):
+    def read(root, train, download):
+        assert download
+        print("Files already downloaded and verified")
+        rng = np.random.default_rng(int(train))
+        count = 4 * num_classes if train else 2 * num_classes
+        return SimpleNamespace(
+            data=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
+            targets=[i % num_classes for i in range(count)],
+            classes=[f"class {k}" for k in range(num_classes)],
+        )
+
+    return read
+
+
+def fake_mnist(root, train, download):
+    assert download
+    count = 40 if train else 20
+    return SimpleNamespace(
+        data=torch.arange(count, dtype=torch.uint8)[:, None, None].repeat(1, 28, 28),
+        targets=torch.arange(count) % 10,
+        classes=[f"{k} - name" for k in range(10)],
+    )
+
+
+def fake_svhn(root, split, download):
+    assert download
+    rng = np.random.default_rng(len(split))
+    count = {"train": 40, "test": 20}[split]
+    return SimpleNamespace(
+        data=rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), labels=np.arange(count) % 10
+    )
+
+
+TORCHVISION = {
+    "mnist": "MNIST",
+    "kmnist": "KMNIST",
+    "fmnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "SVHN": "SVHN",
+}
+
+
+def test_names():
+    partial = ("cifar10_partial", "SVHN_partial")
+    assert sorted(NAMES) == sorted(("digits", *TORCHVISION, *partial))
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar(monkeypatch, tmp_path, capsys, name, num_classes):
+    read = fake_cifar(num_classes)
+    monkeypatch.setattr(torchvision.datasets, TORCHVISION[name], read)
+    dataset = load(name, root=tmp_path)
+    assert capsys.readouterr().out == ""
+    assert dataset.name == name
+    assert dataset.classes == tuple(f"class {k}" for k in range(num_classes))
+    for part, train in ((whole_train(dataset), True), (dataset.test, False)):
+        source = read(tmp_path, train, True)
+        assert torch.equal(part.images, torch.from_numpy(source.data).permute(0, 3, 1, 2))
+        assert part.labels.tolist() == source.targets
+
+
+@pytest.mark.parametrize("name", ["mnist", "kmnist", "fmnist"])
+def test_grey_sets_stay_grey(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(torchvision.datasets, TORCHVISION[name], fake_mnist)
+    dataset = load(name, root=tmp_path)
+    train = whole_train(dataset)
+    assert train.images.shape == (40, 1, 28, 28)
+    assert train.images[:, 0, 5, 5].tolist() == list(range(40))
+    assert dataset.test.images.shape == (20, 1, 28, 28)
+    assert dataset.classes[3] == "3 - name"
+
+
+def test_svhn(monkeypatch, tmp_path):
+    monkeypatch.setattr(torchvision.datasets, "SVHN", fake_svhn)
+    dataset = load("SVHN", root=tmp_path)
+    for part, split in ((whole_train(dataset), "train"), (dataset.test, "test")):
+        source = fake_svhn(tmp_path, split, True)
+        assert torch.equal(part.images, torch.from_numpy(source.data))
+        assert part.labels.tolist() == source.labels.tolist()
+    assert dataset.classes == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "SVHN"])
+def test_partial_sets_keep_classes_0_to_8(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fake_cifar(10))
+    monkeypatch.setattr(torchvision.datasets, "SVHN", fake_svhn)
+    whole = load(name, root=tmp_path)
+    partial = load(f"{name}_partial", root=tmp_path)
+    assert partial.name == f"{name}_partial"
+    assert partial.classes == whole.classes
+    for part, full in ((whole_train(partial), whole_train(whole)), (partial.test, whole.test)):
+        assert part.labels.unique().tolist() == list(range(9))
+        assert part.index.tolist() == [i for i in range(len(full.labels)) if full.labels[i] != 9]
+        assert torch.equal(part.images, full.images[part.index])
+        assert torch.equal(part.labels, full.labels[part.index])
+
+
+@pytest.mark.parametrize("name", [*TORCHVISION, "cifar10_partial", "SVHN_partial"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("<urlopen error [Errno -3] Temporary failure in name resolution>"),
+        RuntimeError("Error downloading train.gz:\nTried http://a, got:\n" + 50 * "long "),
+        AssertionError(),
+    ],
+)
+def test_download_that_fails(monkeypatch, tmp_path, name, error):
+    def refuse(root, **options):
+        raise error
+
+    parent = name.removesuffix("_partial")
+    monkeypatch.setattr(torchvision.datasets, TORCHVISION[parent], refuse)
+    reason = (str(error).split("\n")[0] or "AssertionError").split(":")[0]
+    with one_line_error(
+        f"{parent} is not in {tmp_path} and could not be downloaded",
+        reason,
+        f"into {tmp_path}, or use digits or an npz file",
+    ):
+        load(name, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("0-8", [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("0,2,5-7", [0, 2, 5, 6, 7]),
+        ("9", [9]),
+        (" 3 , 1-1 ", [1, 3]),
+        ("5,1-3,2-5,1", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_parse_classes(text, classes):
+    assert parse_classes(text, 10) == classes
+
+
+@pytest.mark.parametrize(
+    ("text", "telling"),
+    [
+        ("", "'' is no class"),
+        ("8-3", "8-3 is empty: write 3-8"),
+        ("10", "no class 10: use 0 to 9"),
+        ("0-99999999999", "no class 99999999999"),
+        ("-1", "'-1' is no class"),
+        ("1,", "'' is no class"),
+        ("1-", "'1-' is no class"),
+        ("1-2-3", "'1-2-3' is no class"),
+        ("cat", "'cat' is no class"),
+        ("1.5", "'1.5' is no class"),
+        ("1\n2", "is no class"),
+        ("²", "'²' is no class"),
+    ],
+)
+def test_parse_classes_that_are_none(text, telling):
+    with one_line_error(f"classes {text!r}", telling):
+        parse_classes(text, 10)
+
+
+def part_of(labels):
+    count = len(labels)
+    images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)
+    return Part(images, torch.tensor(labels), 100 + torch.arange(count))
+
+
+def test_keep_classes():
+    kept = keep_classes(part_of([0, 1, 2, 3, 2, 0]), [2, 0, 7])
+    assert kept.labels.tolist() == [0, 2, 2, 0]
+    assert kept.images.flatten().tolist() == [0, 2, 4, 5]
+    assert kept.index.tolist() == [100, 102, 104, 105]
+
+
+@pytest.mark.parametrize("classes", [[], [7, 8], [1], [1, 7]])
+def test_keep_classes_that_leaves_too_few(classes):
+    with one_line_error(f"keeping classes {classes}", "two or more of [0, 1, 2]"):
+        keep_classes(part_of([0, 1, 2, 1]), classes)
