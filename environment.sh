@@ -1,0 +1,25 @@
+# Sourced by quickstart.sh and test.sh: sets $python to one that has the packages, made if need be.
+#   make_environment requirements.txt
+# The environment is .venv, or $VENV. Under CI it lies outside the clone, keyed by what is required,
+# so that it is made once and reused. A stamp inside says that it is whole; one that was interrupted
+# is made anew.
+
+make_environment() {
+  local needs=$1 base stamp key
+  base=$(command -v python3 || command -v python) || { echo "error: no python3 on PATH" >&2; exit 2; }
+  "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    { echo "error: $base is older than Python 3.10" >&2; exit 2; }
+  key=$(cat requirements.txt "$needs" | cksum | cut -d ' ' -f 1)
+  if [ -n "${CI:-}" ]; then
+    venv=${VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/edge-cascades/venv-$key}
+  else
+    venv=${VENV:-.venv}
+  fi
+  python=$venv/bin/python
+  stamp=$venv/whole-$key
+  if [ -e "$stamp" ]; then return; fi
+  echo "making $venv (PyTorch is some 5 GB with its CUDA libraries; a minute or more) ..."
+  if [ ! -x "$python" ]; then "$base" -m venv --clear "$venv"; fi
+  "$python" -m pip install --quiet --disable-pip-version-check -r "$needs"
+  touch "$stamp"
+}

@@ -1,0 +1,165 @@
+"""The edge net e: the classifier on the server. `alexnet`, `vit`, or any torchvision classifier."""
+
+import difflib
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer, get_model, get_model_weights, list_models
+
+from models.localnet import resize
+
+ALEXNET_SIZE, VIT_SIZE = 64, 224
+
+
+class AlexNet(nn.Module):
+    """The AlexNet variant of the L2H release; images are resized to `size` (64) px.
+
+    Parameter names are the release's: features.{0,3,6,8,10}, classifier.{1,4,6}.
+    """
+
+    def __init__(self, num_classes: int, size: int = ALEXNET_SIZE):
+        super().__init__()
+        self.size = size
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.classifier = nn.Sequential(
+            nn.Dropout(0.5),
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to logits [B, K]."""
+        x = self.avgpool(self.features(resize(images, self.size)))
+        return self.classifier(torch.flatten(x, 1))
+
+
+class ViT(nn.Module):
+    """torchvision's ViT-B/16 with its head outside, as the release names it: vit.*, heads.*."""
+
+    def __init__(self, num_classes: int, size: int = VIT_SIZE):
+        super().__init__()
+        self.size = size
+        self.vit = VisionTransformer(
+            image_size=size,
+            patch_size=16,
+            num_layers=12,
+            num_heads=12,
+            hidden_dim=768,
+            mlp_dim=3072,
+        )
+        self.vit.heads = nn.Identity()
+        self.heads = nn.Linear(768, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to logits [B, K]."""
+        return self.heads(self.vit(resize(images, self.size)))
+
+
+class TorchvisionNet(nn.Module):
+    """Any classifier of torchvision by its name there; images are resized to `size` px."""
+
+    def __init__(self, name: str, num_classes: int, size: int):
+        super().__init__()
+        self.size = size
+        extra = {}
+        if name in ("googlenet", "inception_v3"):  # their auxiliary heads are no part of e(x)
+            extra = {"aux_logits": False, "init_weights": True}
+        self.net = get_model(name, weights=None, num_classes=num_classes, **extra)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to logits [B, K]."""
+        return self.net(resize(images, self.size))
+
+
+def edge_names() -> list[str]:
+    return ["alexnet", "vit", *list_models(module=torchvision.models)]
+
+
+def _build(name: str, num_classes: int, size: int) -> nn.Module:
+    if name == "alexnet":
+        return AlexNet(num_classes, size)
+    if name == "vit":
+        return ViT(num_classes, size)
+    return TorchvisionNet(name, num_classes, size)
+
+
+def edge_size(name: str, image_size: int) -> int:
+    """The input size in px that `name` is run at when none is asked for.
+
+    alexnet 64 and vit 224 as in the paper; other nets the images' own size if they can take it
+    (tried without computing anything), else 224.
+    """
+    if name in ("alexnet", "vit"):
+        return ALEXNET_SIZE if name == "alexnet" else VIT_SIZE
+    with torch.device("meta"):
+        net = _build(name, 2, image_size).eval()
+        try:
+            net(torch.empty(2, 3, image_size, image_size))
+        except (RuntimeError, AssertionError, ValueError):
+            return 224
+    return image_size
+
+
+def build_edge(
+    name: str, num_classes: int, size: int, seed: int | None = None, pretrained: bool = False
+) -> nn.Module:
+    """The edge net `name`, weights drawn from `seed`, or torchvision's ImageNet weights.
+
+    Only the last layer is new where the weights are ImageNet's. ValueError for an unknown name (it
+    names the near ones), a size that the net cannot take, and weights that cannot be had.
+    """
+    if name not in edge_names():
+        near = difflib.get_close_matches(name, edge_names(), n=3, cutoff=0.5)
+        hint = f"near: {', '.join(near)}" if near else "alexnet, vit or a torchvision classifier"
+        raise ValueError(f"edge net {name!r} is unknown; {hint}")
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            net = _build(name, num_classes, size)
+            net.eval()(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, ValueError) as e:
+            reason = str(e).splitlines()[0]
+            raise ValueError(f"edge net {name} cannot run at {size} px: {reason}") from None
+    if pretrained:
+        _load_pretrained(net, name)
+    return net.train()
+
+
+def _load_pretrained(net: nn.Module, name: str) -> None:
+    inner = net.vit if name == "vit" else net if name == "alexnet" else net.net
+    weights = get_model_weights("vit_b_16" if name == "vit" else name).DEFAULT
+    try:
+        state = weights.get_state_dict(check_hash=True, progress=False)
+    except (OSError, RuntimeError) as e:
+        raise ValueError(
+            f"ImageNet weights of {name} cannot be had ({str(e).splitlines()[0]}): put "
+            f"{weights.url.rsplit('/', 1)[1]} into {torch.hub.get_dir()}/checkpoints, "
+            "or train from random weights with --no-pretrained"
+        ) from None
+    own = inner.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    missing = [k for k in own if k not in fitting]
+    if len(missing) > 2:  # the head's weight and bias differ, nothing else may
+        raise ValueError(f"ImageNet weights of {name} do not fit at {net.size} px: {missing[:4]}")
+    inner.load_state_dict(fitting, strict=False)

@@ -1,0 +1,42 @@
+"""The local net m: LeNet-5, the small classifier that the device has (LeCun et al., 1998)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """[B, C, H, W] to [B, C, size, size], bilinear, antialiased when it shrinks."""
+    if images.shape[-2:] == (size, size):
+        return images
+    shrinks = images.shape[-2] > size or images.shape[-1] > size
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=shrinks)
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 for 32 x 32 RGB; other sizes are resized to it.
+
+    conv 6@5, pool, conv 16@5, pool, fc 120, 84, K. Parameter names are those of the L2H release:
+    conv1, conv2, fc1, fc2, fc3. With 10 classes 62,006 parameters and 651,720 multiply-adds.
+    """
+
+    size = 32
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1 = nn.Linear(16 * 5 * 5, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to logits [B, K]."""
+        # Pool before ReLU: the same values and gradients, and a quarter of the ReLU's work.
+        x = F.relu(F.max_pool2d(self.conv1(resize(images, self.size)), 2))
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        x = F.relu(self.fc1(torch.flatten(x, 1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+LOCAL_NETS = {"lenet5": LeNet5}

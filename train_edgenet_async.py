@@ -1,0 +1,358 @@
+"""Train the edge net e, and beside it one rejector r for every cost and every S, in one pass.
+
+Stage switching of learning to help (Wu et al., ICLR 2025), synchronous and asynchronous: for each
+batch an edge step on L1 and then, from the answers of the rejectors' copy of the edge, a rejector
+step on L2. The edge does not depend on c_1, c_e or S, so it is trained once; the local net m is
+fixed, so it is asked once; all rejectors are one stacked module.
+
+  python train_edgenet_async.py --dataset digits --save_dir results/runs/first --cost_1 1 1.25 \\
+      --cost_e 0 0.25 --async_freq 1 100 0
+  python train_edgenet_async.py --dataset cifar10 --save_dir results/runs/first --costs 1.25:0.25
+
+train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
+a {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth a setting, {dataset}-losses.npz and, last,
+{dataset}-edgenet.json; eval_all.py goes on from there.
+"""
+
+import argparse
+import copy
+import itertools
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import data
+import experiment
+from experiment import number
+from losses.stage_switching import SURROGATES, edge_loss, rejector_loss
+from models.checkpoints import local_net, predict
+from models.edgenet import build_edge, edge_size
+from models.rejector import new_rejectors
+
+JOINT = "joint"
+
+
+class Setting(NamedTuple):
+    """What one rejector is trained for. async_freq: S, 0 for once an epoch, or "joint"."""
+
+    async_freq: int | str
+    cost_1: float
+    cost_e: float
+
+    def stem(self, dataset: str) -> str:
+        return (
+            f"{dataset}-edgenet-async-{self.async_freq}"
+            f"-cost_1-{self.cost_1:g}-cost_e-{self.cost_e:g}"
+        )
+
+
+def cost_pair(text: str) -> tuple[float, float]:
+    """An argparse type: C1:CE."""
+    c1, colon, ce = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r}: write c_1:c_e, as 1.25:0.25")
+    return number(float, 0)(c1), number(float, 0)(ce)
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    group.add_argument(
+        "--val_size",
+        type=number(float, 0, above=True),
+        default=0.1,
+        help="cut from train, as for the local net: a share below 1 or a count",
+    )
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
+    group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
+    group.add_argument("--local_path", help="local net to copy into save_dir, if it is not there")
+    group = parser.add_argument_group("costs and S: a rejector each, all trained together")
+    group.add_argument("--cost_1", type=number(float, 0), nargs="+", help="edge error costs c_1")
+    group.add_argument(
+        "--cost_e",
+        type=number(float, 0),
+        nargs="+",
+        help="query costs c_e; with --cost_1 the product is trained",
+    )
+    group.add_argument(
+        "--costs",
+        type=cost_pair,
+        nargs="+",
+        metavar="C1:CE",
+        help="pairs, beside the product; 1.25:0.25 if nothing is given",
+    )
+    group.add_argument(
+        "--async_freq",
+        type=number(int, 0),
+        nargs="+",
+        default=[1],
+        metavar="S",
+        help="batches between refreshes of the rejectors' copy of the edge: "
+        "1 is synchronous, 0 once at the end of an epoch",
+    )
+    group.add_argument(
+        "--joint",
+        action="store_true",
+        help="L2 takes the training forward's answers instead; no copy, no S",
+    )
+    group.add_argument("--edge_only", action="store_true", help="no rejectors, no local net")
+    group.add_argument("--surrogate", choices=SURROGATES, default=SURROGATES[0], help="form of L2")
+    group = parser.add_argument_group("edge net")
+    group.add_argument("--edge_net", default="alexnet", help="alexnet, vit or a torchvision name")
+    group.add_argument(
+        "--edge_size", type=number(int, 1), help="its input in px; by the net if not given"
+    )
+    group.add_argument(
+        "--pretrained",
+        action=argparse.BooleanOptionalAction,
+        help="start from ImageNet weights; by default only vit does",
+    )
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=number(int, 1), default=15, help="passes over train")
+    group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
+    group.add_argument("--lr", type=number(float, 0, above=True), default=1e-3, help="of the edge")
+    group.add_argument(
+        "--lr_rejector", type=number(float, 0, above=True), default=1.6e-3, help="of the rejectors"
+    )
+    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of both")
+    parser.add_common(seed=43)
+    args = parser.parse_args(argv)
+    if args.pretrained is None:
+        args.pretrained = args.edge_net == "vit"
+    if (args.cost_1 is None) != (args.cost_e is None):
+        parser.error("--cost_1 and --cost_e go together; or give pairs with --costs")
+    if args.edge_only and (args.costs or args.cost_1 or args.joint):
+        parser.error("--edge_only trains no rejector, so it takes no costs and no --joint")
+    return args
+
+
+def settings_of(args) -> list[Setting]:
+    """Every (S, c_1, c_e) that was asked for, each once, in the order given."""
+    if args.edge_only:
+        return []
+    pairs = list(args.costs or []) + list(itertools.product(args.cost_1 or [], args.cost_e or []))
+    freqs = [JOINT] if args.joint else args.async_freq
+    settings = [Setting(s, *pair) for s in freqs for pair in pairs or [(1.25, 0.25)]]
+    return list(dict.fromkeys(settings))
+
+
+def refresh(frozen, edge) -> None:
+    """Give a frozen copy the edge's weights and buffers, in place."""
+    with torch.no_grad():
+        own, new = frozen.state_dict().values(), edge.state_dict().values()
+        for mine, its in zip(own, new, strict=True):
+            mine.copy_(its)
+
+
+def predictions(net, images) -> torch.Tensor:
+    """Predicted classes [B] of `net` in eval mode (no dropout, batch norm's running statistics)."""
+    mode = net.training
+    net.eval()
+    with torch.no_grad():
+        answers = net(images).argmax(-1)
+    net.train(mode)
+    return answers
+
+
+class Rejectors:
+    """All rejectors, what each is trained for, and the copies of the edge that they learn from."""
+
+    def __init__(self, settings, edge, args, device):
+        self.settings, self.surrogate = settings, args.surrogate
+        self.net = new_rejectors(len(settings), args.seed).to(device)
+        self.optimizer = torch.optim.SGD(
+            self.net.parameters(), args.lr_rejector, args.momentum, fused=True
+        )
+        self.cost_1 = torch.tensor([[s.cost_1] for s in settings], device=device)
+        self.cost_e = torch.tensor([[s.cost_e] for s in settings], device=device)
+        self.freqs = list(dict.fromkeys(s.async_freq for s in settings))
+        self.freq_of = torch.tensor(
+            [self.freqs.index(s.async_freq) for s in settings], device=device
+        )
+        # S = 1 is the edge itself just after its step; joint mode takes its training forward.
+        self.copies = {
+            s: copy.deepcopy(edge).eval().requires_grad_(False)
+            for s in self.freqs
+            if s not in (1, JOINT)
+        }
+
+    def step(self, i, edge, edge_logits, images, labels, local_correct) -> torch.Tensor:
+        """One step on L2 of every rejector after batch i's edge step; returns L2 as [R]."""
+        answers = []
+        for freq in self.freqs:
+            if freq == JOINT:
+                answers.append(edge_logits.detach().argmax(-1))
+            elif freq == 1:
+                answers.append(predictions(edge, images))
+            else:
+                if freq > 0 and i % freq == 0:
+                    refresh(self.copies[freq], edge)
+                answers.append(predictions(self.copies[freq], images))
+        edge_wrong = (torch.stack(answers) != labels)[self.freq_of]  # [R, B]
+        losses = rejector_loss(
+            self.net(images), local_correct, edge_wrong, self.cost_1, self.cost_e, self.surrogate
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # they share no weight: each gets the gradient of its own mean
+        self.optimizer.step()
+        return losses.detach()
+
+    def end_epoch(self, edge) -> None:
+        if 0 in self.copies:
+            refresh(self.copies[0], edge)
+
+    def state(self) -> dict:
+        copies = {str(s): net.state_dict() for s, net in self.copies.items()}
+        return {
+            "rejectors": self.net.state_dict(),
+            "rejector_optimizer": self.optimizer.state_dict(),
+            "copies": copies,
+        }
+
+    def load(self, state: dict) -> None:
+        self.net.load_state_dict(state["rejectors"])
+        self.optimizer.load_state_dict(state["rejector_optimizer"])
+        for s, net in self.copies.items():
+            net.load_state_dict(state["copies"][str(s)])
+
+
+def train_one_epoch(edge, optimizer, rejectors, batches, local_correct, epoch, label):
+    """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU."""
+    edge.train()
+    l1, l2 = [], []
+    steps = experiment.progress(batches.epoch(epoch), len(batches), label)
+    for i, (rows, images, labels) in enumerate(steps):
+        logits = edge(images)
+        loss = edge_loss(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        l1.append(loss.detach())
+        if rejectors:
+            l2.append(rejectors.step(i, edge, logits, images, labels, local_correct[rows]))
+    if rejectors:
+        rejectors.end_epoch(edge)
+    l2 = torch.stack(l2) if l2 else torch.zeros(len(l1), 0)
+    return torch.stack(l1).cpu(), l2.cpu()
+
+
+def read_local(args, dataset, save_dir: Path):
+    """The local net of the run: (net, its file's bytes or None if the file is there already)."""
+    path = save_dir / f"{dataset.name}-localnet.pth"
+    source = Path(args.local_path) if args.local_path else path
+    if not source.exists():
+        raise ValueError(
+            f"{source}: no local net there; train_localnet.py makes it, or --local_path"
+        )
+    checkpoint = experiment.load_checkpoint(source)
+    net = local_net(checkpoint, len(dataset.classes), str(source))
+    if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
+        raise ValueError(
+            f"{source}: the local net was trained on other data or another val split; give its "
+            f"--dataset, --val_size {checkpoint['val_size']:g} and "
+            f"--split_seed {checkpoint['split_seed']}"
+        )
+    if path.exists() and experiment.sha256(path) != experiment.sha256(source):
+        raise ValueError(f"{path}: is another local net than {source}; use another --save_dir")
+    return net, None if path.exists() else source.read_bytes()
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    settings = settings_of(args)
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-edgenet", args)
+        if run.complete:
+            return print(f"{run.result}: complete")
+        dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
+        num_classes = len(dataset.classes)
+        size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
+        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained).to(device)
+        optimizer = torch.optim.SGD(edge.parameters(), args.lr, args.momentum, fused=True)
+        batches = data.Batches(dataset.train, args.batch_size, device, shuffle=True, seed=args.seed)
+        val = data.Batches(dataset.val, 250, device)
+        local_bytes = local_correct = rejectors = None
+        if settings:
+            local, local_bytes = read_local(args, dataset, run.dir)
+            in_order = data.Batches(dataset.train, 500, device)
+            answers = predict(local.to(device), in_order).argmax(-1)
+            local_correct = answers == in_order.labels  # 1{m = y}, once for the whole run
+            rejectors = Rejectors(settings, edge, args, device)
+
+        names = ("edgenet*.pth", "losses.npz", "predictions.npz", "eval_all.json")
+        stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]
+        state = run.start(device, stale)
+        if local_bytes:
+            experiment.write_bytes(run.dir / f"{dataset.name}-localnet.pth", local_bytes)
+        done, l1, l2 = 0, [], []
+        if state:
+            edge.load_state_dict(state["edge"])
+            optimizer.load_state_dict(state["optimizer"])
+            if rejectors:
+                rejectors.load(state)
+            done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
+
+    for epoch in range(done + 1, args.epochs + 1):
+        start = time.perf_counter()
+        experiment.seed_everything(args.seed, epoch)
+        losses = train_one_epoch(
+            edge, optimizer, rejectors, batches, local_correct, epoch, f"epoch {epoch}"
+        )
+        l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
+        val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
+        state = {"edge": edge.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {"l1": l1[0], "l2": l2[0]} | (rejectors.state() if rejectors else {})
+        metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
+        if rejectors:
+            metrics["rejector_loss"] = losses[1].mean().item()
+        run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
+
+    edge_path = run.dir / f"{dataset.name}-edgenet.pth"
+    edge_checkpoint = {
+        "kind": "edge",
+        "net": args.edge_net,
+        "edge_size": size,
+        "num_classes": num_classes,
+        "dataset": dataset.name,
+        "data": dataset.fingerprint(),
+        "val_size": args.val_size,
+        "split_seed": args.split_seed,
+        "seed": args.seed,
+        "state_dict": {k: v.cpu() for k, v in edge.state_dict().items()},
+    }
+    files = {edge_path.name: experiment.save_checkpoint(edge_path, edge_checkpoint)}
+    local_path = run.dir / f"{dataset.name}-localnet.pth"
+    belongs_to = {"edge_file": edge_path.name, "edge_sha256": files[edge_path.name]}
+    if rejectors:
+        belongs_to |= {"local_file": local_path.name, "local_sha256": experiment.sha256(local_path)}
+    for r, setting in enumerate(settings):
+        path = run.dir / f"{setting.stem(dataset.name)}.pth"
+        checkpoint = {
+            "kind": "rejector",
+            **setting._asdict(),
+            "surrogate": args.surrogate,
+            "seed": args.seed,
+            "dataset": dataset.name,
+            **belongs_to,
+            "state_dict": rejectors.net.unstack(r),
+        }
+        files[path.name] = experiment.save_checkpoint(path, checkpoint)
+    experiment.write_npz(
+        run.dir / f"{dataset.name}-losses.npz",
+        loss_step=np.arange(len(l1[0])),
+        loss_edge=l1[0].numpy(),
+        loss_rejector=l2[0].numpy(),
+        stems=np.array([s.stem(dataset.name) for s in settings], dtype=str),
+    )
+    run.finish({"edge_val_accuracy": val_accuracy, "epochs": args.epochs, "sha256": files})
+    print(f"{run.dir}: {edge_path.name} and {len(settings)} rejectors")
+    return None
+
+
+if __name__ == "__main__":
+    main()
