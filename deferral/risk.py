@@ -1,0 +1,92 @@
+"""What a decision costs: the generalized 0-1 risk of a cascade of E stages.
+
+    risk = mean over n of ( query_cost[stop[n]] + error_cost[stop[n]] * (not correct[stop[n], n]) )
+
+Shapes: correct [E, N] bool, stop [N] in 0..E-1 (the stage that answers), query_cost [E] (paid on
+reaching a stage, cumulated), error_cost [E]. Costs are in units of one local error. With E = 2
+and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025), Learning to Help in
+Multi-Class Settings.
+"""
+
+import numpy as np
+
+
+def costs(cost_1: float, cost_e: float) -> tuple[np.ndarray, np.ndarray]:
+    """query_cost (0, c_e) and error_cost (1, c_1) of learning to help, each [2]."""
+    return np.array([0.0, cost_e]), np.array([1.0, cost_1])
+
+
+def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> np.ndarray:
+    """What each sample would cost at each stage, [E, N]. ValueError where the lengths differ."""
+    correct, query, error = np.asarray(correct), np.asarray(query_cost), np.asarray(error_cost)
+    if correct.ndim != 2 or query.shape != correct.shape[:1] or error.shape != query.shape:
+        raise ValueError(
+            f"correct {correct.shape} needs query_cost and error_cost of one value a stage, "
+            f"not {query.shape} and {error.shape}"
+        )
+    return query[:, None] + error[:, None] * ~correct.astype(bool)
+
+
+def per_sample(
+    correct: np.ndarray, stop: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
+) -> np.ndarray:
+    """What each sample costs where it stops, [N]; its mean is the risk."""
+    return _at_stop(stage_costs(correct, query_cost, error_cost), stop)
+
+
+def risk(
+    correct: np.ndarray, stop: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
+) -> float:
+    """The generalized 0-1 risk (module docstring); nan without samples."""
+    return _mean(per_sample(correct, stop, query_cost, error_cost))
+
+
+def accuracy(correct: np.ndarray, stop: np.ndarray) -> float:
+    """Share of samples that the answering stage gets right, 0..1; nan without samples."""
+    return _mean(_at_stop(np.asarray(correct), stop))
+
+
+def send_rate(stop: np.ndarray) -> float:
+    """Share of samples that leave the first stage (stop > 0), 0..1: the reject rate."""
+    return _mean(np.asarray(stop) > 0)
+
+
+def random_risk(
+    correct: np.ndarray, rate: float, query_cost: np.ndarray, error_cost: np.ndarray
+) -> float:
+    """Expected risk when each sample is sent with probability `rate`, whatever it is (E = 2)."""
+    local, remote = stage_costs(_two_stages(correct), query_cost, error_cost)
+    return _mixed(local, remote, rate)
+
+
+def random_accuracy(correct: np.ndarray, rate: float) -> float:
+    """Expected accuracy when each sample is sent with probability `rate` (E = 2)."""
+    local, remote = _two_stages(correct)
+    return _mixed(local, remote, rate)
+
+
+def _mixed(local: np.ndarray, remote: np.ndarray, rate: float) -> float:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate {rate} is not in 0..1")
+    return (1 - rate) * _mean(local) + rate * _mean(remote)
+
+
+def _two_stages(correct: np.ndarray) -> np.ndarray:
+    correct = np.asarray(correct)
+    if correct.ndim != 2 or len(correct) != 2:
+        raise ValueError(f"correct {correct.shape}: a send probability needs 2 stages, [2, N]")
+    return correct
+
+
+def _at_stop(values: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """values[stop[n], n] of values [E, N]; ValueError for stages that are not there."""
+    stop = np.asarray(stop)
+    if values.ndim != 2 or stop.shape != values.shape[1:]:
+        raise ValueError(f"stop {stop.shape} does not fit {values.shape} (stages, samples)")
+    if stop.size and (stop.min() < 0 or stop.max() >= len(values)):
+        raise ValueError(f"stop holds stages outside 0..{len(values) - 1}")
+    return values[stop, np.arange(stop.size)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.sum() / values.size) if values.size else float("nan")

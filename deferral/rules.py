@@ -1,0 +1,138 @@
+"""Who stops where. Every rule returns `stop` [N]: the stage that answers each sample.
+
+With two stages 0 is LOCAL (kept) and 1 is REMOTE (sent). Thresholds are fitted on val and used on
+test. A score is higher where asking is worth more: a rejector's logit REMOTE - logit LOCAL, or
+1 - max_softmax(local logits), the confidence rule that needs no rejector.
+"""
+
+import math
+
+import numpy as np
+
+from deferral.risk import stage_costs
+
+
+def never(n: int) -> np.ndarray:
+    """Answer everything at the first stage."""
+    return np.zeros(n, dtype=np.int64)
+
+
+def always(n: int, stage: int = 1) -> np.ndarray:
+    """Answer everything at one later stage."""
+    return np.full(n, stage, dtype=np.int64)
+
+
+def oracle(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> np.ndarray:
+    """The cheapest stage of each sample, seen with its label; the earlier one where they tie.
+
+    correct [E, N], query_cost [E], error_cost [E]. No rule on the same stages has a lower risk.
+    """
+    return stage_costs(correct, query_cost, error_cost).argmin(0)
+
+
+def bernoulli(n: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Send each of n samples with probability `rate`, whatever it is."""
+    return (rng.random(n) < _share(rate)).astype(np.int64)
+
+
+def threshold(score: np.ndarray, t: float) -> np.ndarray:
+    """Send iff score > t. score [N]; the rejector's own rule is t = 0."""
+    # float64, because numpy would round a Python float to the scores' float32 and so move it
+    # onto a score that it must lie below.
+    return (np.asarray(score, dtype=np.float64) > t).astype(np.int64)
+
+
+def max_softmax(logits: np.ndarray) -> np.ndarray:
+    """Confidence: the highest class probability, [..., K] to [...]; no overflow at any logit."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
+
+
+def best_threshold(
+    score: np.ndarray, correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
+) -> float:
+    """The threshold of least risk on these samples, over every place where scores can be cut.
+
+    score [N], correct [2, N], costs [2]. O(N log N). Equal scores go together; the cut is midway
+    between two distinct scores, or +inf (send none), or -inf (send all); of cuts with the same
+    risk, the one that sends fewest.
+    """
+    local, remote = stage_costs(correct, query_cost, error_cost)
+    order, cuts = _cuts(score)
+    # Risk * N of sending the k highest scores = sum(local) + sum of (remote - local) over them.
+    extra = np.concatenate([[0.0], np.cumsum((remote - local)[order])])
+    # Sums of the same costs in another order differ in their last bits: those are ties.
+    least = extra[cuts].min()
+    best = cuts[np.argmax(extra[cuts] <= least + 1e-9 * max(1.0, np.abs(extra).max()))]
+    return _between(np.asarray(score, dtype=np.float64)[order], int(best))
+
+
+def rate_threshold(score: np.ndarray, rate: float) -> float:
+    """The threshold that sends as near to `rate` of these samples as it can, and never more."""
+    order, cuts = _cuts(score)
+    sent = cuts[cuts / max(1, len(order)) <= _share(rate)].max()
+    return _between(np.asarray(score, dtype=np.float64)[order], int(sent))
+
+
+def thin_or_top_up(
+    stop: np.ndarray, own_rate: float, rate: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Bring decisions to a reject rate by chance: the Bernoulli rule of the release.
+
+    stop [N] of 0 and 1; own_rate, the rule's own reject rate, is measured on val. Above `rate`,
+    each sent sample is still sent with probability rate / own_rate; below, each kept sample is
+    sent with probability (rate - own_rate) / (1 - own_rate). The expected reject rate is `rate`
+    as far as own_rate is the same on val and test.
+    """
+    stop = np.asarray(stop)
+    own_rate, rate = _share(own_rate), _share(rate)
+    chance = rng.random(len(stop))
+    if own_rate > rate:
+        return stop * (chance < rate / own_rate)
+    if own_rate < rate:
+        return np.where(stop > 0, stop, chance < (rate - own_rate) / (1 - own_rate))
+    return stop.copy()
+
+
+def sliding_window(stop: np.ndarray, rate: float) -> np.ndarray:
+    """Allow a query only if none was made in the last 1 / rate - 1 samples, in order of arrival.
+
+    stop [N] of 0 and 1. The second bounded rule of the release. 1 / rate is rounded up, so that
+    no stretch of samples holds more than its share, but for the one query it may begin with.
+    """
+    stop = np.asarray(stop)
+    allowed = np.zeros_like(stop)
+    if _share(rate) == 0:
+        return allowed
+    window = math.ceil(1 / rate - 1e-9)  # 1 / (1 / 49) is a little above 49 in floating point
+    free_from = 0
+    for n in np.flatnonzero(stop):
+        if n >= free_from:
+            allowed[n] = stop[n]
+            free_from = n + window
+    return allowed
+
+
+def _cuts(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest score first, [N], and how many may be sent without parting equal scores."""
+    score = np.asarray(score, dtype=np.float64)
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order])) + 1
+    return order, np.unique(np.concatenate([[0], ends, [len(score)]])).astype(np.int64)
+
+
+def _between(descending: np.ndarray, sent: int) -> float:
+    """The threshold that parts the `sent` highest scores from the rest."""
+    if sent == 0:
+        return math.inf
+    if sent == len(descending):
+        return -math.inf
+    high, low = float(descending[sent - 1]), float(descending[sent])
+    middle = low / 2 + high / 2
+    return middle if low <= middle < high else low  # neighbours in float64 have no middle
+
+
+def _share(rate: float) -> float:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate {rate} is not in 0..1")
+    return float(rate)

@@ -1,0 +1,86 @@
+"""One row a rejector setting: how it does on test, beside the rules that need no rejector."""
+
+from typing import Any
+
+import numpy as np
+
+from deferral import rules
+from deferral.predictions import Predictions
+from deferral.risk import accuracy, costs, random_risk, risk, send_rate
+
+# The rules of a row, as in its risk_* columns. The last one sees the labels.
+RULES = ("rejector", "never", "always", "random", "confidence", "oracle")
+COLUMNS = (
+    "stem",
+    "cost_1",
+    "cost_e",
+    "async_freq",
+    "surrogate",
+    "reject_rate",
+    "accuracy",
+    *(f"risk_{rule}" for rule in RULES),
+    "local_accuracy",
+    "edge_accuracy",
+    "kept_n",
+    "kept_local_accuracy",
+    "kept_edge_accuracy",
+    "sent_n",
+    "sent_local_accuracy",
+    "sent_edge_accuracy",
+)
+
+
+def setting_name(async_freq: int | str) -> str:
+    """How often the rejector's copy of the edge is refreshed: "S = 100", "S = |D|", "joint"."""
+    return async_freq if isinstance(async_freq, str) else f"S = {async_freq or '|D|'}"
+
+
+def summarise(predictions: Predictions) -> list[dict[str, Any]]:
+    """A dict of COLUMNS, in that order, per rejector setting (none for an edge-only run).
+
+    Thresholds are fitted on val, all that is reported is measured on test. Rates and accuracies
+    are shares, 0..1; risks are in units of one local error. `random` is the expectation at the
+    rejector's reject rate; `confidence` the threshold on 1 - max softmax of the local net.
+    kept_* and sent_* are measured where the rejector says LOCAL and REMOTE: nan if that is empty.
+    Values are Python's own str, int and float. ValueError unless E = 2 with val and test rows.
+    """
+    if len(predictions.stage_logits) != 2:
+        raise ValueError(f"{predictions.source}: a summary needs 2 stages, local and edge")
+    val, test = predictions.part("val"), predictions.part("test")
+    doubt_val = 1 - rules.max_softmax(val.stage_logits[0])
+    doubt_test = 1 - rules.max_softmax(test.stage_logits[0])
+    n = len(test.labels)
+    rows = []
+    for setting, score in zip(predictions.settings["rejectors"], test.scores, strict=True):
+        cost = costs(setting["cost_1"], setting["cost_e"])
+        stop = rules.threshold(score, 0)
+        rate = send_rate(stop)
+        cut = rules.best_threshold(doubt_val, val.correct, *cost)
+        stops = {
+            "rejector": stop,
+            "never": rules.never(n),
+            "always": rules.always(n),
+            "confidence": rules.threshold(doubt_test, cut),
+            "oracle": rules.oracle(test.correct, *cost),
+        }
+        risks = {rule: risk(test.correct, stops[rule], *cost) for rule in stops}
+        risks["random"] = random_risk(test.correct, rate, *cost)
+        values = {k: setting[k] for k in ("stem", "async_freq", "surrogate")}
+        values |= {k: float(setting[k]) for k in ("cost_1", "cost_e")}
+        values |= {"reject_rate": rate, "accuracy": accuracy(test.correct, stop)}
+        values |= {f"risk_{rule}": value for rule, value in risks.items()}
+        values |= _stages(test.correct, "")
+        values |= {"kept_n": int((stop == 0).sum()), "sent_n": int((stop == 1).sum())}
+        values |= _stages(test.correct[:, stop == 0], "kept_")
+        values |= _stages(test.correct[:, stop == 1], "sent_")
+        rows.append({column: values[column] for column in COLUMNS})
+    return rows
+
+
+def _stages(correct: np.ndarray, prefix: str) -> dict[str, float]:
+    """Accuracy of both nets on the same samples, correct [2, n]."""
+    n = correct.shape[1]
+    return {
+        f"{prefix}local_accuracy": accuracy(correct, rules.never(n)),
+        f"{prefix}edge_accuracy": accuracy(correct, rules.always(n)),
+    }

@@ -1,0 +1,78 @@
+"""Accuracy when the reject rate is bounded: four ways to keep the bound, for one rejector.
+
+    python -m figures.bounded_rate results/runs/cifar10 --cost_1 1.25 --cost_e 0.25
+
+Each rule is set up on val for bounds q from 0 to 1 and drawn at the reject rate it comes to on
+test: a threshold on the rejector's score, the release's Bernoulli thinning or topping up of the
+rejector's decisions (mean of 20 draws), its sliding window (q = 1, 1/2, 1/3, ...), and chance.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from deferral import rules
+from deferral.predictions import Predictions
+from deferral.risk import accuracy, random_accuracy, send_rate
+from figures import settings, style
+from figures.command import command
+
+SEED, DRAWS = 0, 20  # of the Bernoulli rule, whose points are means over the draws
+BOUNDS = np.linspace(0, 1, 21)
+WINDOWS = np.array([1, 2, 3, 4, 5, 7, 10, 20])  # samples a query
+
+
+def draw(
+    predictions: Predictions,
+    out: Path,
+    name: str,
+    cost_1: float | None = None,
+    cost_e: float | None = None,
+) -> list[Path]:
+    """name-bounded_rate.pdf and .png; NotDrawn for an edge-only run."""
+    setting = settings.one_setting(predictions, cost_1, cost_e)
+    curves = bounded(predictions, setting["row"])
+    fig, (ax,) = style.panels(1, 1, 3.1)
+    for rule, points in curves.items():
+        label = {"random": "random"}.get(rule, style.RULES[rule]["label"])
+        line = "" if rule == "rejector" else style.RULES[rule]["linestyle"]
+        marker = "" if rule == "random" else style.RULES[rule]["marker"]
+        look = style.rule(rule, label=label, linestyle=line, marker=marker)
+        ax.plot(*(100 * np.array(points)).T, **look)
+    ax.set(xlim=(-2, 102), xlabel="reject rate (%)", ylabel="accuracy (%)")
+    costs = f"$c_1$ = {setting['cost_1']:g}, $c_e$ = {setting['cost_e']:g}"
+    about = f"{style.tested(predictions)}, {costs}, {settings.in_words(setting)}"
+    style.finish(fig, f"{style.nets(predictions)}\n{about}", 3)
+    return style.save(fig, out, f"{name}-bounded_rate")
+
+
+def bounded(predictions: Predictions, row: int) -> dict[str, list[tuple[float, float]]]:
+    """(reject rate, accuracy) on test per rule and bound, for the rejector `scores[row]`."""
+    val, test = predictions.part("val"), predictions.part("test")
+    score_val, score = val.scores[row], test.scores[row]
+    own = rules.threshold(score, 0)
+    own_rate = send_rate(rules.threshold(score_val, 0))
+    rng = np.random.default_rng(SEED)
+
+    def point(*stops: np.ndarray) -> tuple[float, float]:
+        pairs = [(send_rate(stop), accuracy(test.correct, stop)) for stop in stops]
+        rate, right = np.mean(pairs, axis=0)
+        return float(rate), float(right)
+
+    def thinned(q: float) -> list[np.ndarray]:
+        return [rules.thin_or_top_up(own, own_rate, q, rng) for _ in range(DRAWS)]
+
+    cuts = [rules.rate_threshold(score_val, q) for q in BOUNDS]
+    return {
+        "random": [(q, random_accuracy(test.correct, q)) for q in (0.0, 1.0)],
+        "threshold": [point(rules.threshold(score, t)) for t in cuts],
+        "bernoulli": [point(*thinned(q)) for q in BOUNDS],
+        "window": [point(rules.sliding_window(own, 1 / n)) for n in WINDOWS],
+        "rejector": [point(own)],
+    }
+
+
+main = command(__doc__, draw, one_setting=True)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The looks of every figure: one colour, marker and label per rule and per S, wherever it is drawn.
+
+Colours are Okabe and Ito's (2008), told apart with any colour vision; markers and dashes differ
+too.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import experiment
+from deferral.predictions import Predictions
+from deferral.summary import setting_name
+
+WIDTH = 7.0  # inches: a page's text width; at half of it the smallest letters are still 4 pt
+INK, GRID = "#222222", "#E4E4E4"
+RIGHT, WRONG = "#007A5A", "#C04A00"
+
+plt.rcParams.update(
+    {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 8.5,
+        "axes.titlesize": 9,
+        "axes.labelsize": 8.5,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#888888",
+        "axes.linewidth": 0.8,
+        "xtick.color": "#888888",
+        "ytick.color": "#888888",
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.7,
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4.2,
+        "lines.solid_capstyle": "round",
+        "pdf.fonttype": 42,
+        "savefig.dpi": 200,
+    }
+)
+
+
+def _look(color: str, marker: str, dash: Any, label: str, **more: Any) -> dict[str, Any]:
+    return {
+        "color": color,
+        "marker": marker,
+        "linestyle": dash,
+        "label": label,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+    } | more
+
+
+RULES = {
+    "rejector": _look("#0072B2", "o", "-", "rejector", linewidth=2.0, markersize=5, zorder=5),
+    "confidence": _look("#E69F00", "s", "-", "confidence threshold", zorder=4),
+    "random": _look("#CC79A7", "^", "-", "random, same rate", zorder=3),
+    "never": _look("#777777", "", (0, (1, 1.2)), "never ask (local net)"),
+    "always": _look("#222222", "", (0, (5, 2)), "always ask (edge net)"),
+    "oracle": _look("#009E73", "D", "-", "oracle", linewidth=1.1, markersize=3.8),
+    "threshold": _look("#003B5C", "", "-", "threshold on rejector's score", zorder=4),
+    "bernoulli": _look("#56B4E9", "v", "-", "Bernoulli thinning, topping up", zorder=3),
+    "window": _look("#D55E00", "P", "-", "sliding window", markersize=5, zorder=3),
+}
+REFRESH = {1: "#332288", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA3377", "joint": "#777777"}
+MARKERS = {1: "o", 100: "s", 1000: "^", 0: "D", "joint": "P"}
+DASHES = {1: "-", 100: (0, (6, 1.5)), 1000: (0, (3, 1.5)), 0: (0, (1, 1.1)), "joint": (0, (8, 2))}
+
+
+def rule(name: str, **change: Any) -> dict[str, Any]:
+    """Keywords of `Axes.plot` for a rule; `change` replaces some of them."""
+    return RULES[name] | change
+
+
+def refresh(async_freq: int | str, **change: Any) -> dict[str, Any]:
+    """Keywords of `Axes.plot` for an S; the release's four and joint have colours of their own."""
+    color = REFRESH.get(async_freq)
+    if color is None:
+        color = matplotlib.colormaps["viridis"](min(np.log10(float(async_freq)) / 5, 0.9))
+    label = setting_name(async_freq) + (" (synchronous)" if async_freq == 1 else "")
+    marker, dash = MARKERS.get(async_freq, "X"), DASHES.get(async_freq, (0, (5, 1, 1, 1)))
+    return _look(matplotlib.colors.to_hex(color), marker, dash, label) | change
+
+
+def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, at most `columns` beside each other, `height` inches a row."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    fig, grid = plt.subplots(
+        rows, columns, figsize=(WIDTH, rows * height + 0.65), layout="constrained", squeeze=False
+    )
+    for spare in grid.flat[count:]:
+        spare.set_axis_off()
+    return fig, list(grid.flat[:count])
+
+
+def cost_axis(ax: Axes, cost_e: list[float]) -> None:
+    """The x axis is c_e; a single value gets the only tick."""
+    ax.set_xlabel("cost of asking, $c_e$")
+    if len(set(cost_e)) == 1:
+        ax.set_xticks(cost_e[:1], [f"{cost_e[0]:g}"])
+
+
+def head(fig: Figure, title: str, **where: float) -> None:
+    """The title, flush left."""
+    fig.suptitle(title, x=0.01, ha="left", fontsize=9.2, linespacing=1.35, **where)
+
+
+def finish(fig: Figure, title: str, columns: int) -> None:
+    """Title above, one legend for all panels below, outside of the data."""
+    head(fig, title)
+    entries: dict[str, Any] = {}
+    for ax in fig.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    fig.legend(
+        entries.values(), entries, loc="outside lower center", ncols=columns, handlelength=2.6
+    )
+
+
+def nets(predictions: Predictions) -> str:
+    """What was run: "cifar10: local lenet5, edge alexnet, seed 43"."""
+    settings = predictions.settings
+    known = [f"{k} {settings[k]}" for k in ("local", "edge", "seed") if k in settings]
+    return f"{settings['dataset']}: " + ", ".join(known) if known else settings["dataset"]
+
+
+def tested(predictions: Predictions) -> str:
+    """On how many samples: "10000 test samples"."""
+    return f"{int((predictions.split == 1).sum())} test samples"
+
+
+def made_by(predictions: Predictions) -> str:
+    """Where numbers come from: "commit 0123456789, NVIDIA H200"; empty where it is not known."""
+    settings = predictions.settings
+    commit = [f"commit {str(settings['commit'])[:10]}"] if settings.get("commit") else []
+    return ", ".join(commit + ([str(settings["hardware"])] if settings.get("hardware") else []))
+
+
+def save(fig: Figure, out: Path, name: str) -> list[Path]:
+    """name.pdf (vector) and name.png (200 dpi), each written whole; equal input, equal bytes."""
+    paths = []
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format=kind, metadata=metadata)
+        paths.append(out / f"{name}.{kind}")
+        experiment.write_bytes(paths[-1], buffer.getvalue())
+    plt.close(fig)
+    return paths
