@@ -1,7 +1,7 @@
 # Sourced by the pipelines: their arguments, and the steps that they share.
 #   RUN         a name (results/runs/NAME) or a path; everything of the run lies there
 #   DATASETS    "cifar10 SVHN" by default: names, folders or .npz files
-#   EXTRA       more flags for the pipeline's own script, as EXTRA="--device cpu --epochs 3"
+#   EXTRA       more flags for train_edgenet_async.py or eval_all.py, as EXTRA="--device cpu"
 #   EXTRA_LOCAL more flags for train_localnet.py
 #   FAST=1      a few minutes' run on a CPU that shows that all works, and nothing else
 # Whatever is complete is skipped, and a killed run goes on where it was.
@@ -51,5 +51,5 @@ evaluate() {
 
 # plot STUDY: every table and figure that its predictions give.
 plot() {
-  "$python" -m figures "$run/$1" ${extra[@]+"${extra[@]}"}
+  "$python" -m figures "$run/$1"
 }

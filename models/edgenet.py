@@ -95,6 +95,14 @@ def edge_names() -> list[str]:
     return ["alexnet", "vit", *list_models(module=torchvision.models)]
 
 
+def _check_name(name: str) -> None:
+    names = edge_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"near: {', '.join(near)}" if near else "alexnet, vit or a torchvision classifier"
+        raise ValueError(f"edge net {name!r} is unknown; {hint}")
+
+
 def _build(name: str, num_classes: int, size: int) -> nn.Module:
     if name == "alexnet":
         return AlexNet(num_classes, size)
@@ -107,8 +115,9 @@ def edge_size(name: str, image_size: int) -> int:
     """The input size in px that `name` is run at when none is asked for.
 
     alexnet 64 and vit 224 as in the paper; other nets the images' own size if they can take it
-    (tried without computing anything), else 224.
+    (tried without computing anything), else 224. ValueError for an unknown name.
     """
+    _check_name(name)
     if name in ("alexnet", "vit"):
         return ALEXNET_SIZE if name == "alexnet" else VIT_SIZE
     with torch.device("meta"):
@@ -128,10 +137,7 @@ def build_edge(
     Only the last layer is new where the weights are ImageNet's. ValueError for an unknown name (it
     names the near ones), a size that the net cannot take, and weights that cannot be had.
     """
-    if name not in edge_names():
-        near = difflib.get_close_matches(name, edge_names(), n=3, cutoff=0.5)
-        hint = f"near: {', '.join(near)}" if near else "alexnet, vit or a torchvision classifier"
-        raise ValueError(f"edge net {name!r} is unknown; {hint}")
+    _check_name(name)
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)

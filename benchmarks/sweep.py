@@ -1,0 +1,209 @@
+"""The plain way against the one pass: milliseconds a step, and the ratio for 42 cost settings.
+
+  python -m benchmarks.sweep
+  python -m benchmarks.sweep --device cuda --steps 200
+
+Plain: a DataLoader over PIL images (ToTensor, Normalize, and Resize where the net needs it), and a
+run of its own for every setting, each with an edge, a copy of it refreshed every batch (S = 1),
+the local net and one rejector. Ours: train_localnet.py's loop, and train_edgenet_async.py's with all 42
+rejectors beside one edge. Batch 16, random pictures of 32 x 32, the paper's nets. The two take turns
+in one process, and the median of the rounds is what is printed.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+import data
+import experiment
+import train_edgenet_async
+import train_localnet
+from losses.stage_switching import rejector_loss
+from models.edgenet import build_edge, edge_size
+from models.localnet import LeNet5
+from models.rejector import Rejector
+
+BATCH = 16
+COSTS = [(c1, ce / 40) for c1 in (1.0, 1.25) for ce in range(21)]  # the paper's 42
+
+
+class Pictures(Dataset):
+    """What torchvision's own data sets do: a PIL image a sample, through transforms."""
+
+    def __init__(self, part, transform):
+        self.images = part.images.permute(0, 2, 3, 1).numpy()
+        self.labels, self.transform = part.labels.tolist(), transform
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        return self.transform(Image.fromarray(self.images[i])), self.labels[i]
+
+
+def loader(part, size, workers):
+    steps = [Resize(size)] if size != 32 else []
+    normalise = Normalize([0.5] * 3, [0.5] * 3)
+    pictures = Pictures(part, Compose([*steps, ToTensor(), normalise]))
+    return DataLoader(pictures, BATCH, shuffle=True, num_workers=workers)
+
+
+def sgd(net, lr, **extra):
+    return torch.optim.SGD(net.parameters(), lr, momentum=0.9, **extra)
+
+
+def plain_local(net, optimizer, batches, device):
+    for images, labels in batches:
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(images), labels)
+        loss.backward()
+        optimizer.step()
+
+
+def plain_edge(nets, optimizers, batches, cost_1, cost_e, device):
+    """One setting, S = 1: what a user writes who trains one rejector a run."""
+    local, edge, frozen, rejector = nets
+    for images, labels in batches:
+        images, labels = images.to(device), labels.to(device)
+        optimizers[0].zero_grad()
+        F.cross_entropy(edge(images), labels).backward()
+        optimizers[0].step()
+        frozen.load_state_dict(edge.state_dict())
+        with torch.no_grad():
+            edge_wrong = frozen(images).argmax(-1) != labels
+            local_correct = local(images).argmax(-1) == labels
+        optimizers[1].zero_grad()
+        logits = rejector(images)[None]
+        rejector_loss(logits, local_correct, edge_wrong[None], cost_1, cost_e).sum().backward()
+        optimizers[1].step()
+
+
+def clock(device, work):
+    """Seconds that `work` takes, the device's queue included."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def compare(name, device, steps, rounds, plain, ours, runs):
+    """Take turns; plain and ours do `steps` steps each. Prints and returns the medians."""
+    plain(), ours()  # warm up
+    pairs = [(clock(device, plain), clock(device, ours)) for _ in range(rounds)]
+    a, b = (statistics.median(x) / steps * 1e3 for x in zip(*pairs, strict=True))
+    ratios = sorted(runs * p / o for p, o in pairs)
+    row = {"name": name, "plain_ms": a, "ours_ms": b, "runs": runs, "ratio": runs * a / b,
+           "ratio_min": ratios[0], "ratio_max": ratios[-1]}  # fmt: skip
+    print(
+        f"{name:44} {a:9.2f} {b:9.2f} {runs:5} {runs * a / b:8.1f} "
+        f"({ratios[0]:.1f} to {ratios[-1]:.1f})",
+        flush=True,
+    )
+    return row
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
+    parser.add_argument("--steps", type=int, default=40, help="steps a round with the edge net")
+    parser.add_argument("--rounds", type=int, default=5, help="turns taken; the median counts")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="DataLoader workers of the plain way"
+    )
+    parser.add_argument("--edge_net", default="alexnet", help="as train_edgenet_async.py has it")
+    parser.add_argument("--out", help="write the rows there as JSON")
+    args = parser.parse_args(argv)
+    device = experiment.pick_device(args.device)
+    torch.manual_seed(0)
+    print(f"{experiment.hardware(device)}, torch {torch.__version__}, {args.workers} workers")
+    print(f"{'batch 16':44} {'plain ms':>9} {'ours ms':>9} {'runs':>5} {'ratio':>8} (range)")
+
+    def part(steps):
+        count = steps * BATCH
+        images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+        return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
+
+    rows = []
+    few, many = part(args.steps), part(10 * args.steps)
+
+    def local_net():
+        return LeNet5(10).to(device)
+
+    net_a, net_b = local_net(), local_net()
+    optimizer_a, optimizer_b = sgd(net_a, 1e-3), sgd(net_b, 1e-3, fused=True)
+    pictures, batches = (
+        loader(many, 32, args.workers),
+        data.Batches(many, BATCH, device, shuffle=True),
+    )
+    rows.append(
+        compare(
+            "local net (LeNet-5)",
+            device,
+            10 * args.steps,
+            args.rounds,
+            lambda: plain_local(net_a, optimizer_a, pictures, device),
+            lambda: train_localnet.train_one_epoch(net_b, optimizer_b, batches, 0, ""),
+            runs=1,
+        )  # fmt: skip
+    )
+
+    size = edge_size(args.edge_net, 32)
+    for runs in (1, len(COSTS)):
+        settings = [train_edgenet_async.Setting(1, *pair) for pair in COSTS[-runs:]]
+        edge = build_edge(args.edge_net, 10, size).to(device)
+        nets = local_net().eval(), edge, copy.deepcopy(edge).eval(), Rejector().to(device)
+        optimizers = sgd(edge, 1e-3), sgd(nets[3], 1.6e-3)
+        costs = [torch.tensor([[c]], device=device) for c in COSTS[-1]]
+        pictures = loader(few, size, args.workers)
+        ours = copy.deepcopy(edge)
+        flags = SimpleNamespace(
+            surrogate="stage_switching", seed=0, lr_rejector=1.6e-3, momentum=0.9
+        )
+        rejectors = train_edgenet_async.Rejectors(settings, ours, flags, device)
+        optimizer = sgd(ours, 1e-3, fused=True)
+        batches = data.Batches(few, BATCH, device, shuffle=True)
+        correct = torch.from_numpy(np.random.default_rng(0).random(len(few.labels)) < 0.6)
+        correct = correct.to(device)
+        rows.append(
+            compare(
+                f"{args.edge_net} edge, {runs} setting{'s' * (runs > 1)}",
+                device,
+                args.steps,
+                args.rounds,
+                lambda: plain_edge(nets, optimizers, pictures, *costs, device),  # noqa: B023
+                lambda: train_edgenet_async.train_one_epoch(  # noqa: B023
+                    ours,
+                    optimizer,
+                    rejectors,
+                    batches,
+                    correct,
+                    0,
+                    "",  # noqa: B023
+                ),
+                runs=runs,
+            )  # fmt: skip
+        )
+    if args.out:
+        head, dirty = experiment.commit()
+        about = {"hardware": experiment.hardware(device), "torch": torch.__version__}
+        about |= {"commit": head, "dirty": dirty, "workers": args.workers, "batch": BATCH}
+        with open(args.out, "w") as f:
+            f.write(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Evaluate every checkpoint of a run directory: predictions once, then everything from them.
+
+  python eval_all.py --dataset digits --save_dir results/runs/first
+
+The local net and the edge net see val and test once, all rejectors together once, however many
+settings there are. Writes {dataset}-predictions.npz, from which every table and figure is made, and
+{dataset}-eval_all.json in the layout of the L2H release with `settings` and `risk` beside it.
+"""
+
+import json
+
+import numpy as np
+import torch
+
+import data
+import experiment
+from deferral import predictions as saved
+from deferral import rules
+from deferral.counts import cascade_counts, stage_counts
+from deferral.summary import summarise
+from experiment import number
+from models.checkpoints import edge_net, local_net, predict, rejector_net
+from models.rejector import StackedRejectors
+
+EXAMPLES = 256  # test pictures kept in predictions.npz for figures
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    parser.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    parser.add_argument("--save_dir", default="results/runs/default", help="the run directory")
+    parser.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
+    parser.add_common(seed=43)
+    return parser.parse_args(argv)
+
+
+def read_checkpoints(save_dir, name):
+    """(edge, local or None, rejectors by file stem); each rejector's two nets verified."""
+    edge_path, local_path = save_dir / f"{name}-edgenet.pth", save_dir / f"{name}-localnet.pth"
+    if not edge_path.exists():
+        raise ValueError(f"{edge_path}: not there; train_edgenet_async.py makes it")
+    edge, edge_hash = experiment.load_checkpoint(edge_path), experiment.sha256(edge_path)
+    paths = sorted(save_dir.glob(f"{name}-edgenet-async-*.pth"))
+    rejectors = {path.stem: experiment.load_checkpoint(path) for path in paths}
+    if not rejectors:
+        return edge, None, {}
+    if not local_path.exists():
+        raise ValueError(f"{local_path}: not there, and the rejectors were trained for it")
+    local, local_hash = experiment.load_checkpoint(local_path), experiment.sha256(local_path)
+    for path, rejector in zip(paths, rejectors.values(), strict=True):
+        rejector_net(rejector, str(path))
+        for other, own, found in (
+            ("edge", edge_path, edge_hash),
+            ("local", local_path, local_hash),
+        ):
+            if rejector.get(f"{other}_sha256") != found:
+                raise ValueError(f"{path}: needs another {other} net than {own} (SHA-256)")
+    order = sorted(
+        rejectors.items(), key=lambda x: (str(x[1]["async_freq"]), x[1]["cost_1"], x[1]["cost_e"])
+    )
+    return edge, local, dict(order)
+
+
+def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz: each net sees val and test once, in that order."""
+    parts = (dataset.val, dataset.test)
+    batches = [data.Batches(part, batch_size, device) for part in parts]
+
+    def logits(net):
+        return torch.cat([predict(net.to(device), b) for b in batches], dim=-2).cpu().numpy()
+
+    stages = [logits(net) for net in (local, edge) if net is not None]
+    count = sum(len(part.labels) for part in parts)
+    scores = np.zeros((0, count), np.float32)
+    if rejectors:
+        pairs = logits(StackedRejectors(rejectors))  # [R, N, 2]
+        scores = pairs[..., 1] - pairs[..., 0]
+    val = len(dataset.val.labels)
+    shown = np.arange(min(EXAMPLES, count - val))
+    return {
+        "labels": torch.cat([part.labels for part in parts]).numpy(),
+        "stage_logits": np.stack(stages).astype(np.float32),
+        "split": np.repeat(np.array([0, 1], np.int8), [val, count - val]),
+        "index": torch.cat([part.index for part in parts]).numpy(),
+        "scores": scores.astype(np.float32),
+        "example_index": shown + val,
+        "example_images": dataset.test.images[shown].numpy(),
+    }
+
+
+def release_layout(pred) -> dict:
+    """{dataset}-eval_all.json from predictions alone: one object a checkpoint stem."""
+    num_classes = pred.stage_logits.shape[-1]
+    test = pred.part("test")
+    edge = stage_counts(test.labels, test.correct[-1], num_classes)
+    if not pred.settings["rejectors"]:
+        return {f"{pred.settings['dataset']}-edgenet": {"edge": edge}}
+    result = {}
+    for r, row in enumerate(summarise(pred)):
+        setting = pred.settings["rejectors"][r]
+        stop = rules.threshold(test.scores[r], 0.0)
+        names = {"never": "all_local", "always": "all_remote"}
+        kinds = ("rejector", "never", "always", "random", "confidence", "oracle")
+        result[setting["stem"]] = {
+            "edge": edge,
+            "both": cascade_counts(test.labels, test.correct, stop, num_classes),
+            "both_inverted": cascade_counts(test.labels, test.correct, 1 - stop, num_classes),
+            "settings": {k: v for k, v in setting.items() if k != "stem"},
+            "risk": {names.get(k, k): row[f"risk_{k}"] for k in kinds},
+        }
+    return result
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        name = data.stem(args.dataset)
+        run = experiment.Run(args.save_dir, f"{name}-eval_all", args)
+        if run.complete:
+            return print(f"{run.result}: complete")
+        edge, local, rejectors = read_checkpoints(run.dir, name)
+        dataset = data.load(
+            args.dataset, args.data_root, edge.get("val_size", 0.1), edge.get("split_seed", 0)
+        )
+        num_classes = len(dataset.classes)
+        nets = [edge_net(edge, num_classes, f"{run.dir / name}-edgenet.pth")]
+        nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
+        nets += [[rejector_net(c, stem) for stem, c in rejectors.items()]]
+        if edge["data"] != dataset.fingerprint():
+            raise ValueError(
+                f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
+            )
+        losses_path = run.dir / f"{name}-losses.npz"
+        losses = dict(np.load(losses_path)) if losses_path.exists() else {}
+        run.start(device)
+
+    arrays = predict_all(dataset, *nets, args.batch_size, device)
+    if rejectors and losses:
+        columns = [losses["stems"].tolist().index(stem) for stem in rejectors]
+        arrays |= {k: losses[k] for k in ("loss_step", "loss_edge")}
+        arrays["loss_rejector"] = losses["loss_rejector"][:, columns]
+    keys = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
+    head, dirty = experiment.commit()
+    settings = {
+        "dataset": name,
+        "classes": dataset.classes,
+        "edge": edge["net"],
+        "local": local["net"] if local and "net" in local else "lenet5",
+        "seed": edge["seed"],
+        "commit": head + (" with changes" if dirty else ""),
+        "hardware": experiment.hardware(device),
+        "rejectors": [{"stem": s} | {k: c[k] for k in keys} for s, c in rejectors.items()],
+    }
+    path = run.dir / f"{name}-predictions.npz"
+    experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
+    run.finish(release_layout(saved.load(path)))
+    print(f"{path}: {len(rejectors)} rejectors\n{run.result}")
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Evaluate one checkpoint and print the report: local only, edge only, both, and both inverted.
+
+  python eval_fprint.py --dataset digits \\
+      --model_path results/runs/first/digits-edgenet-async-1-cost_1-1.25-cost_e-0.25.pth
+  python eval_fprint.py --dataset cifar10 --model release.pth --local_path cifar10-localnet.pth \\
+      --cost_1 1.25 --cost_e 0.25
+
+Takes a checkpoint of train_edgenet_async.py (its edge and local net lie beside it), a bare state
+dict as the L2H release writes it (`rejector.*` and `edge_net.*`, alexnet or vit; the local net by
+--local_path), an edge net alone, or a local net alone. All figures are on test.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+import data
+import experiment
+from deferral import rules
+from deferral.counts import cascade_counts, stage_counts
+from deferral.risk import costs, random_risk, risk, send_rate
+from experiment import number
+from models.checkpoints import edge_net, kind_of, local_net, predict, rejector_net, release_nets
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    group = parser.add_argument_group("what to evaluate")
+    group.add_argument("--model_path", "--model", required=True, help="the checkpoint")
+    group.add_argument("--local_path", help="local net; beside the checkpoint if not given")
+    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    group.add_argument("--cost_1", type=number(float, 0), help="edge error cost; the checkpoint's")
+    group.add_argument("--cost_e", type=number(float, 0), help="query cost; the checkpoint's")
+    group.add_argument(
+        "--max_reject_rate",
+        type=number(float, 0, 1, above=True),
+        metavar="Q",
+        help="also hold the reject rate to Q, by three rules fitted on val",
+    )
+    group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
+    parser.add_common(seed=43)
+    return parser.parse_args(argv)
+
+
+def read_checkpoints(path: Path, local_path) -> dict[str, tuple[dict, str]]:
+    """{"local", "edge", "rejector", "release": (checkpoint, its path)}, as far as `path` leads."""
+    checkpoint = experiment.load_checkpoint(path)
+    kind = kind_of(checkpoint, str(path))
+    found = {kind: (checkpoint, str(path))}
+    if kind == "rejector":
+        for name in ("edge", "local"):
+            file = path.parent / checkpoint[f"{name}_file"]
+            if name == "local" and local_path:
+                file = Path(local_path)
+            digest = checkpoint[f"{name}_sha256"]
+            found[name] = experiment.load_checkpoint(file, digest), str(file)
+    elif kind == "release":
+        if local_path is None:
+            raise ValueError(f"{path}: a bare state dict holds no local net; give --local_path")
+        found["local"] = experiment.load_checkpoint(local_path), local_path
+    return found
+
+
+def build_nets(found: dict[str, tuple[dict, str]], num_classes: int) -> dict:
+    """The networks, by stage: "local", "edge" and "rejector", as far as they were found."""
+    nets = {}
+    if "local" in found:
+        nets["local"] = local_net(found["local"][0], num_classes, found["local"][1])
+    if "edge" in found:
+        nets["edge"] = edge_net(found["edge"][0], num_classes, found["edge"][1])
+    if "rejector" in found:
+        nets["rejector"] = rejector_net(*found["rejector"])
+    if "release" in found:
+        state, where = found["release"]
+        nets["rejector"], nets["edge"] = release_nets(state, num_classes, where)
+    return nets
+
+
+def print_stage(name, counts, classes):
+    print(f"\n{name}: {counts['correct'] / counts['total']:.2%} of {counts['total']}")
+    for k, row in counts["labels_map"].items():
+        print(f"  {classes[int(k)]:>12}  {row['correct']:6} of {row['total']}")
+
+
+def print_both(name, counts, classes):
+    kept, sent = counts["predict_locally"], counts["predict_remotely"]
+    rows = counts["labels_map"]
+    right = [sum(row[key] for row in rows.values()) for key in ("local_correct", "remote_correct")]
+    print(f"\n{name}: {counts['correct'] / counts['total']:.2%} of {counts['total']}")
+    for place, part, total in (("LOCAL", right[0], kept), ("REMOTE", right[1], sent)):
+        share = f"{part / total:.2%} right" if total else "none"
+        print(f"  {place:6} {total:6} samples, {share}")
+    print(f"  {'class':>12}  {'LOCAL':>14}  {'REMOTE':>14}  {'sent':>6}")
+    for k, row in rows.items():
+        local = f"{row['local_correct']} of {row['local_total']}"
+        remote = f"{row['remote_correct']} of {row['remote_total']}"
+        share = row["remote_total"] / (row["local_total"] + row["remote_total"])
+        print(f"  {classes[int(k)]:>12}  {local:>14}  {remote:>14}  {share:6.1%}")
+
+
+def print_risks(val, test, cost_1, cost_e):
+    """Thresholds from val; every risk on test. val and test: (logits, correct [2, N], scores)."""
+    cost = costs(cost_1, cost_e)
+    doubt = [1 - rules.max_softmax(logits) for logits, _, _ in (val, test)]
+    cut = rules.best_threshold(doubt[0], val[1], *cost)
+    correct, n = test[1], len(test[2])
+    stop = rules.threshold(test[2], 0.0)
+    print(f"\nrisk at c_1 {cost_1:g}, c_e {cost_e:g}")
+    for name, decision in (
+        ("rejector", stop),
+        ("rejector inverted", 1 - stop),
+        ("never ask", rules.never(n)),
+        ("always ask", rules.always(n)),
+        ("confidence threshold", rules.threshold(doubt[1], cut)),
+        ("oracle", rules.oracle(correct, *cost)),
+    ):
+        print(f"  {name:22} {risk(correct, decision, *cost):.4f}  sends {send_rate(decision):.1%}")
+    rate = send_rate(stop)
+    print(f"  {'random, same rate':22} {random_risk(correct, rate, *cost):.4f}  sends {rate:.1%}")
+
+
+def print_bounded(val, test, rate, seed):
+    """The reject rate held to `rate`: a threshold on r's score, and the release's two rules."""
+    own = rules.threshold(test[2], 0.0)
+    own_rate = send_rate(rules.threshold(val[2], 0.0))
+    rng = np.random.default_rng(seed)
+    print(f"\nreject rate held to {rate:g}")
+    for name, stop in (
+        ("threshold", rules.threshold(test[2], rules.rate_threshold(val[2], rate))),
+        ("Bernoulli (release)", rules.thin_or_top_up(own, own_rate, rate, rng)),
+        ("window (release)", rules.sliding_window(own, rate)),
+    ):
+        right = np.where(stop == 1, test[1][1], test[1][0]).mean()
+        print(f"  {name:22} {right:.2%} right  sends {send_rate(stop):.1%}")
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    path = Path(args.model_path)
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        found = read_checkpoints(path, args.local_path)
+        about = {k: v for checkpoint, _ in found.values() for k, v in checkpoint.items()}
+        split = about.get("val_size", 0.1), about.get("split_seed", 0)
+        dataset = data.load(args.dataset, args.data_root, *split)
+        for checkpoint, where in found.values():
+            if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
+                raise ValueError(f"--dataset {args.dataset}: is not what {where} was trained on")
+        nets = build_nets(found, len(dataset.classes))
+
+    parts = {"val": dataset.val, "test": dataset.test}
+    batches = {k: data.Batches(v, args.batch_size, device) for k, v in parts.items()}
+    logits = {
+        (name, split): predict(net.to(device), batches[split]).cpu().numpy()
+        for name, net in nets.items()
+        for split in ("val", "test")
+    }
+    labels, num_classes = dataset.test.labels.numpy(), len(dataset.classes)
+    print(f"{path}\n{dataset.name}: {len(labels)} test images of {num_classes} classes")
+    for name in ("local", "edge"):
+        if name in nets:
+            right = logits[name, "test"].argmax(-1) == labels
+            print_stage(f"{name} only", stage_counts(labels, right, num_classes), dataset.classes)
+    if "rejector" not in nets:
+        return
+
+    def collect(split):
+        truth = parts[split].labels.numpy()
+        correct = np.stack([logits[k, split].argmax(-1) == truth for k in ("local", "edge")])
+        return logits["local", split], correct, np.diff(logits["rejector", split])[:, 0]
+
+    val, test = collect("val"), collect("test")
+    stop = rules.threshold(test[2], 0.0)
+    for name, decision in (("both", stop), ("both inverted", 1 - stop)):
+        counts = cascade_counts(labels, test[1], decision, num_classes)
+        print_both(name, counts, dataset.classes)
+    own = found.get("rejector", ({}, ""))[0]
+    cost_1 = own.get("cost_1") if args.cost_1 is None else args.cost_1
+    cost_e = own.get("cost_e") if args.cost_e is None else args.cost_e
+    if cost_1 is not None and cost_e is not None:
+        print_risks(val, test, cost_1, cost_e)
+    else:
+        print("\nno costs in a bare state dict: --cost_1 and --cost_e give the risks")
+    if args.max_reject_rate:
+        print_bounded(val, test, args.max_reject_rate, args.seed)
+
+
+if __name__ == "__main__":
+    main()

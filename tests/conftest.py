@@ -1,0 +1,54 @@
+"""One small trained and evaluated run that many tests read, and how bad input is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import eval_all
+import train_edgenet_async
+import train_localnet
+from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
+
+
+@pytest.fixture(scope="session")
+def npz(tmp_path_factory) -> Path:
+    return make_npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture(scope="session")
+def trained(npz, tmp_path_factory) -> Path:
+    """A run directory on `npz`: local net, edge, 4 costs x 2 S, evaluated. Not to be changed."""
+    run = tmp_path_factory.mktemp("trained")
+    common = ["--dataset", npz, "--save_dir", run]
+    quiet(train_localnet.main, *common, "--epochs", 2, "--lr", 0.01, "--local_classes", "0-2")
+    quiet(
+        train_edgenet_async.main,
+        *common, *SMALL_EDGE, *COSTS, "--epochs", 2, "--async_freq", 1, 3, "--lr_rejector", 0.05,
+    )  # fmt: skip
+    quiet(eval_all.main, *common)
+    return run
+
+
+@pytest.fixture
+def run_copy(trained, tmp_path) -> Path:
+    """A copy of the trained run that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture
+def refused(capsys):
+    """Call a main and expect one line `error: ...` with `telling` in it, and status 2."""
+
+    def call(main, *argv, telling):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in argv])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1, said
+        assert telling in said
+        return said
+
+    return call

@@ -1,0 +1,279 @@
+"""Bad input through the scripts: one line `error: ...`, status 2, and nothing written."""
+
+import numpy as np
+import pytest
+import torch
+
+import eval_all
+import eval_fprint
+import experiment
+import train_edgenet_async
+import train_localnet
+from models.edgenet import AlexNet
+from models.localnet import LeNet5
+from models.rejector import Rejector
+from tests.made import SMALL_EDGE, make_npz
+
+STEM = "tiny-edgenet-async-1-cost_1-1.25-cost_e-0.25"
+
+
+def good():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
+    y = np.arange(40) % 4
+    return {"x_train": x, "y_train": y, "x_test": x[:8], "y_test": y[:8]}
+
+
+def changed(**arrays):
+    return lambda: good() | arrays
+
+
+def nan_images():
+    x = good()["x_train"] / 255
+    x[3, 2, 1, 0] = np.nan
+    return good() | {"x_train": x, "x_test": good()["x_test"] / 255}
+
+
+BAD_NPZ = {
+    "missing array": (lambda: {k: v for k, v in good().items() if k != "y_test"}, "y_test"),
+    "wrong rank": (changed(x_train=np.zeros((40, 12), np.uint8)), "x_train"),
+    "wrong channels": (changed(x_train=np.zeros((40, 12, 12, 2), np.uint8)), "x_train"),
+    "wrong dtype": (changed(x_train=np.zeros((40, 12, 12, 3), np.int64)), "uint8"),
+    "labels of rank 2": (changed(y_train=np.zeros((40, 4), int)), "y_train"),
+    "labels not integers": (changed(y_train=np.arange(40) / 10), "y_train"),
+    "negative labels": (changed(y_train=np.arange(40) % 4 - 1), "-1"),
+    "test label out of range": (changed(y_test=np.full(8, 9)), "9"),
+    "lengths differ": (changed(y_train=np.arange(39) % 4), "39"),
+    "shapes differ": (changed(x_test=np.zeros((8, 10, 12, 3), np.uint8)), "x_test"),
+    "NaN": (nan_images, "NaN"),
+    "one class only": (changed(y_train=np.zeros(40, int), y_test=np.zeros(8, int)), "one class"),
+    "no images": (changed(x_test=np.zeros((0, 12, 12, 3), np.uint8)), "no images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NPZ)
+def test_bad_arrays(case, tmp_path, refused):
+    make, telling = BAD_NPZ[case]
+    path = tmp_path / "bad.npz"
+    np.savez(path, **make())
+    for main in (train_localnet.main, train_edgenet_async.main):
+        said = refused(main, "--dataset", path, "--save_dir", tmp_path / "run", telling=telling)
+        assert str(path) in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("case", ["missing", "empty", "truncated", "not an npz"])
+def test_bad_files(case, npz, tmp_path, refused):
+    path = tmp_path / "bad.npz"
+    if case == "empty":
+        path.write_bytes(b"")
+    elif case == "truncated":
+        path.write_bytes(npz.read_bytes()[:-5000])
+    elif case == "not an npz":
+        path.write_text("hello")
+    refused(
+        train_localnet.main, "--dataset", path, "--save_dir", tmp_path / "run", telling=str(path)
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "telling"),
+    [
+        (["--local_classes", "8-3"], "3-8"),
+        (["--local_classes", "0-10"], "no class 10"),
+        (["--local_classes", "4"], "two or more"),
+        (["--val_size", "5000"], "val_size"),
+        (["--val_size", "0"], "--val_size"),
+        (["--lr", "nan"], "--lr"),
+        (["--lr", "-1"], "--lr"),
+        (["--epochs", "0"], "--epochs"),
+        (["--epochs", "two"], "'two' is not a number"),
+        (["--batch_size", "0"], "--batch_size"),
+        (["--seed", "-1"], "--seed"),
+        (["--device", "cuda:99"], "--device cuda:99: not on this machine"),
+        (["--device", "toaster"], "--device toaster"),
+        (["--local_net", "vgg"], "--local_net"),
+        (["--dataset", "cifar"], "cifar10"),
+        (["--overwrite", "--resume"], "not allowed with"),
+        (["--epoch", "3"], "--epoch"),
+    ],
+)
+def test_impossible_flags_of_the_local_net(flags, telling, tmp_path, refused):
+    refused(train_localnet.main, "--save_dir", tmp_path / "run", *flags, telling=telling)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a CUDA device")
+def test_no_cuda_where_cuda_is_asked(tmp_path, refused):
+    for main in (train_localnet.main, train_edgenet_async.main, eval_all.main):
+        flags = ["--save_dir", tmp_path / "run", "--device", "cuda"]
+        refused(main, *flags, telling="try --device cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "telling"),
+    [
+        (["--costs=-1:0.25"], "at least 0"),
+        (["--costs", "1:inf"], "must be finite"),
+        (["--costs", "1:nan"], "must be finite"),
+        (["--costs", "1"], "c_1:c_e"),
+        (["--cost_1", "1", "--cost_e", "-0.1"], "at least 0"),
+        (["--cost_1", "1", "--cost_e", "x"], "'x' is not a number"),
+        (["--cost_1", "1"], "go together"),
+        (["--async_freq", "-1"], "at least 0"),
+        (["--async_freq", "1.5"], "not a number (int)"),
+        (["--edge_net", "resnet81"], "near: resnet18"),
+        (["--edge_net", "vit_b_16", "--edge_size", "30", "--no-pretrained"], "30 px"),
+        (["--edge_only", "--costs", "1:0"], "--edge_only"),
+        (["--surrogate", "hinge"], "--surrogate"),
+        (["--val_size", "5"], "another val split"),
+        (["--local_path", "nowhere.pth"], "nowhere.pth: no local net there"),
+    ],
+)
+def test_impossible_flags_of_the_edge(flags, telling, npz, trained, tmp_path, refused):
+    common = ["--dataset", npz, "--save_dir", tmp_path / "run", *SMALL_EDGE]
+    common += ["--local_path", trained / "tiny-localnet.pth"]
+    refused(train_edgenet_async.main, *common, *flags, telling=telling)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_local_net(npz, tmp_path, refused):
+    flags = ["--dataset", npz, "--save_dir", tmp_path / "run", *SMALL_EDGE]
+    refused(train_edgenet_async.main, *flags, telling="train_localnet.py makes it")
+
+
+def test_save_dir_that_cannot_be_written(npz, tmp_path, refused):
+    (tmp_path / "file").write_text("in the way")
+    flags = ["--dataset", npz, "--save_dir", tmp_path / "file" / "run", "--epochs", 1]
+    refused(train_localnet.main, *flags, telling="cannot be written (Not a directory)")
+    refused(train_localnet.main, "--dataset", npz, "--save_dir", "/proc/none", telling="/proc/none")
+
+
+def save(path, content):
+    torch.save(content, path)
+    return path
+
+
+def garbage(path):
+    path.write_bytes(b"not a checkpoint at all")
+    return path
+
+
+def of_classes(kind, trained, path):
+    checkpoint = experiment.load_checkpoint(trained / f"tiny-{kind}net.pth")
+    return save(path, checkpoint | {"num_classes": 7})
+
+
+BAD_LOCAL = {
+    "missing": (lambda p, t: p, "no local net there"),
+    "garbage": (lambda p, t: garbage(p), "not a checkpoint"),
+    "a tensor": (lambda p, t: save(p, torch.ones(3)), "not a state dict"),
+    "another net": (lambda p, t: save(p, AlexNet(4).state_dict()), "'edge', not 'local'"),
+    "a rejector": (lambda p, t: save(p, Rejector().state_dict()), "made for 2 classes"),
+    "an edge": (lambda p, t: t / "tiny-edgenet.pth", "of kind 'edge', not 'local'"),
+    "other classes": (lambda p, t: save(p, LeNet5(7).state_dict()), "made for 7 classes"),
+    "ours, of other classes": (lambda p, t: of_classes("local", t, p), "made for 7 classes"),
+    "a missing weight": (
+        lambda p, t: save(p, {k: v for k, v in LeNet5(4).state_dict().items() if k != "fc2.bias"}),
+        "not a lenet5: fc2.bias is missing",
+    ),
+    "a NaN weight": (
+        lambda p, t: save(p, {k: v * np.nan for k, v in LeNet5(4).state_dict().items()}),
+        "not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LOCAL)
+def test_bad_local_nets(case, npz, trained, tmp_path, refused):
+    make, telling = BAD_LOCAL[case]
+    path = make(tmp_path / "local.pth", trained)
+    flags = ["--dataset", npz, "--save_dir", tmp_path / "run", *SMALL_EDGE, "--local_path", path]
+    said = refused(train_edgenet_async.main, *flags, telling=telling)
+    assert str(path) in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_local_net_of_other_data(npz, trained, tmp_path, refused):
+    other = make_npz(tmp_path / "other.npz", seed=1)
+    flags = ["--dataset", other, "--save_dir", tmp_path / "run", *SMALL_EDGE]
+    flags += ["--local_path", trained / "tiny-localnet.pth"]
+    refused(train_edgenet_async.main, *flags, telling="other data or another val split")
+
+
+def test_another_local_net_in_the_save_dir(npz, run_copy, tmp_path, refused):
+    other = save(tmp_path / "local.pth", LeNet5(4).state_dict())
+    flags = ["--dataset", npz, "--save_dir", run_copy, *SMALL_EDGE, "--overwrite"]
+    refused(train_edgenet_async.main, *flags, "--local_path", other, telling="another local net")
+
+
+@pytest.mark.parametrize("kind", ["local", "edge"])
+def test_checkpoints_that_do_not_belong_together(kind, npz, run_copy, refused):
+    """The hash tells: the same net with one weight moved is not the one that was trained with."""
+    path = run_copy / f"tiny-{kind}net.pth"
+    checkpoint = experiment.load_checkpoint(path)
+    name = next(k for k, v in checkpoint["state_dict"].items() if v.is_floating_point())
+    checkpoint["state_dict"][name] += 1e-3
+    save(path, checkpoint)
+    before = {p.name: p.read_bytes() for p in run_copy.iterdir()}
+    common = ["--dataset", npz]
+    refused(eval_fprint.main, *common, "--model_path", run_copy / f"{STEM}.pth", telling="SHA-256")
+    refused(eval_all.main, *common, "--save_dir", run_copy, "--overwrite", telling="SHA-256")
+    assert {p.name: p.read_bytes() for p in run_copy.iterdir()} == before
+
+
+BAD_MODEL = {
+    "missing": (lambda p: p, "No such file"),
+    "a folder": (lambda p: p.parent, "Is a directory"),
+    "garbage": (garbage, "not a checkpoint"),
+    "empty": (lambda p: save(p, {}), "not of a local net"),
+    "only a rejector": (
+        lambda p: save(p, {f"rejector.{k}": v for k, v in Rejector().state_dict().items()}),
+        "--local_path",
+    ),
+    "a bare edge": (
+        lambda p: save(p, {"features.0.weight": torch.ones(2, 2)}),
+        "without rejector.* and edge_net.*",
+    ),
+    "other classes": (lambda p: save(p, LeNet5(9).state_dict()), "made for 9 classes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODEL)
+def test_bad_models_to_evaluate(case, npz, tmp_path, refused):
+    make, telling = BAD_MODEL[case]
+    path = make(tmp_path / "model.pth")
+    refused(eval_fprint.main, "--dataset", npz, "--model_path", path, telling=telling)
+
+
+def test_edge_of_other_classes(npz, trained, tmp_path, refused):
+    path = of_classes("edge", trained, tmp_path / "edge.pth")
+    refused(eval_fprint.main, "--dataset", npz, "--model_path", path, telling="made for 7 classes")
+
+
+@pytest.mark.parametrize("rate", ["0", "1.5", "nan"])
+def test_impossible_reject_rate(rate, npz, trained, refused):
+    flags = ["--dataset", npz, "--model_path", trained / f"{STEM}.pth", "--max_reject_rate", rate]
+    refused(eval_fprint.main, *flags, telling="--max_reject_rate")
+
+
+def test_evaluating_what_is_not_there(npz, tmp_path, refused):
+    flags = ["--dataset", npz, "--save_dir", tmp_path / "run"]
+    refused(eval_all.main, *flags, telling="train_edgenet_async.py makes it")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_on_other_data(trained, tmp_path, refused):
+    other = make_npz(tmp_path / "tiny.npz", seed=1)
+    model = trained / f"{STEM}.pth"
+    refused(eval_fprint.main, "--dataset", other, "--model_path", model, telling="trained on")
+    flags = ["--dataset", other, "--save_dir", trained, "--overwrite"]
+    refused(eval_all.main, *flags, telling="trained on")
+
+
+def test_training_that_diverges_stops(npz, tmp_path, refused):
+    run = tmp_path / "run"
+    flags = ["--dataset", npz, "--save_dir", run, "--lr", 1e6, "--epochs", 3]
+    refused(train_localnet.main, *flags, telling="diverged; lower the --lr")
+    assert not (run / "tiny-localnet.pth").exists()

@@ -1,0 +1,186 @@
+"""eval_all.py and eval_fprint.py: the release's layout, one forward each, and files that belong."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import eval_all
+import eval_fprint
+import experiment
+import figures.__main__
+from deferral import predictions as saved
+from models import checkpoints
+from models.edgenet import AlexNet, ViT
+from models.localnet import LeNet5
+from models.rejector import Rejector
+from tests.made import make_npz, quiet
+
+STEM = "tiny-edgenet-async-3-cost_1-1.25-cost_e-0.25"
+
+
+@pytest.fixture(scope="module")
+def result(trained):
+    return json.loads((trained / "tiny-eval_all.json").read_text())
+
+
+def slow_counts(npz, trained, stem, flip):
+    """Every test image one by one through the three checkpoints' networks."""
+    test = data.load(str(npz)).test
+    read = lambda name: experiment.load_checkpoint(trained / f"{name}.pth")  # noqa: E731
+    local = checkpoints.local_net(read("tiny-localnet"), 4, "")
+    edge = checkpoints.edge_net(read("tiny-edgenet"), 4, "")
+    rejector = checkpoints.rejector_net(read(stem), "")
+    counts = {"total": 0, "correct": 0, "predict_locally": 0, "predict_remotely": 0}
+    labels_map = {}
+    for image, label in zip(test.images, test.labels.tolist(), strict=True):
+        x = (image[None] / 255 - 0.5) / 0.5
+        with torch.no_grad():
+            remote = (rejector(x)[0].argmax().item() == 1) != flip
+            right = (edge if remote else local)(x).argmax().item() == label
+        zero = dict.fromkeys(("local_correct", "local_total", "remote_correct", "remote_total"), 0)
+        row = labels_map.setdefault(str(label), zero)
+        place = "remote" if remote else "local"
+        row[f"{place}_total"] += 1
+        row[f"{place}_correct"] += right
+        counts["total"] += 1
+        counts["correct"] += right
+        counts["predict_remotely" if remote else "predict_locally"] += 1
+    return counts | {"labels_map": labels_map}
+
+
+@pytest.mark.parametrize(("key", "flip"), [("both", False), ("both_inverted", True)])
+def test_layout_and_counts_of_the_release(key, flip, npz, trained, result):
+    assert len(result) == 8
+    for stem in (STEM, "tiny-edgenet-async-1-cost_1-1-cost_e-0"):
+        assert set(result[stem]) == {"edge", "both", "both_inverted", "settings", "risk"}
+        assert result[stem][key] == slow_counts(npz, trained, stem, flip)
+
+
+def test_edge_counts_settings_and_risk(result):
+    edge = result[STEM]["edge"]
+    assert set(edge) == {"total", "correct", "labels_map"}
+    assert edge["total"] == sum(row["total"] for row in edge["labels_map"].values()) == 60
+    assert edge["correct"] == sum(row["correct"] for row in edge["labels_map"].values())
+    assert result[STEM]["settings"] == {
+        "async_freq": 3, "cost_1": 1.25, "cost_e": 0.25, "surrogate": "stage_switching", "seed": 43,
+    }  # fmt: skip
+    risk, both = result[STEM]["risk"], result[STEM]["both"]
+    kept = [row["local_total"] - row["local_correct"] for row in both["labels_map"].values()]
+    sent = [row["remote_total"] - row["remote_correct"] for row in both["labels_map"].values()]
+    by_hand = (sum(kept) + 0.25 * both["predict_remotely"] + 1.25 * sum(sent)) / 60
+    assert risk["rejector"] == pytest.approx(by_hand)
+    assert risk["all_remote"] == pytest.approx(0.25 + 1.25 * (1 - edge["correct"] / 60))
+    assert risk["oracle"] <= min(risk.values())
+
+
+def test_each_net_sees_each_image_once(npz, run_copy, monkeypatch):
+    """K rejectors cost one edge forward over the data, one local, and one of the stack."""
+    seen = {}
+
+    def counted(net, batches):
+        for batch in batches:
+            seen[type(net).__name__] = seen.get(type(net).__name__, 0) + len(batch[0])
+        return predict(net, batches)
+
+    predict = eval_all.predict
+    monkeypatch.setattr(eval_all, "predict", counted)
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run_copy, "--overwrite")
+    assert seen == {"LeNet5": 72, "TorchvisionNet": 72, "StackedRejectors": 72}  # 12 val, 60 test
+
+
+def test_predictions_are_the_networks(npz, trained):
+    pred = saved.load(trained / "tiny-predictions.npz")
+    dataset = data.load(str(npz))
+    rejector = checkpoints.rejector_net(experiment.load_checkpoint(trained / f"{STEM}.pth"), "")
+    r = [s["stem"] for s in pred.settings["rejectors"]].index(STEM)
+    for split, part in (("val", dataset.val), ("test", dataset.test)):
+        rows = pred.part(split)
+        assert rows.labels.tolist() == part.labels.tolist()
+        assert rows.index.tolist() == part.index.tolist()
+        logits = checkpoints.predict(rejector, data.Batches(part, 50, "cpu"))
+        assert np.allclose(rows.scores[r], (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)
+
+
+def test_predictions_alone_redo_every_table_and_figure(trained, tmp_path):
+    outs = []
+    for name in ("whole", "alone"):
+        source = trained
+        if name == "alone":
+            source = tmp_path / "only"
+            source.mkdir()
+            shutil.copy(trained / "tiny-predictions.npz", source)
+        outs.append(tmp_path / name)
+        quiet(figures.__main__.main, source, "--out", outs[-1])
+    names = sorted(p.name for p in outs[0].iterdir())
+    assert names == sorted(p.name for p in outs[1].iterdir())
+    for figure in ("risk", "reject_rate", "loss_curves", "bounded_rate", "examples"):
+        assert any(n.startswith(f"tiny-{figure}") and n.endswith(".pdf") for n in names), figure
+    for name in names:
+        if not name.endswith(".pdf"):  # these carry their time of writing
+            assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes(), name
+    layout = eval_all.release_layout(saved.load(tmp_path / "only/tiny-predictions.npz"))
+    assert layout == json.loads((trained / "tiny-eval_all.json").read_text())
+
+
+def test_fprint_of_ours_says_what_eval_all_says(npz, trained, result, capsys):
+    path = trained / f"{STEM}.pth"
+    eval_fprint.main(["--dataset", str(npz), "--model_path", str(path), "--max_reject_rate", "0.3"])
+    said = capsys.readouterr().out
+    both, risk = result[STEM]["both"], result[STEM]["risk"]
+    assert f"both: {both['correct'] / 60:.2%} of 60" in said
+    assert f"REMOTE {both['predict_remotely']:6} samples" in said
+    for name, key in (("rejector ", "rejector"), ("never ask", "all_local"), ("oracle", "oracle")):
+        line = next(x for x in said.splitlines() if x.strip().startswith(name))
+        assert f"{risk[key]:.4f}" in line
+    assert "reject rate held to 0.3" in said
+
+
+@pytest.mark.parametrize("kind", ["localnet", "edgenet"])
+def test_fprint_of_one_net(kind, npz, trained, capsys):
+    eval_fprint.main(["--dataset", str(npz), "--model", str(trained / f"tiny-{kind}.pth")])
+    assert f"{kind.removesuffix('net')} only: " in capsys.readouterr().out
+
+
+@pytest.fixture(params=["alexnet", "vit"])
+def release(request, tmp_path):
+    """What the release writes: bare state dicts with its names, here with random weights."""
+    torch.manual_seed(0)
+    if request.param == "alexnet":
+        edge = AlexNet(4).state_dict()
+    else:
+        edge = ViT(4).state_dict()
+        edge |= {
+            "vit.heads.head.weight": torch.ones(1000, 768),
+            "vit.heads.head.bias": torch.ones(1000),
+        }
+    state = {f"edge_net.{k}": v for k, v in edge.items()}
+    state |= {f"rejector.{k}": v for k, v in Rejector().state_dict().items()}
+    names = set(state)
+    assert {"rejector.conv1.weight", "rejector.fc3.bias"} <= names
+    assert (
+        "edge_net.features.10.weight" if request.param == "alexnet" else "edge_net.heads.bias"
+    ) in names
+    torch.save(state, tmp_path / "release.pth")
+    torch.save(LeNet5(4).state_dict(), tmp_path / "local.pth")
+    return tmp_path
+
+
+def test_bare_state_dicts_of_the_release_load(release, capsys):
+    few = make_npz(release / "few.npz", train=20, test=8)
+    files = ["--model_path", release / "release.pth", "--local_path", release / "local.pth"]
+    argv = [str(a) for a in ["--dataset", few, *files]]
+    eval_fprint.main(argv)
+    said = capsys.readouterr().out
+    assert "both: " in said
+    assert "--cost_1 and --cost_e give the risks" in said
+    eval_fprint.main([*argv, "--cost_1", "1.25", "--cost_e", "0.25"])
+    assert "risk at c_1 1.25, c_e 0.25" in capsys.readouterr().out
+
+
+def test_data_parallel_names_load(tmp_path):
+    state = {f"module.rejector.{k}": v for k, v in Rejector().state_dict().items()}
+    assert set(checkpoints.under(state, "rejector.")) == set(Rejector().state_dict())

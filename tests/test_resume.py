@@ -1,0 +1,199 @@
+"""A killed run resumes to the same weights; nothing that is there is overwritten by chance."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import experiment
+import train_edgenet_async
+import train_localnet
+from tests.made import SMALL_EDGE, quiet
+
+EPOCHS = 3
+
+
+def local_flags(npz, run):
+    return ["--dataset", npz, "--save_dir", run, "--epochs", EPOCHS, "--batch_size", 4]
+
+
+def edge_flags(npz, run, trained):
+    return [
+        "--dataset", npz, "--save_dir", run, "--local_path", trained / "tiny-localnet.pth",
+        *SMALL_EDGE, "--epochs", EPOCHS, "--batch_size", 8, "--costs", "1:0", "1.25:0.25",
+        "--async_freq", 1, 4, 0,
+    ]  # fmt: skip
+
+
+def weights(run):
+    """Every tensor of every checkpoint of a finished run."""
+    found = {}
+    for path in sorted(run.glob("*.pth")):
+        state = experiment.load_checkpoint(path)["state_dict"]
+        found |= {(path.name, k): v for k, v in state.items()}
+    return found
+
+
+def assert_same_run(a, b):
+    wa, wb = weights(a), weights(b)
+    assert wa.keys() == wb.keys()
+    assert all(torch.equal(v, wb[k]) for k, v in wa.items())
+    lines = []
+    for run in (a, b):
+        rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        lines.append([{k: v for k, v in row.items() if k != "seconds"} for row in rows])
+    assert lines[0] == lines[1]
+    assert {p.name for p in a.iterdir()} == {p.name for p in b.iterdir()}
+
+
+def kill_after(epoch, script, flags, run):
+    """Start the script, and SIGKILL it soon after it has ended `epoch` epochs."""
+    command = [sys.executable, script, *map(str, flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    metrics = run / "metrics.jsonl"
+    started = run / "args.json"
+    while process.poll() is None:
+        done = metrics.read_text().count("\n") if metrics.exists() else 0
+        if started.exists() and done >= epoch:
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, process.stderr.read()
+    assert not list(run.glob("*net.json"))
+
+
+@pytest.fixture(scope="module")
+def whole(npz, trained, tmp_path_factory):
+    """The runs that nothing interrupts."""
+    run = tmp_path_factory.mktemp("whole")
+    quiet(train_localnet.main, *local_flags(npz, run / "local"))
+    quiet(train_edgenet_async.main, *edge_flags(npz, run / "edge", trained))
+    return run
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_edge_training_killed_and_resumed(epoch, npz, trained, whole, tmp_path):
+    run = tmp_path / "run"
+    flags = edge_flags(npz, run, trained)
+    kill_after(epoch, "train_edgenet_async.py", flags, run)
+    quiet(train_edgenet_async.main, *flags, "--resume")
+    assert_same_run(run, whole / "edge")
+
+
+def test_local_training_killed_and_resumed(npz, whole, tmp_path):
+    run = tmp_path / "run"
+    kill_after(2, "train_localnet.py", local_flags(npz, run), run)
+    quiet(train_localnet.main, *local_flags(npz, run), "--resume")
+    assert_same_run(run, whole / "local")
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", ["before the state is written", "after"])
+def test_killed_between_log_and_state(when, npz, whole, tmp_path, monkeypatch):
+    """The log may be one line ahead of the state; that line is not there twice after a resume."""
+    run = tmp_path / "run"
+    save = experiment.save_checkpoint
+
+    def interrupted(path, checkpoint):
+        if checkpoint.get("epoch") == 2 and when.startswith("before"):
+            raise Stop
+        save(path, checkpoint)
+        if checkpoint.get("epoch") == 2:
+            raise Stop
+
+    monkeypatch.setattr(experiment, "save_checkpoint", interrupted)
+    with pytest.raises(Stop):
+        quiet(train_localnet.main, *local_flags(npz, run))
+    monkeypatch.undo()
+    quiet(train_localnet.main, *local_flags(npz, run), "--resume")
+    assert_same_run(run, whole / "local")
+
+
+def test_a_file_that_cannot_grow_loses_nothing(npz, whole, trained, tmp_path, refused):
+    """The kernel refuses to write on, as on a full disk: one line, and --resume goes on."""
+    run = tmp_path / "run"
+    flags = edge_flags(npz, run, trained)
+    largest = sum(p.stat().st_size for p in (whole / "edge").glob("tiny-edgenet.pth"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, hard))
+    try:
+        refused(train_edgenet_async.main, *flags, telling="cannot be written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(run.glob("*.part"))
+    assert not list(run.glob("tiny-edgenet*.pth"))
+    quiet(train_edgenet_async.main, *flags, "--resume")
+    assert_same_run(run, whole / "edge")
+
+
+def test_a_disk_that_fills_late_keeps_the_last_state(npz, whole, tmp_path, refused, monkeypatch):
+    run = tmp_path / "run"
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 3:  # args.json and two epochs' states
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    refused(train_localnet.main, *local_flags(npz, run), telling="No space left on device")
+    monkeypatch.undo()
+    state = experiment.load_checkpoint(run / "tiny-localnet-state.pth")
+    assert state["epoch"] == 2
+    quiet(train_localnet.main, *local_flags(npz, run), "--resume")
+    assert_same_run(run, whole / "local")
+
+
+def test_a_finished_run_is_refused_kept_or_replaced(npz, run_copy, refused, capsys):
+    flags = ["--dataset", npz, "--save_dir", run_copy, "--epochs", 2, "--lr", 0.01]
+    flags += ["--local_classes", "0-2"]
+    before = {p.name: p.read_bytes() for p in run_copy.iterdir()}
+    refused(train_localnet.main, *flags, telling="a finished run is here")
+    refused(train_localnet.main, *flags, "--epochs", 3, "--resume", telling="--epochs")
+    train_localnet.main([*map(str, flags), "--resume"])
+    assert "complete" in capsys.readouterr().out
+    assert {p.name: p.read_bytes() for p in run_copy.iterdir()} == before
+    quiet(train_localnet.main, *flags, "--seed", 1, "--overwrite")
+    assert (run_copy / "tiny-localnet.pth").read_bytes() != before["tiny-localnet.pth"]
+
+
+def test_an_unfinished_run_is_refused(npz, tmp_path, refused):
+    state = tmp_path / "tiny-localnet-state.pth"
+    state.write_bytes(b"")
+    flags = ["--dataset", npz, "--save_dir", tmp_path]
+    refused(train_localnet.main, *flags, telling="an unfinished run is here")
+    assert list(tmp_path.iterdir()) == [state]
+
+
+def test_overwriting_the_edge_removes_what_belonged_to_the_old_one(npz, trained, run_copy):
+    assert (run_copy / "tiny-eval_all.json").exists()
+    quiet(
+        train_edgenet_async.main, "--dataset", npz, "--save_dir", run_copy, *SMALL_EDGE,
+        "--epochs", 1, "--costs", "2:0.5", "--overwrite",
+    )  # fmt: skip
+    names = {p.name for p in run_copy.glob("tiny-*")}
+    assert names == {
+        "tiny-localnet.pth", "tiny-localnet.json", "tiny-edgenet.pth", "tiny-edgenet.json",
+        "tiny-losses.npz", "tiny-edgenet-async-1-cost_1-2-cost_e-0.5.pth",
+    }  # fmt: skip
+
+
+def test_two_data_sets_share_a_run_directory(npz, trained, run_copy):
+    other = Path(str(npz).replace("tiny.npz", "other.npz"))
+    other.write_bytes(npz.read_bytes())
+    quiet(train_localnet.main, "--dataset", other, "--save_dir", run_copy, "--epochs", 1)
+    assert (run_copy / "other-localnet.json").exists()
+    assert "tiny-localnet" in json.loads((run_copy / "args.json").read_text())
+    assert '"tiny-localnet"' in (run_copy / "metrics.jsonl").read_text()
