@@ -130,7 +130,9 @@ def commit() -> tuple[str, bool]:
     """The repository's commit and whether tracked files differ from it ('unknown' without git)."""
     git = ["git", "-C", str(ROOT)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        head = subprocess.run(
+            [*git, "rev-parse", "-q", "--verify", "HEAD"], capture_output=True, text=True
+        )
         dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True)
     except OSError:
         return "unknown", True

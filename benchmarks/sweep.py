@@ -4,10 +4,10 @@
   python -m benchmarks.sweep --device cuda --steps 200
 
 Plain: a DataLoader over PIL images (ToTensor, Normalize, and Resize where the net needs it), and a
-run of its own for every setting, each with an edge, a copy of it refreshed every batch (S = 1),
-the local net and one rejector. Ours: train_localnet.py's loop, and train_edgenet_async.py's with all 42
-rejectors beside one edge. Batch 16, random pictures of 32 x 32, the paper's nets. The two take turns
-in one process, and the median of the rounds is what is printed.
+run of its own for every setting, each with an edge, a copy of it refreshed every batch (S = 1), the
+local net and one rejector. Ours: train_localnet.py's loop, and train_edgenet_async.py's with all
+rejectors beside one edge. Batch 16, random pictures of 32 x 32, the paper's nets. The two take
+turns in one process; the median of the rounds is printed, and the range of the ratio.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import statistics
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -29,6 +28,7 @@ import experiment
 import train_edgenet_async
 import train_localnet
 from losses.stage_switching import rejector_loss
+from models.checkpoints import predict
 from models.edgenet import build_edge, edge_size
 from models.localnet import LeNet5
 from models.rejector import Rejector
@@ -114,6 +114,51 @@ def compare(name, device, steps, rounds, plain, ours, runs):
     return row
 
 
+def local_row(part, device, args):
+    """The local net's training: data path and step."""
+    net_a, net_b = LeNet5(10).to(device), LeNet5(10).to(device)
+    sgd_a, sgd_b = sgd(net_a, 1e-3), sgd(net_b, 1e-3, fused=True)
+    pictures = loader(part, 32, args.workers)
+    batches = data.Batches(part, BATCH, device, shuffle=True)
+
+    def plain():
+        plain_local(net_a, sgd_a, pictures, device)
+
+    def ours():
+        train_localnet.train_one_epoch(net_b, sgd_b, batches, 0, "")
+
+    return compare("local net (LeNet-5)", device, 10 * args.steps, args.rounds, plain, ours, runs=1)
+
+
+def edge_row(costs, part, device, args):
+    """The edge and the rejectors of `costs`: one plain run times their number, against one pass."""
+    size = edge_size(args.edge_net, 32)
+    edge = build_edge(args.edge_net, 10, size).to(device)
+    mine = copy.deepcopy(edge)
+    local, frozen = LeNet5(10).to(device).eval(), copy.deepcopy(edge).eval()
+    nets = local, edge, frozen, Rejector().to(device)
+    optimizers = sgd(edge, 1e-3), sgd(nets[3], 1.6e-3)
+    cost_1, cost_e = (torch.tensor([[c]], device=device) for c in costs[-1])
+    pictures = loader(part, size, args.workers)
+
+    flags = SimpleNamespace(surrogate="stage_switching", seed=0, lr_rejector=1.6e-3, momentum=0.9)
+    settings = [train_edgenet_async.Setting(1, *pair) for pair in costs]
+    rejectors = train_edgenet_async.Rejectors(settings, mine, flags, device)
+    sgd_mine = sgd(mine, 1e-3, fused=True)
+    batches = data.Batches(part, BATCH, device, shuffle=True)
+    in_order = data.Batches(part, 500, device)
+    correct = predict(local, in_order).argmax(-1) == in_order.labels
+
+    def plain():
+        plain_edge(nets, optimizers, pictures, cost_1, cost_e, device)
+
+    def ours():
+        train_edgenet_async.train_one_epoch(mine, sgd_mine, rejectors, batches, correct, 0, "")
+
+    name = f"{args.edge_net} edge, {len(costs)} setting{'s' * (len(costs) > 1)}"
+    return compare(name, device, args.steps, args.rounds, plain, ours, runs=len(costs))
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -137,66 +182,9 @@ def main(argv=None):
         images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
         return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
 
-    rows = []
-    few, many = part(args.steps), part(10 * args.steps)
-
-    def local_net():
-        return LeNet5(10).to(device)
-
-    net_a, net_b = local_net(), local_net()
-    optimizer_a, optimizer_b = sgd(net_a, 1e-3), sgd(net_b, 1e-3, fused=True)
-    pictures, batches = (
-        loader(many, 32, args.workers),
-        data.Batches(many, BATCH, device, shuffle=True),
-    )
-    rows.append(
-        compare(
-            "local net (LeNet-5)",
-            device,
-            10 * args.steps,
-            args.rounds,
-            lambda: plain_local(net_a, optimizer_a, pictures, device),
-            lambda: train_localnet.train_one_epoch(net_b, optimizer_b, batches, 0, ""),
-            runs=1,
-        )  # fmt: skip
-    )
-
-    size = edge_size(args.edge_net, 32)
-    for runs in (1, len(COSTS)):
-        settings = [train_edgenet_async.Setting(1, *pair) for pair in COSTS[-runs:]]
-        edge = build_edge(args.edge_net, 10, size).to(device)
-        nets = local_net().eval(), edge, copy.deepcopy(edge).eval(), Rejector().to(device)
-        optimizers = sgd(edge, 1e-3), sgd(nets[3], 1.6e-3)
-        costs = [torch.tensor([[c]], device=device) for c in COSTS[-1]]
-        pictures = loader(few, size, args.workers)
-        ours = copy.deepcopy(edge)
-        flags = SimpleNamespace(
-            surrogate="stage_switching", seed=0, lr_rejector=1.6e-3, momentum=0.9
-        )
-        rejectors = train_edgenet_async.Rejectors(settings, ours, flags, device)
-        optimizer = sgd(ours, 1e-3, fused=True)
-        batches = data.Batches(few, BATCH, device, shuffle=True)
-        correct = torch.from_numpy(np.random.default_rng(0).random(len(few.labels)) < 0.6)
-        correct = correct.to(device)
-        rows.append(
-            compare(
-                f"{args.edge_net} edge, {runs} setting{'s' * (runs > 1)}",
-                device,
-                args.steps,
-                args.rounds,
-                lambda: plain_edge(nets, optimizers, pictures, *costs, device),  # noqa: B023
-                lambda: train_edgenet_async.train_one_epoch(  # noqa: B023
-                    ours,
-                    optimizer,
-                    rejectors,
-                    batches,
-                    correct,
-                    0,
-                    "",  # noqa: B023
-                ),
-                runs=runs,
-            )  # fmt: skip
-        )
+    rows = [local_row(part(10 * args.steps), device, args)]
+    for costs in (COSTS[-1:], COSTS):
+        rows.append(edge_row(costs, part(args.steps), device, args))
     if args.out:
         head, dirty = experiment.commit()
         about = {"hardware": experiment.hardware(device), "torch": torch.__version__}

@@ -98,7 +98,7 @@ def test_args_json_says_what_was_asked_and_with_what(trained):
 
 
 def test_a_name_of_a_bug_is_not_hidden():
-    """Only ValueError and OSError of reading input become one line; the rest keeps its traceback."""
+    """Only ValueError and OSError become one line; anything else keeps its traceback."""
     with pytest.raises(TypeError), experiment.one_line_errors():
         len(3)
 

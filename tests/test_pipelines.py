@@ -88,7 +88,9 @@ def test_every_shell_script_parses():
 def test_quickstart(tmp_path):
     """In this environment (no install), with few epochs; then again, which skips it all."""
     copy = tmp_path / "clone"
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
     for name in tracked.splitlines():
         if not name.startswith(("tests/", "results/")) and (ROOT / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
