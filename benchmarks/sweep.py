@@ -114,8 +114,8 @@ def compare(name, device, steps, rounds, plain, ours, runs):
     return row
 
 
-def local_row(part, device, args):
-    """The local net's training: data path and step."""
+def local_rows(part, device, args):
+    """The local net's training: the data path alone, and data path and step."""
     net_a, net_b = LeNet5(10).to(device), LeNet5(10).to(device)
     sgd_a, sgd_b = sgd(net_a, 1e-3), sgd(net_b, 1e-3, fused=True)
     pictures = loader(part, 32, args.workers)
@@ -127,7 +127,19 @@ def local_row(part, device, args):
     def ours():
         train_localnet.train_one_epoch(net_b, sgd_b, batches, 0, "")
 
-    return compare("local net (LeNet-5)", device, 10 * args.steps, args.rounds, plain, ours, runs=1)
+    def plain_data():
+        for images, labels in pictures:
+            images.to(device), labels.to(device)
+
+    def our_data():
+        for _ in batches.epoch(0):
+            pass
+
+    times = device, 10 * args.steps, args.rounds
+    return [
+        compare("data path alone", *times, plain_data, our_data, runs=1),
+        compare("local net (LeNet-5)", *times, plain, ours, runs=1),
+    ]
 
 
 def edge_row(costs, part, device, args):
@@ -164,7 +176,7 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
-    parser.add_argument("--steps", type=int, default=40, help="steps a round with the edge net")
+    parser.add_argument("--steps", type=int, default=20, help="steps a round with the edge net")
     parser.add_argument("--rounds", type=int, default=5, help="turns taken; the median counts")
     parser.add_argument(
         "--workers", type=int, default=0, help="DataLoader workers of the plain way"
@@ -182,7 +194,7 @@ def main(argv=None):
         images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
         return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
 
-    rows = [local_row(part(10 * args.steps), device, args)]
+    rows = local_rows(part(10 * args.steps), device, args)
     for costs in (COSTS[-1:], COSTS):
         rows.append(edge_row(costs, part(args.steps), device, args))
     if args.out:
