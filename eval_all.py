@@ -133,7 +133,7 @@ def main(argv=None):
             )
         losses_path = run.dir / f"{name}-losses.npz"
         losses = dict(np.load(losses_path)) if losses_path.exists() else {}
-        run.start(device)
+        run.start(device, dataset.fingerprint())
 
     arrays = predict_all(dataset, *nets, args.batch_size, device)
     if rejectors and losses:

@@ -286,7 +286,7 @@ def main(argv=None):
 
         names = ("edgenet*.pth", "losses.npz", "predictions.npz", "eval_all.json")
         stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]
-        state = run.start(device, stale)
+        state = run.start(device, dataset.fingerprint(), stale)
         if local_bytes:
             experiment.write_bytes(run.dir / f"{dataset.name}-localnet.pth", local_bytes)
         done, l1, l2 = 0, [], []

@@ -79,7 +79,7 @@ def main(argv=None):
         experiment.seed_everything(args.seed)
         net = LOCAL_NETS[args.local_net](num_classes).to(device)
         optimizer = torch.optim.SGD(net.parameters(), args.lr, args.momentum, fused=True)
-        state = run.start(device)
+        state = run.start(device, dataset.fingerprint())
         done = 0
         if state:
             net.load_state_dict(state["net"])

@@ -1,31 +1,35 @@
-"""Every table and figure that the predictions in a folder give, the table for the eye last.
+"""Every table and figure that the predictions in a folder give; prints the summary table.
 
 python -m figures RUN_DIR [--out DIR]
 """
 
-import importlib
+import functools
 
-import experiment
+from figures import (
+    bounded_rate,
+    examples,
+    loss_curves,
+    reject_rate,
+    risk,
+    stage_table,
+    summary_table,
+)
+from figures.command import command
 
-NAMES = (
-    "reject_rate",
-    "risk",
-    "loss_curves",
-    "bounded_rate",
-    "examples",
-    "stage_table",
-    "summary_table",
+DRAW = (
+    reject_rate.draw,
+    risk.draw,
+    loss_curves.draw,
+    bounded_rate.draw,
+    examples.draw,
+    functools.partial(stage_table.draw, show=False),
+    summary_table.draw,
 )
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = experiment.Parser(__doc__)
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="holds *-predictions.npz")
-    parser.add_argument("--out", help="where files go; RUN_DIR/figures if not given")
-    args = parser.parse_args(argv)
-    flags = [args.run_dir, *(["--out", args.out] if args.out else [])]
-    for name in NAMES:
-        importlib.import_module(f"figures.{name}").main(flags)
+    for draw in DRAW:
+        command(__doc__, draw)(argv)
 
 
 if __name__ == "__main__":

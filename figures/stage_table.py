@@ -29,17 +29,19 @@ SIDES = [
 ]
 
 
-def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
-    """name-stage_table (per cost) and name-stage_table_async (per S), as .md, .tex and .csv."""
+def draw(predictions: Predictions, out: Path, name: str, show: bool = True) -> list[Path]:
+    """name-stage_table (per cost) and name-stage_table_async (per S), as .md, .tex and .csv.
+
+    With `show` they are printed too.
+    """
     sweep = settings.cost_sweep(predictions)
     rows = [_row(row) for row in summarise(predictions)]
     about = "Accuracy (%) of the local net m and the edge net e on what a rejector kept and sent. "
     about += f"{style.nets(predictions)}, {style.tested(predictions)}"
     made_by = f". Run at {made_by}." if (made_by := style.made_by(predictions)) else "."
     caption = f"{about}, {settings.in_words(sweep[0])}{made_by}"
-    paths = _table(
-        [rows[s["row"]] for s in sweep], COSTS + SIDES, out, f"{name}-stage_table", caption
-    )
+    chosen = [rows[s["row"]] for s in sweep]
+    paths = _table(chosen, COSTS + SIDES, out, f"{name}-stage_table", caption, show)
     try:
         by_refresh = [s for group in settings.async_sweeps(predictions) for s in group]
     except NotDrawn:
@@ -48,7 +50,7 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
     columns = [*COSTS, REFRESH, *SIDES]
     if len({row["surrogate"] for row in chosen}) > 1:
         columns.insert(2, Column("surrogate", "surrogate"))
-    return paths + _table(chosen, columns, out, f"{name}-stage_table_async", about + made_by)
+    return paths + _table(chosen, columns, out, f"{name}-stage_table_async", about + made_by, show)
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
@@ -59,8 +61,11 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return row | gains | {"refresh": setting_name(row["async_freq"]).removeprefix("S = ")}
 
 
-def _table(rows: list, columns: list[Column], out: Path, name: str, caption: str) -> list[Path]:
-    print_table(rows, columns, caption)
+def _table(
+    rows: list, columns: list[Column], out: Path, name: str, caption: str, show: bool
+) -> list[Path]:
+    if show:
+        print_table(rows, columns, caption)
     return write_table(rows, columns, out, name, caption)
 
 

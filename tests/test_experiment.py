@@ -1,5 +1,6 @@
 """Seeds, devices, whole files, and what args.json says."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_numbers(kind, low, high, above, good, bad):
     parse = experiment.number(kind, low, high, above=above)
     assert [parse(t) for t in good] == [kind(t) for t in good]
     for text in bad:
-        with pytest.raises(experiment.argparse.ArgumentTypeError):
+        with pytest.raises(argparse.ArgumentTypeError):
             parse(text)
 
 

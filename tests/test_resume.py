@@ -15,7 +15,7 @@ import torch
 import experiment
 import train_edgenet_async
 import train_localnet
-from tests.made import SMALL_EDGE, quiet
+from tests.made import SMALL_EDGE, make_npz, quiet
 
 EPOCHS = 3
 
@@ -112,7 +112,7 @@ def test_killed_between_log_and_state(when, npz, whole, tmp_path, monkeypatch):
         if checkpoint.get("epoch") == 2:
             raise Stop
 
-    monkeypatch.setattr(experiment, "save_checkpoint", interrupted)
+    monkeypatch.setattr("experiment.run.save_checkpoint", interrupted)
     with pytest.raises(Stop):
         quiet(train_localnet.main, *local_flags(npz, run))
     monkeypatch.undo()
@@ -197,3 +197,17 @@ def test_two_data_sets_share_a_run_directory(npz, trained, run_copy):
     assert (run_copy / "other-localnet.json").exists()
     assert "tiny-localnet" in json.loads((run_copy / "args.json").read_text())
     assert '"tiny-localnet"' in (run_copy / "metrics.jsonl").read_text()
+
+
+def test_resuming_on_other_data_is_refused(npz, tmp_path, refused, monkeypatch):
+    path, run = tmp_path / "tiny.npz", tmp_path / "run"
+    path.write_bytes(npz.read_bytes())
+
+    def stopped(*args):
+        raise Stop
+
+    monkeypatch.setattr("experiment.run.Run.finish", stopped)
+    with pytest.raises(Stop):
+        quiet(train_localnet.main, *local_flags(path, run))
+    make_npz(path, seed=5)
+    refused(train_localnet.main, *local_flags(path, run), "--resume", telling="with other data")

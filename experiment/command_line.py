@@ -1,0 +1,77 @@
+"""Flags, errors of one line, and progress: how every script talks to its user."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import numpy as np
+from tqdm import tqdm
+
+
+def fail(message: str) -> NoReturn:
+    """Say in one line what is wrong and leave with status 2, as argparse does."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Around the part of a script that reads input: its ValueError and OSError are the user's."""
+    try:
+        yield
+    except OSError as e:
+        fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
+    except ValueError as e:
+        fail(str(e))
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with defaults in `--help`, the docstring as it is, and errors of one line."""
+
+    def __init__(self, doc: str):
+        super().__init__(description=doc, formatter_class=_Formatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message} ({self.prog} --help lists the flags)")
+
+    def add_common(self, seed: int) -> None:
+        """The flags that every script has."""
+        group = self.add_argument_group("common")
+        group.add_argument("--data_root", default="data_root", help="where data sets are kept")
+        group.add_argument("--device", default="best", help="cuda, cuda:1, mps, cpu or best")
+        group.add_argument(
+            "--seed", type=number(int, 0), default=seed, help="of all random numbers"
+        )
+        again = group.add_mutually_exclusive_group()
+        again.add_argument("--overwrite", action="store_true", help="replace a run that is there")
+        again.add_argument("--resume", action="store_true", help="continue a killed run")
+
+
+def number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):
+    """An argparse type: a finite `kind` in [low, high], or in (low, high] with `above`."""
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number ({kind.__name__})"
+            ) from None
+        if not (low < value if above else low <= value) or value > high or abs(value) == np.inf:
+            bounds = f"{'above' if above else 'at least'} {low:g}"
+            bounds += f" and at most {high:g}" if high < np.inf else ""
+            raise argparse.ArgumentTypeError(f"{text} must be finite, {bounds}")
+        return value
+
+    return parse
+
+
+def progress(steps, total: int, label: str):
+    """A bar on a terminal, nothing in a log."""
+    return tqdm(steps, total=total, desc=label, leave=False, disable=None, dynamic_ncols=True)

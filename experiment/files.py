@@ -1,0 +1,66 @@
+"""Files that appear whole or not at all, and checkpoints of tensors, numbers and strings."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiment.command_line import fail
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a full disk leaves what was there and ends the run."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def save_checkpoint(path: Path, checkpoint: dict) -> str:
+    """Tensors, numbers and strings to a file; returns its SHA-256 (equal content, equal hash)."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_bytes(path, buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def load_checkpoint(path: str | Path, digest: str | None = None) -> dict:
+    """A checkpoint on the CPU. FileNotFoundError; ValueError if it is none or not `digest`."""
+    if digest is not None and sha256(path) != digest:
+        raise ValueError(f"{path}: is not the file that the checkpoint was trained with (SHA-256)")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, ValueError):
+        raise ValueError(f"{path}: not a checkpoint of tensors, numbers and strings") from None
+    if not isinstance(checkpoint, dict) or not all(isinstance(k, str) for k in checkpoint):
+        raise ValueError(f"{path}: holds a {type(checkpoint).__name__}, not a state dict")
+    return checkpoint
+
+
+def sha256(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

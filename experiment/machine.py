@@ -1,0 +1,52 @@
+"""Device, random numbers, and what a result is signed with: hardware and commit."""
+
+import contextlib
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pick_device(name: str) -> torch.device:
+    """`best` is cuda, else mps, else cpu. ValueError for a device that is not here."""
+    if name == "best":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"--device {name}: not on this machine; try --device cpu") from None
+    return device
+
+
+def seed_everything(seed: int, epoch: int = 0) -> None:
+    """Random numbers of an epoch depend on (seed, epoch) alone, so a resumed run draws the same."""
+    torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words, as results name it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    return f"{cpu}, {torch.get_num_threads()} threads" + (", mps" if device.type == "mps" else "")
+
+
+def commit() -> tuple[str, bool]:
+    """The repository's commit and whether tracked files differ from it ('unknown' without git)."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "-q", "--verify", "HEAD"], capture_output=True, text=True
+        )
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True)
+    except OSError:
+        return "unknown", True
+    return head.stdout.strip() or "unknown", bool(dirty.stdout.strip()) or head.returncode != 0
