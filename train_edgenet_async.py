@@ -45,7 +45,7 @@ class Setting(NamedTuple):
     def stem(self, dataset: str) -> str:
         return (
             f"{dataset}-edgenet-async-{self.async_freq}"
-            f"-cost_1-{self.cost_1:g}-cost_e-{self.cost_e:g}"
+            f"-cost_1-{self.cost_1:.12g}-cost_e-{self.cost_e:.12g}"
         )
 
 
@@ -165,7 +165,7 @@ class Rejectors:
         self.settings, self.surrogate = settings, args.surrogate
         self.net = new_rejectors(len(settings), args.seed).to(device)
         self.optimizer = torch.optim.SGD(
-            self.net.parameters(), args.lr_rejector, args.momentum, fused=True
+            self.net.parameters(), args.lr_rejector, args.momentum, fused=device.type != "mps"
         )
         self.cost_1 = torch.tensor([[s.cost_1] for s in settings], device=device)
         self.cost_e = torch.tensor([[s.cost_e] for s in settings], device=device)
@@ -273,7 +273,9 @@ def main(argv=None):
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
         edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained).to(device)
-        optimizer = torch.optim.SGD(edge.parameters(), args.lr, args.momentum, fused=True)
+        optimizer = torch.optim.SGD(
+            edge.parameters(), args.lr, args.momentum, fused=device.type != "mps"
+        )
         batches = data.Batches(dataset.train, args.batch_size, device, shuffle=True, seed=args.seed)
         val = data.Batches(dataset.val, 250, device)
         local_bytes = local_correct = rejectors = None

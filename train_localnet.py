@@ -78,7 +78,9 @@ def main(argv=None):
 
         experiment.seed_everything(args.seed)
         net = LOCAL_NETS[args.local_net](num_classes).to(device)
-        optimizer = torch.optim.SGD(net.parameters(), args.lr, args.momentum, fused=True)
+        optimizer = torch.optim.SGD(
+            net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
+        )
         state = run.start(device, dataset.fingerprint())
         done = 0
         if state:

@@ -1,0 +1,78 @@
+"""Every command of the README exists and takes the flags that it is shown with."""
+
+import importlib
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SCRIPTS = ("train_localnet", "train_edgenet_async", "eval_all", "eval_fprint")
+
+
+def commands():
+    """(environment, words) of every line of the bash blocks."""
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S):
+        for line in block.splitlines():
+            words = shlex.split(line)
+            environment = {}
+            while "=" in words[0] and not words[0].startswith("-"):
+                name, _, value = words.pop(0).partition("=")
+                environment[name] = value
+            yield environment, words
+
+
+ALL = list(commands())
+
+
+def test_there_are_commands():
+    assert len(ALL) >= 15
+    assert ALL[0] == ({}, ["bash", "quickstart.sh"])
+    assert ALL[1] == ({}, ["bash", "test.sh"])
+
+
+@pytest.mark.parametrize(("environment", "words"), ALL, ids=lambda x: " ".join(x)[:60])
+def test_command(environment, words, trained, tmp_path, capsys):
+    if words[0] == "bash":
+        script = ROOT / words[1]
+        subprocess.run(["bash", "-n", script], check=True)
+        pipeline = "pipeline.sh" in script.read_text()
+        assert len(words) == (3 if pipeline else 2)
+        assert set(environment) <= (
+            {"DATASETS", "EXTRA", "EXTRA_LOCAL", "FAST"} if pipeline else set()
+        )
+        if "EXTRA" in environment:
+            train = importlib.import_module("train_edgenet_async")
+            train.parse_args(shlex.split(environment["EXTRA"]))
+    elif words[:2] == ["python", "-m"]:
+        module = importlib.import_module("figures.__main__" if words[2] == "figures" else words[2])
+        module.main([str(trained), "--out", str(tmp_path), *words[4:]])
+        assert list(tmp_path.iterdir())
+    else:
+        name = words[1].removesuffix(".py")
+        assert name in SCRIPTS
+        importlib.import_module(name).parse_args(words[2:])
+
+
+def test_every_script_figure_and_pipeline_is_named():
+    named = (
+        [f"{s}.py" for s in SCRIPTS]
+        + [p.name for p in ROOT.glob("*-*.sh")]
+        + ["eval.sh", "plot.sh"]
+    )
+    assert [n for n in named if n not in README] == []
+
+
+def test_what_is_linked_is_there():
+    for target in re.findall(r"\]\(([^)#][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_what_is_quoted_in_code_is_there():
+    """File names in backquotes that hold no placeholder are files of the repository."""
+    made = {"predictions.npz", "release.pth"}
+    for text in re.findall(r"`([\w./-]+\.(?:py|sh|md|cff|json|txt))`", README):
+        assert text in made or (ROOT / text).exists(), text
