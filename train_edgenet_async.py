@@ -161,11 +161,11 @@ def predictions(net, images) -> torch.Tensor:
 class Rejectors:
     """All rejectors, what each is trained for, and the copies of the edge that they learn from."""
 
-    def __init__(self, settings, edge, args, device):
-        self.settings, self.surrogate = settings, args.surrogate
-        self.net = new_rejectors(len(settings), args.seed).to(device)
+    def __init__(self, settings, edge, device, *, surrogate, seed, lr, momentum):
+        self.surrogate = surrogate
+        self.net = new_rejectors(len(settings), seed).to(device)
         self.optimizer = torch.optim.SGD(
-            self.net.parameters(), args.lr_rejector, args.momentum, fused=device.type != "mps"
+            self.net.parameters(), lr, momentum, fused=device.type != "mps"
         )
         self.cost_1 = torch.tensor([[s.cost_1] for s in settings], device=device)
         self.cost_e = torch.tensor([[s.cost_e] for s in settings], device=device)
@@ -240,10 +240,10 @@ def train_one_epoch(edge, optimizer, rejectors, batches, local_correct, epoch, l
     return torch.stack(l1).cpu(), l2.cpu()
 
 
-def read_local(args, dataset, save_dir: Path):
+def read_local(local_path: str | None, dataset, save_dir: Path):
     """The local net of the run: (net, its file's bytes or None if the file is there already)."""
     path = save_dir / f"{dataset.name}-localnet.pth"
-    source = Path(args.local_path) if args.local_path else path
+    source = Path(local_path or path)
     if not source.exists():
         raise ValueError(
             f"{source}: no local net there; train_localnet.py makes it, or --local_path"
@@ -280,11 +280,19 @@ def main(argv=None):
         val = data.Batches(dataset.val, 250, device)
         local_bytes = local_correct = rejectors = None
         if settings:
-            local, local_bytes = read_local(args, dataset, run.dir)
+            local, local_bytes = read_local(args.local_path, dataset, run.dir)
             in_order = data.Batches(dataset.train, 500, device)
             answers = predict(local.to(device), in_order).argmax(-1)
             local_correct = answers == in_order.labels  # 1{m = y}, once for the whole run
-            rejectors = Rejectors(settings, edge, args, device)
+            rejectors = Rejectors(
+                settings,
+                edge,
+                device,
+                surrogate=args.surrogate,
+                seed=args.seed,
+                lr=args.lr_rejector,
+                momentum=args.momentum,
+            )
 
         names = ("edgenet*.pth", "losses.npz", "predictions.npz", "eval_all.json")
         stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]

@@ -15,7 +15,6 @@ import copy
 import json
 import statistics
 import time
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -153,9 +152,9 @@ def edge_row(costs, part, device, args):
     cost_1, cost_e = (torch.tensor([[c]], device=device) for c in costs[-1])
     pictures = loader(part, size, args.workers)
 
-    flags = SimpleNamespace(surrogate="stage_switching", seed=0, lr_rejector=1.6e-3, momentum=0.9)
     settings = [train_edgenet_async.Setting(1, *pair) for pair in costs]
-    rejectors = train_edgenet_async.Rejectors(settings, mine, flags, device)
+    flags = {"surrogate": "stage_switching", "seed": 0, "lr": 1.6e-3, "momentum": 0.9}
+    rejectors = train_edgenet_async.Rejectors(settings, mine, device, **flags)
     sgd_mine = sgd(mine, 1e-3, fused=True)
     batches = data.Batches(part, BATCH, device, shuffle=True)
     in_order = data.Batches(part, 500, device)

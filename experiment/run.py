@@ -11,6 +11,7 @@ and the files that the script itself writes.
 """
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import platform
@@ -99,12 +100,16 @@ class Run:
     def _keep_metrics(self, epochs: int) -> None:
         """Drop this stem's lines after `epochs`: those epochs will be run again."""
         path = self.dir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [
-            x for x in lines if (y := json.loads(x))["run"] != self.stem or y["epoch"] <= epochs
-        ]
-        if lines:
-            write_bytes(path, "".join(x + "\n" for x in kept).encode())
+        kept = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                logged = json.loads(line)
+            except json.JSONDecodeError:  # cut short by a kill or a full disk
+                continue
+            if logged["run"] != self.stem or logged["epoch"] <= epochs:
+                kept.append(line + "\n")
+        if path.exists():
+            write_bytes(path, "".join(kept).encode())
 
     def end_epoch(self, epoch: int, epochs: int, seconds: float, state: dict, **metrics) -> None:
         """After an epoch, counted from 1: a line in the log, then the state to resume from."""
@@ -118,7 +123,7 @@ class Run:
         except OSError as e:
             fail(f"{self.dir}/metrics.jsonl: cannot be written ({e.strerror}); --resume goes on")
         save_checkpoint(self.state_file, state | {"epoch": epoch})
-        left = time.strftime("%H:%M:%S", time.gmtime(seconds * (epochs - epoch)))
+        left = datetime.timedelta(seconds=round(seconds * (epochs - epoch)))
         values = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
         print(
             f"{self.stem}  epoch {epoch}/{epochs}  {values}  {seconds:.1f} s  {left} left",

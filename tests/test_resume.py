@@ -116,6 +116,8 @@ def test_killed_between_log_and_state(when, npz, whole, tmp_path, monkeypatch):
     with pytest.raises(Stop):
         quiet(train_localnet.main, *local_flags(npz, run))
     monkeypatch.undo()
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"run": "tiny-local')  # a line that was being written
     quiet(train_localnet.main, *local_flags(npz, run), "--resume")
     assert_same_run(run, whole / "local")
 
