@@ -76,7 +76,8 @@ def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str
         pairs = logits(StackedRejectors(rejectors))  # [R, N, 2]
         scores = pairs[..., 1] - pairs[..., 0]
     val = len(dataset.val.labels)
-    shown = np.arange(min(EXAMPLES, count - val))
+    # Evenly over the test set, which may be sorted by class.
+    shown = np.unique(np.linspace(0, count - val - 1, EXAMPLES).astype(int))
     return {
         "labels": torch.cat([part.labels for part in parts]).numpy(),
         "stage_logits": np.stack(stages).astype(np.float32),

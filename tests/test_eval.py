@@ -105,6 +105,14 @@ def test_predictions_are_the_networks(npz, trained):
         assert np.allclose(rows.scores[r], (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)
 
 
+def test_examples_are_test_pictures_of_all_classes(npz, trained):
+    pred = saved.load(trained / "tiny-predictions.npz")
+    test = data.load(str(npz)).test
+    rows = pred.example_index - (pred.split == 0).sum()
+    assert np.array_equal(pred.example_images, test.images[rows].numpy())
+    assert set(pred.labels[pred.example_index]) == {0, 1, 2, 3}
+
+
 def test_predictions_alone_redo_every_table_and_figure(trained, tmp_path):
     outs = []
     for name in ("whole", "alone"):
