@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests: makes its environment if there is none, then runs pytest on the CPU, offline.
-# bash test.sh [pytest's arguments]; some 5 minutes on 2 cores.
+# bash test.sh [pytest's arguments]; some 4 minutes on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./environment.sh
