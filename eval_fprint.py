@@ -141,7 +141,8 @@ def main(argv=None):
         device = experiment.pick_device(args.device)
         found = read_checkpoints(path, args.local_path)
         about = {k: v for checkpoint, _ in found.values() for k, v in checkpoint.items()}
-        split = about.get("val_size", 0.1), about.get("split_seed", 0)
+        defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
+        split = [about.get(key, default) for key, default in defaults.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         for checkpoint, where in found.values():
             if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():

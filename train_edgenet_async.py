@@ -10,13 +10,13 @@ fixed, so it is asked once; all rejectors are one stacked module.
   python train_edgenet_async.py --dataset cifar10 --save_dir results/runs/first --costs 1.25:0.25
 
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
-a {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth a setting, {dataset}-losses.npz and, last,
-{dataset}-edgenet.json; eval_all.py goes on from there.
+a {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth a setting (a rival surrogate's name at its
+end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py goes on from there.
 """
 
 import argparse
-import copy
 import itertools
+import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -27,26 +27,32 @@ import torch
 import data
 import experiment
 from experiment import number
-from losses.stage_switching import SURROGATES, edge_loss, rejector_loss
+from losses.deferral import COST_FREE
+from losses.stacked import StackedLoss
+from losses.stage_switching import SURROGATES, edge_loss
 from models.checkpoints import local_net, predict
+from models.edge_copies import JOINT, EdgeCopies
 from models.edgenet import build_edge, edge_size
 from models.rejector import new_rejectors
 
-JOINT = "joint"
-
 
 class Setting(NamedTuple):
-    """What one rejector is trained for. async_freq: S, 0 for once an epoch, or "joint"."""
+    """What one rejector is trained for. async_freq: S, 0 for once an epoch, or "joint".
+
+    A surrogate that does not know the costs has cost_1 = cost_e = None.
+    """
 
     async_freq: int | str
-    cost_1: float
-    cost_e: float
+    cost_1: float | None
+    cost_e: float | None
+    surrogate: str = SURROGATES[0]
+    rival: bool = False
 
     def stem(self, dataset: str) -> str:
-        return (
-            f"{dataset}-edgenet-async-{self.async_freq}"
-            f"-cost_1-{self.cost_1:.12g}-cost_e-{self.cost_e:.12g}"
-        )
+        stem = f"{dataset}-edgenet-async-{self.async_freq}"
+        if self.cost_1 is not None:
+            stem += f"-cost_1-{self.cost_1:.12g}-cost_e-{self.cost_e:.12g}"
+        return stem + (f"-{self.surrogate}" if self.rival else "")
 
 
 def cost_pair(text: str) -> tuple[float, float]:
@@ -66,6 +72,12 @@ def parse_args(argv=None):
         type=number(float, 0, above=True),
         default=0.1,
         help="cut from train, as for the local net: a share below 1 or a count",
+    )
+    group.add_argument(
+        "--rejector_val_size",
+        type=number(float, 0),
+        default=0,
+        help="kept from train for train_rejector.py, as for the local net: a share or a count",
     )
     group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
@@ -101,6 +113,22 @@ def parse_args(argv=None):
     )
     group.add_argument("--edge_only", action="store_true", help="no rejectors, no local net")
     group.add_argument("--surrogate", choices=SURROGATES, default=SURROGATES[0], help="form of L2")
+    group.add_argument(
+        "--rivals",
+        choices=[*SURROGATES, *COST_FREE],
+        nargs="+",
+        default=[],
+        metavar="SURROGATE",
+        help=f"other surrogates trained beside it: {', '.join([*SURROGATES, *COST_FREE])}; the "
+        "last two know no costs, so they are one rejector an S",
+    )
+    group.add_argument(
+        "--rival_costs",
+        type=cost_pair,
+        nargs="+",
+        metavar="C1:CE",
+        help="cost pairs of the rivals; those of --surrogate if not given",
+    )
     group = parser.add_argument_group("edge net")
     group.add_argument("--edge_net", default="alexnet", help="alexnet, vit or a torchvision name")
     group.add_argument(
@@ -119,113 +147,100 @@ def parse_args(argv=None):
         "--lr_rejector", type=number(float, 0, above=True), default=1.6e-3, help="of the rejectors"
     )
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of both")
+    group.add_argument("--weight_decay", type=number(float, 0), default=0, help="of the edge")
+    group.add_argument(
+        "--schedule",
+        choices=("constant", "cosine"),
+        default="constant",
+        help="of both learning rates: as in the paper, or falling to 0 along a half cosine",
+    )
+    group.add_argument(
+        "--augment",
+        choices=data.AUGMENTATIONS,
+        default="none",
+        help="of the edge's images; the rejectors see them as they are",
+    )
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit"
     if (args.cost_1 is None) != (args.cost_e is None):
         parser.error("--cost_1 and --cost_e go together; or give pairs with --costs")
-    if args.edge_only and (args.costs or args.cost_1 or args.joint):
-        parser.error("--edge_only trains no rejector, so it takes no costs and no --joint")
+    if args.edge_only and (args.costs or args.cost_1 or args.joint or args.rivals):
+        parser.error("--edge_only trains no rejector, so it takes no costs, --joint or --rivals")
+    if args.surrogate in args.rivals:
+        parser.error(f"--rivals: {args.surrogate} is the --surrogate already")
     return args
 
 
 def settings_of(args) -> list[Setting]:
-    """Every (S, c_1, c_e) that was asked for, each once, in the order given."""
+    """Every (S, c_1, c_e, surrogate) that was asked for, each once, in the order given."""
     if args.edge_only:
         return []
     pairs = list(args.costs or []) + list(itertools.product(args.cost_1 or [], args.cost_e or []))
+    pairs = pairs or [(1.25, 0.25)]
     freqs = [JOINT] if args.joint else args.async_freq
-    settings = [Setting(s, *pair) for s in freqs for pair in pairs or [(1.25, 0.25)]]
+    settings = [Setting(s, *pair, args.surrogate) for s in freqs for pair in pairs]
+    for rival, s in itertools.product(args.rivals, freqs):
+        costs = [(None, None)] if rival in COST_FREE else args.rival_costs or pairs
+        settings += [Setting(s, *pair, rival, rival=True) for pair in costs]
     return list(dict.fromkeys(settings))
 
 
-def refresh(frozen, edge) -> None:
-    """Give a frozen copy the edge's weights and buffers, in place."""
-    with torch.no_grad():
-        own, new = frozen.state_dict().values(), edge.state_dict().values()
-        for mine, its in zip(own, new, strict=True):
-            mine.copy_(its)
-
-
-def predictions(net, images) -> torch.Tensor:
-    """Predicted classes [B] of `net` in eval mode (no dropout, batch norm's running statistics)."""
-    mode = net.training
-    net.eval()
-    with torch.no_grad():
-        answers = net(images).argmax(-1)
-    net.train(mode)
-    return answers
-
-
 class Rejectors:
-    """All rejectors, what each is trained for, and the copies of the edge that they learn from."""
+    """All rejectors, what each is trained for, and what they know of the edge."""
 
-    def __init__(self, settings, edge, device, *, surrogate, seed, lr, momentum):
-        self.surrogate = surrogate
+    def __init__(self, settings, edge, device, *, seed, lr, momentum):
         self.net = new_rejectors(len(settings), seed).to(device)
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), lr, momentum, fused=device.type != "mps"
         )
-        self.cost_1 = torch.tensor([[s.cost_1] for s in settings], device=device)
-        self.cost_e = torch.tensor([[s.cost_e] for s in settings], device=device)
-        self.freqs = list(dict.fromkeys(s.async_freq for s in settings))
-        self.freq_of = torch.tensor(
-            [self.freqs.index(s.async_freq) for s in settings], device=device
-        )
-        # S = 1 is the edge itself just after its step; joint mode takes its training forward.
-        self.copies = {
-            s: copy.deepcopy(edge).eval().requires_grad_(False)
-            for s in self.freqs
-            if s not in (1, JOINT)
-        }
+        self.copies = EdgeCopies(edge, list(dict.fromkeys(s.async_freq for s in settings)))
+        freqs = [self.copies.freqs.index(s.async_freq) for s in settings]
+        self.freq_of = torch.tensor(freqs, device=device)
+        costs = [(s.surrogate, s.cost_1, s.cost_e) for s in settings]
+        self.loss = StackedLoss(*zip(*costs, strict=True), device)
 
-    def step(self, i, edge, edge_logits, images, labels, local_correct) -> torch.Tensor:
+    def step(self, i, edge, edge_logits, images, labels, local_logits) -> torch.Tensor:
         """One step on L2 of every rejector after batch i's edge step; returns L2 as [R]."""
-        answers = []
-        for freq in self.freqs:
-            if freq == JOINT:
-                answers.append(edge_logits.detach().argmax(-1))
-            elif freq == 1:
-                answers.append(predictions(edge, images))
-            else:
-                if freq > 0 and i % freq == 0:
-                    refresh(self.copies[freq], edge)
-                answers.append(predictions(self.copies[freq], images))
-        edge_wrong = (torch.stack(answers) != labels)[self.freq_of]  # [R, B]
-        losses = rejector_loss(
-            self.net(images), local_correct, edge_wrong, self.cost_1, self.cost_e, self.surrogate
-        )
+        wrong = self.copies.answers(i, edge, edge_logits, images) != labels  # [S, B]
+        losses = self.loss(self.net(images), local_logits, labels, wrong[self.freq_of])
         self.optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # they share no weight: each gets the gradient of its own mean
         self.optimizer.step()
         return losses.detach()
 
-    def end_epoch(self, edge) -> None:
-        if 0 in self.copies:
-            refresh(self.copies[0], edge)
-
     def state(self) -> dict:
-        copies = {str(s): net.state_dict() for s, net in self.copies.items()}
         return {
             "rejectors": self.net.state_dict(),
             "rejector_optimizer": self.optimizer.state_dict(),
-            "copies": copies,
+            "copies": self.copies.state(),
         }
 
     def load(self, state: dict) -> None:
         self.net.load_state_dict(state["rejectors"])
         self.optimizer.load_state_dict(state["rejector_optimizer"])
-        for s, net in self.copies.items():
-            net.load_state_dict(state["copies"][str(s)])
+        self.copies.load(state["copies"])
 
 
-def train_one_epoch(edge, optimizer, rejectors, batches, local_correct, epoch, label):
-    """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU."""
+def set_lr(optimizers, lrs, share) -> None:
+    """Learning rates at a share 0..1 of a cosine schedule."""
+    for optimizer, lr in zip(optimizers, lrs, strict=True):
+        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * share)) / 2
+
+
+def train_one_epoch(
+    edge, optimizer, rejectors, batches, local_logits, epoch, label, schedule=lambda i: None
+):
+    """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
+
+    local_logits [N, K] of every training image; schedule(i) is called before step i of the epoch.
+    """
     edge.train()
     l1, l2 = [], []
     steps = experiment.progress(batches.epoch(epoch), len(batches), label)
     for i, (rows, images, labels) in enumerate(steps):
+        schedule(i)
         logits = edge(images)
         loss = edge_loss(logits, labels)
         optimizer.zero_grad(set_to_none=True)
@@ -233,9 +248,11 @@ def train_one_epoch(edge, optimizer, rejectors, batches, local_correct, epoch, l
         optimizer.step()
         l1.append(loss.detach())
         if rejectors:
-            l2.append(rejectors.step(i, edge, logits, images, labels, local_correct[rows]))
+            if batches.augment is not None:
+                images = batches.plain(rows)
+            l2.append(rejectors.step(i, edge, logits, images, labels, local_logits[rows]))
     if rejectors:
-        rejectors.end_epoch(edge)
+        rejectors.copies.end_epoch(edge)
     l2 = torch.stack(l2) if l2 else torch.zeros(len(l1), 0)
     return torch.stack(l1).cpu(), l2.cpu()
 
@@ -253,8 +270,9 @@ def read_local(local_path: str | None, dataset, save_dir: Path):
     if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
         raise ValueError(
             f"{source}: the local net was trained on other data or another val split; give its "
-            f"--dataset, --val_size {checkpoint['val_size']:g} and "
-            f"--split_seed {checkpoint['split_seed']}"
+            f"--dataset, --val_size {checkpoint['val_size']:g}, --rejector_val_size "
+            f"{checkpoint.get('rejector_val_size', 0):g} and --split_seed "
+            f"{checkpoint['split_seed']}"
         )
     if path.exists() and experiment.sha256(path) != experiment.sha256(source):
         raise ValueError(f"{path}: is another local net than {source}; use another --save_dir")
@@ -269,30 +287,30 @@ def main(argv=None):
         run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-edgenet", args)
         if run.complete:
             return print(f"{run.result}: complete")
-        dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
+        split = args.val_size, args.split_seed, args.rejector_val_size
+        dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
         edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained).to(device)
         optimizer = torch.optim.SGD(
-            edge.parameters(), args.lr, args.momentum, fused=device.type != "mps"
+            edge.parameters(),
+            args.lr,
+            args.momentum,
+            weight_decay=args.weight_decay,
+            fused=device.type != "mps",
         )
-        batches = data.Batches(dataset.train, args.batch_size, device, shuffle=True, seed=args.seed)
+        augment = data.AUGMENTATIONS[args.augment]
+        batches = data.Batches(
+            dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
+        )
         val = data.Batches(dataset.val, 250, device)
-        local_bytes = local_correct = rejectors = None
+        local_bytes = local_logits = rejectors = None
         if settings:
             local, local_bytes = read_local(args.local_path, dataset, run.dir)
             in_order = data.Batches(dataset.train, 500, device)
-            answers = predict(local.to(device), in_order).argmax(-1)
-            local_correct = answers == in_order.labels  # 1{m = y}, once for the whole run
-            rejectors = Rejectors(
-                settings,
-                edge,
-                device,
-                surrogate=args.surrogate,
-                seed=args.seed,
-                lr=args.lr_rejector,
-                momentum=args.momentum,
-            )
+            local_logits = predict(local.to(device), in_order)  # m is fixed: asked once
+            rates = {"lr": args.lr_rejector, "momentum": args.momentum}
+            rejectors = Rejectors(settings, edge, device, seed=args.seed, **rates)
 
         names = ("edgenet*.pth", "losses.npz", "predictions.npz", "eval_all.json")
         stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]
@@ -310,8 +328,16 @@ def main(argv=None):
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
+        before, total = (epoch - 1) * len(batches), args.epochs * len(batches)
+        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
+        lrs = [args.lr, args.lr_rejector][: len(optimizers)]
+
+        def schedule(i, before=before, total=total, optimizers=optimizers, lrs=lrs):
+            if args.schedule == "cosine":
+                set_lr(optimizers, lrs, (before + i) / total)
+
         losses = train_one_epoch(
-            edge, optimizer, rejectors, batches, local_correct, epoch, f"epoch {epoch}"
+            edge, optimizer, rejectors, batches, local_logits, epoch, f"epoch {epoch}", schedule
         )
         l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
         val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
@@ -332,6 +358,7 @@ def main(argv=None):
         "data": dataset.fingerprint(),
         "val_size": args.val_size,
         "split_seed": args.split_seed,
+        "rejector_val_size": args.rejector_val_size,
         "seed": args.seed,
         "state_dict": {k: v.cpu() for k, v in edge.state_dict().items()},
     }
@@ -345,7 +372,6 @@ def main(argv=None):
         checkpoint = {
             "kind": "rejector",
             **setting._asdict(),
-            "surrogate": args.surrogate,
             "seed": args.seed,
             "dataset": dataset.name,
             **belongs_to,

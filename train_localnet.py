@@ -31,6 +31,12 @@ def parse_args(argv=None):
         help="cut from train: a share below 1 or a count",
     )
     group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
+    group.add_argument(
+        "--rejector_val_size",
+        type=number(float, 0),
+        default=0,
+        help="kept from train for train_rejector.py: a share below 1 or a count; 0 for none",
+    )
     group.add_argument("--local_classes", help="train on these classes only, as 0-8 or 0,2,5-7")
     group = parser.add_argument_group("training")
     group.add_argument("--local_net", choices=LOCAL_NETS, default="lenet5", help="architecture")
@@ -67,7 +73,8 @@ def main(argv=None):
         run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-localnet", args)
         if run.complete:
             return print(f"{run.result}: complete")
-        dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
+        split = args.val_size, args.split_seed, args.rejector_val_size
+        dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
         train = dataset.train
         if args.local_classes is not None:
@@ -112,6 +119,7 @@ def main(argv=None):
         "data": dataset.fingerprint(),
         "val_size": args.val_size,
         "split_seed": args.split_seed,
+        "rejector_val_size": args.rejector_val_size,
         "seed": args.seed,
         "state_dict": {k: v.cpu() for k, v in net.state_dict().items()},
     }

@@ -126,6 +126,10 @@ class Batches:
                     batch = self.augment(batch, generator)
                 yield index, batch, target
 
+    def plain(self, index: Tensor) -> Tensor:
+        """The images of some rows [B] as they are without `augment`: float32 [B, 3, H, W]."""
+        return self._normalised(self.images.index_select(0, index))
+
     def _normalised(self, pixels: Tensor) -> Tensor:
         """uint8 [M, 1 or 3, H, W] to normalised float32 [M, 3, H, W]."""
         count, _, height, width = pixels.shape

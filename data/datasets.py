@@ -59,21 +59,26 @@ class Part(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set under its file prefix `name`; `classes[k]` is the name of label k."""
+    """A data set under its file prefix `name`; `classes[k]` is the name of label k.
+
+    `rejector` is empty unless `load` was asked for it: images that neither net is trained on.
+    """
 
     name: str
     train: Part
     val: Part
     test: Part
     classes: tuple[str, ...]
+    rejector: Part
 
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of images and labels: which data a checkpoint belongs to.
 
-        It changes with the cut into train and val too. Reads every byte, so call it once a run.
+        It changes with the cut into parts too. Reads every byte, so call it once a run.
         """
         digest = hashlib.sha256()
-        for part in (self.train, self.val, self.test):
+        parts = (self.train, self.val, self.test, self.rejector)
+        for part in parts if len(self.rejector.labels) else parts[:3]:
             digest.update(str(tuple(part.images.shape)).encode())
             digest.update(part.images.contiguous().numpy())
             digest.update(part.labels.contiguous().numpy())
@@ -101,9 +106,13 @@ def stem(name: str) -> str:
 
 
 def load(
-    name: str, root: str | os.PathLike[str] = "data_root", val_size: float = 0.1, seed: int = 0
+    name: str,
+    root: str | os.PathLike[str] = "data_root",
+    val_size: float = 0.1,
+    seed: int = 0,
+    rejector_val_size: float = 0,
 ) -> Dataset:
-    """Load a data set into memory and cut val from its train set.
+    """Load a data set into memory and cut val, and images for the rejector, from its train set.
 
     Args:
         name: one of `NAMES`; the path of an npz file with x_train, y_train, x_test, y_test
@@ -113,21 +122,32 @@ def load(
         root: where torchvision's data sets are, or are downloaded to.
         val_size: images of val, as a fraction of train in (0, 1) or as a count of 1 or more.
         seed: of the cut, 0 or more. Which images are val depends on the number of train images,
-            `val_size` and `seed` only; both parts stay in the source's order.
+            `val_size` and `seed` only; all parts stay in the source's order.
+        rejector_val_size: images kept from train and val alike, on which a rejector sees the nets
+            as they are on new images: a fraction or a count as for val, or 0 for none.
 
     Raises:
         ValueError: the name is unknown, the data cannot be had or are not as described, or
-            `val_size` leaves train or val empty. One line.
+            the sizes leave train or val empty. One line.
     """
     prefix = stem(name)
     source = _source(name, Path(root))
-    val_rows = _val_rows(len(source.train.labels), val_size, seed)
+    total = len(source.train.labels)
+    val = _count("val_size", val_size, total)
+    kept = _count("rejector_val_size", rejector_val_size, total) if rejector_val_size else 0
+    if val + kept >= total:
+        raise ValueError(
+            f"val_size {val_size:g} and rejector_val_size {rejector_val_size:g} take {val + kept} "
+            f"of {total} train images: leave 1 or more to train on"
+        )
+    val_rows, rejector_rows = _cut(total, (val, kept), seed)
     return Dataset(
         prefix,
-        train=_select(source.train, ~val_rows),
+        train=_select(source.train, ~(val_rows | rejector_rows)),
         val=_select(source.train, val_rows),
         test=source.test,
         classes=source.classes,
+        rejector=_select(source.train, rejector_rows),
     )
 
 
@@ -176,24 +196,34 @@ def _select(part: Part, rows: Tensor) -> Part:
     return Part(*(values[rows] for values in part))
 
 
-def _val_rows(total: int, val_size: float, seed: int) -> Tensor:
-    """Bool [total], true for the images that become val."""
-    if seed < 0:
-        raise ValueError(f"seed is {seed}: give 0 or more")
-    if 0 < val_size < 1:
-        count = round(total * val_size)
-    elif val_size >= 1 and val_size % 1 == 0:
-        count = int(val_size)
+def _count(flag: str, size: float, total: int) -> int:
+    """How many of `total` images a size means: a fraction in (0, 1), or a count of 1 or more."""
+    if 0 < size < 1:
+        count = round(total * size)
+    elif size >= 1 and size % 1 == 0:
+        count = int(size)
     else:
-        raise ValueError(f"val_size is {val_size}: give a fraction in (0, 1) or a count from 1")
+        raise ValueError(f"{flag} is {size}: give a fraction in (0, 1) or a count from 1")
     if not 1 <= count < total:
         raise ValueError(
-            f"val_size {val_size} puts {count} of {total} train images into val: "
+            f"{flag} {size} puts {count} of {total} train images aside: "
             f"give what leaves 1 or more in each, such as a count from 1 to {total - 1}"
         )
-    rows = torch.zeros(total, dtype=torch.bool)
-    rows[torch.from_numpy(np.random.default_rng(seed).permutation(total)[:count])] = True
-    return rows
+    return count
+
+
+def _cut(total: int, counts: Iterable[int], seed: int) -> list[Tensor]:
+    """Disjoint masks, bool [total] each, of so many images; none depends on the later ones."""
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: give 0 or more")
+    order = np.random.default_rng(seed).permutation(total)
+    masks, first = [], 0
+    for count in counts:
+        mask = torch.zeros(total, dtype=torch.bool)
+        mask[torch.from_numpy(order[first : first + count])] = True
+        masks.append(mask)
+        first += count
+    return masks
 
 
 def _source(name: str, root: Path) -> _Source:

@@ -1,4 +1,4 @@
-"""The edge net e: the classifier on the server. `alexnet`, `vit`, or any torchvision classifier."""
+"""The edge net e, the classifier on the server: `alexnet`, `vit`, `convnet`, or torchvision's."""
 
 import difflib
 
@@ -7,6 +7,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model, get_model_weights, list_models
 
+from models.convnet import ConvNet
 from models.localnet import resize
 
 ALEXNET_SIZE, VIT_SIZE = 64, 224
@@ -92,14 +93,15 @@ class TorchvisionNet(nn.Module):
 
 
 def edge_names() -> list[str]:
-    return ["alexnet", "vit", *list_models(module=torchvision.models)]
+    return ["alexnet", "vit", "convnet", *list_models(module=torchvision.models)]
 
 
 def _check_name(name: str) -> None:
     names = edge_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"near: {', '.join(near)}" if near else "alexnet, vit or a torchvision classifier"
+        known = "alexnet, vit, convnet or a torchvision classifier"
+        hint = f"near: {', '.join(near)}" if near else known
         raise ValueError(f"edge net {name!r} is unknown; {hint}")
 
 
@@ -108,6 +110,8 @@ def _build(name: str, num_classes: int, size: int) -> nn.Module:
         return AlexNet(num_classes, size)
     if name == "vit":
         return ViT(num_classes, size)
+    if name == "convnet":
+        return ConvNet(num_classes, size)
     return TorchvisionNet(name, num_classes, size)
 
 
@@ -153,6 +157,8 @@ def build_edge(
 
 
 def _load_pretrained(net: nn.Module, name: str) -> None:
+    if name == "convnet":
+        raise ValueError("edge net convnet has no ImageNet weights; train it with --no-pretrained")
     inner = net.vit if name == "vit" else net if name == "alexnet" else net.net
     weights = get_model_weights("vit_b_16" if name == "vit" else name).DEFAULT
     try:

@@ -170,7 +170,7 @@ def test_settings_are_the_product_and_the_pairs_each_once():
     settings = script.settings_of(args)
     assert len(settings) == len(set(settings)) == 2 * 5
     assert settings[0].stem("d") == "d-edgenet-async-1-cost_1-1-cost_e-0"
-    assert script.settings_of(script.parse_args([])) == [(1, 1.25, 0.25)]
+    assert script.settings_of(script.parse_args([])) == [script.Setting(1, 1.25, 0.25)]
     assert script.settings_of(script.parse_args(["--edge_only"])) == []
 
 

@@ -205,7 +205,10 @@ def test_fingerprint_is_a_sha256():
     part = Part(torch.tensor([[[[1, 2]]]], dtype=torch.uint8), torch.tensor([1]), torch.tensor([0]))
     told = b"(1, 1, 1, 2)" + b"\1\2" + (1).to_bytes(8, "little")
     expected = hashlib.sha256(3 * told).hexdigest()[:16]
-    assert Dataset("x", part, part, part, ("a", "b")).fingerprint() == expected
+    none = Part(*(values[:0] for values in part))
+    assert Dataset("x", part, part, part, ("a", "b"), none).fingerprint() == expected
+    kept = hashlib.sha256(4 * told).hexdigest()[:16]
+    assert Dataset("x", part, part, part, ("a", "b"), part).fingerprint() == kept
 
 
 @pytest.mark.parametrize(

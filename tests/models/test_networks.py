@@ -115,8 +115,8 @@ def test_rejectors_start_from_the_seed_alone():
     assert not torch.equal(few.unstack(0)["fc1.weight"], other.unstack(0)["fc1.weight"])
 
 
-def test_stacked_refuses_buffers():
-    with pytest.raises(ValueError, match="buffers"):
+def test_stacked_refuses_other_networks():
+    with pytest.raises(ValueError, match="LeNet-5"):
         StackedRejectors([torch.nn.BatchNorm1d(3)] * 2)
 
 
