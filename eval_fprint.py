@@ -38,7 +38,7 @@ def parse_args(argv=None):
         help="also hold the reject rate to Q, by three rules fitted on val",
     )
     group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
-    parser.add_common(seed=43)
+    parser.add_common(seed=43, many=False)
     return parser.parse_args(argv)
 
 

@@ -15,11 +15,9 @@ end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py goes o
 """
 
 import argparse
-import itertools
 import math
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,40 +25,12 @@ import torch
 import data
 import experiment
 from experiment import number
+from learning_to_help.rejectors import Rejectors
+from learning_to_help.settings import cost_pair, settings_of
 from losses.deferral import COST_FREE
-from losses.stacked import StackedLoss
 from losses.stage_switching import SURROGATES, edge_loss
 from models.checkpoints import local_net, predict
-from models.edge_copies import JOINT, EdgeCopies
 from models.edgenet import build_edge, edge_size
-from models.rejector import new_rejectors
-
-
-class Setting(NamedTuple):
-    """What one rejector is trained for. async_freq: S, 0 for once an epoch, or "joint".
-
-    A surrogate that does not know the costs has cost_1 = cost_e = None.
-    """
-
-    async_freq: int | str
-    cost_1: float | None
-    cost_e: float | None
-    surrogate: str = SURROGATES[0]
-    rival: bool = False
-
-    def stem(self, dataset: str) -> str:
-        stem = f"{dataset}-edgenet-async-{self.async_freq}"
-        if self.cost_1 is not None:
-            stem += f"-cost_1-{self.cost_1:.12g}-cost_e-{self.cost_e:.12g}"
-        return stem + (f"-{self.surrogate}" if self.rival else "")
-
-
-def cost_pair(text: str) -> tuple[float, float]:
-    """An argparse type: C1:CE."""
-    c1, colon, ce = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r}: write c_1:c_e, as 1.25:0.25")
-    return number(float, 0)(c1), number(float, 0)(ce)
 
 
 def parse_args(argv=None):
@@ -168,59 +138,11 @@ def parse_args(argv=None):
         parser.error("--cost_1 and --cost_e go together; or give pairs with --costs")
     if args.edge_only and (args.costs or args.cost_1 or args.joint or args.rivals):
         parser.error("--edge_only trains no rejector, so it takes no costs, --joint or --rivals")
+    if args.seeds and args.local_path:
+        parser.error("--seeds: each run has its own local net in SAVE_DIR/seed-N; no --local_path")
     if args.surrogate in args.rivals:
         parser.error(f"--rivals: {args.surrogate} is the --surrogate already")
     return args
-
-
-def settings_of(args) -> list[Setting]:
-    """Every (S, c_1, c_e, surrogate) that was asked for, each once, in the order given."""
-    if args.edge_only:
-        return []
-    pairs = list(args.costs or []) + list(itertools.product(args.cost_1 or [], args.cost_e or []))
-    pairs = pairs or [(1.25, 0.25)]
-    freqs = [JOINT] if args.joint else args.async_freq
-    settings = [Setting(s, *pair, args.surrogate) for s in freqs for pair in pairs]
-    for rival, s in itertools.product(args.rivals, freqs):
-        costs = [(None, None)] if rival in COST_FREE else args.rival_costs or pairs
-        settings += [Setting(s, *pair, rival, rival=True) for pair in costs]
-    return list(dict.fromkeys(settings))
-
-
-class Rejectors:
-    """All rejectors, what each is trained for, and what they know of the edge."""
-
-    def __init__(self, settings, edge, device, *, seed, lr, momentum):
-        self.net = new_rejectors(len(settings), seed).to(device)
-        self.optimizer = torch.optim.SGD(
-            self.net.parameters(), lr, momentum, fused=device.type != "mps"
-        )
-        self.copies = EdgeCopies(edge, list(dict.fromkeys(s.async_freq for s in settings)))
-        freqs = [self.copies.freqs.index(s.async_freq) for s in settings]
-        self.freq_of = torch.tensor(freqs, device=device)
-        costs = [(s.surrogate, s.cost_1, s.cost_e) for s in settings]
-        self.loss = StackedLoss(*zip(*costs, strict=True), device)
-
-    def step(self, i, edge, edge_logits, images, labels, local_logits) -> torch.Tensor:
-        """One step on L2 of every rejector after batch i's edge step; returns L2 as [R]."""
-        wrong = self.copies.answers(i, edge, edge_logits, images) != labels  # [S, B]
-        losses = self.loss(self.net(images), local_logits, labels, wrong[self.freq_of])
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # they share no weight: each gets the gradient of its own mean
-        self.optimizer.step()
-        return losses.detach()
-
-    def state(self) -> dict:
-        return {
-            "rejectors": self.net.state_dict(),
-            "rejector_optimizer": self.optimizer.state_dict(),
-            "copies": self.copies.state(),
-        }
-
-    def load(self, state: dict) -> None:
-        self.net.load_state_dict(state["rejectors"])
-        self.optimizer.load_state_dict(state["rejector_optimizer"])
-        self.copies.load(state["copies"])
 
 
 def set_lr(optimizers, lrs, share) -> None:
@@ -279,8 +201,8 @@ def read_local(local_path: str | None, dataset, save_dir: Path):
     return net, None if path.exists() else source.read_bytes()
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def train(args):
+    """One run: the edge and all rejectors, to their checkpoints and the result."""
     settings = settings_of(args)
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
@@ -388,6 +310,11 @@ def main(argv=None):
     run.finish({"edge_val_accuracy": val_accuracy, "epochs": args.epochs, "sha256": files})
     print(f"{run.dir}: {edge_path.name} and {len(settings)} rejectors")
     return None
+
+
+def main(argv=None):
+    for args in experiment.each_seed(parse_args(argv)):
+        train(args)
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def accuracy(net, batches, labels) -> float:
     return (predict(net, batches).argmax(-1) == labels).float().mean().item()
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def train(args):
+    """One run, to the checkpoint and the result."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-localnet", args)
@@ -129,6 +129,11 @@ def main(argv=None):
     run.finish({"val_accuracy": val_accuracy, "test_accuracy": test_accuracy, "sha256": digest})
     print(f"{path}: {test_accuracy:.1%} on test")
     return None
+
+
+def main(argv=None):
+    for args in experiment.each_seed(parse_args(argv)):
+        train(args)
 
 
 if __name__ == "__main__":

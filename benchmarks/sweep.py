@@ -26,6 +26,8 @@ import data
 import experiment
 import train_edgenet_async
 import train_localnet
+from learning_to_help.rejectors import Rejectors
+from learning_to_help.settings import Setting
 from losses.stage_switching import rejector_loss
 from models.checkpoints import predict
 from models.edgenet import build_edge, edge_size
@@ -152,9 +154,9 @@ def edge_row(costs, part, device, args):
     cost_1, cost_e = (torch.tensor([[c]], device=device) for c in costs[-1])
     pictures = loader(part, size, args.workers)
 
-    settings = [train_edgenet_async.Setting(1, *pair) for pair in costs]
+    settings = [Setting(1, *pair) for pair in costs]
     flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9}
-    rejectors = train_edgenet_async.Rejectors(settings, mine, device, **flags)
+    rejectors = Rejectors(settings, mine, device, **flags)
     sgd_mine = sgd(mine, 1e-3, fused=True)
     batches = data.Batches(part, BATCH, device, shuffle=True)
     in_order = data.Batches(part, 500, device)

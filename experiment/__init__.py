@@ -1,6 +1,6 @@
 """What every script shares: command line, machine, files written whole, and run directories."""
 
-from experiment.command_line import Parser, fail, number, one_line_errors, progress
+from experiment.command_line import Parser, each_seed, fail, number, one_line_errors, progress
 from experiment.files import (
     load_checkpoint,
     save_checkpoint,
@@ -17,6 +17,7 @@ __all__ = [
     "Parser",
     "Run",
     "commit",
+    "each_seed",
     "fail",
     "hardware",
     "load_checkpoint",

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -43,17 +44,33 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         fail(f"{message} ({self.prog} --help lists the flags)")
 
-    def add_common(self, seed: int) -> None:
-        """The flags that every script has."""
+    def add_common(self, seed: int, many: bool = True) -> None:
+        """The flags that every script has; `many`: it runs for several seeds (`each_seed`)."""
         group = self.add_argument_group("common")
         group.add_argument("--data_root", default="data_root", help="where data sets are kept")
         group.add_argument("--device", default="best", help="cuda, cuda:1, mps, cpu or best")
         group.add_argument(
             "--seed", type=number(int, 0), default=seed, help="of all random numbers"
         )
+        if many:
+            group.add_argument(
+                "--seeds",
+                type=number(int, 0),
+                nargs="+",
+                help="one run each, in SAVE_DIR/seed-N, in place of --seed",
+            )
         again = group.add_mutually_exclusive_group()
         again.add_argument("--overwrite", action="store_true", help="replace a run that is there")
         again.add_argument("--resume", action="store_true", help="continue a killed run")
+
+
+def each_seed(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments of each run that `--seeds` asks for, or just `args`."""
+    if args.seeds is None:
+        yield args
+    for seed in dict.fromkeys(args.seeds or []):
+        one = {"seed": seed, "seeds": None, "save_dir": os.path.join(args.save_dir, f"seed-{seed}")}
+        yield argparse.Namespace(**vars(args) | one)
 
 
 def number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):

@@ -13,6 +13,7 @@ import eval_fprint
 import train_edgenet_async as script
 import train_localnet
 from experiment import load_checkpoint
+from learning_to_help.settings import Setting, settings_of
 from losses.stage_switching import edge_loss, rejector_loss
 from models.checkpoints import predict, rejector_net
 from models.edgenet import build_edge
@@ -167,11 +168,11 @@ def test_surrogates_are_used(npz, trained, tmp_path):
 
 def test_settings_are_the_product_and_the_pairs_each_once():
     args = script.parse_args([*COSTS, "--costs", "1:0", "2:0.1", "--async_freq", "1", "0"])
-    settings = script.settings_of(args)
+    settings = settings_of(args)
     assert len(settings) == len(set(settings)) == 2 * 5
     assert settings[0].stem("d") == "d-edgenet-async-1-cost_1-1-cost_e-0"
-    assert script.settings_of(script.parse_args([])) == [script.Setting(1, 1.25, 0.25)]
-    assert script.settings_of(script.parse_args(["--edge_only"])) == []
+    assert settings_of(script.parse_args([])) == [Setting(1, 1.25, 0.25)]
+    assert settings_of(script.parse_args(["--edge_only"])) == []
 
 
 @pytest.mark.parametrize(("size", "channels", "classes"), [(20, 3, 4), (28, 1, 3), (32, 3, 100)])

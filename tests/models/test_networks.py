@@ -2,28 +2,20 @@
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from models.convnet import ConvNet
+from models.cost import multiply_adds, parameters
 from models.edgenet import AlexNet, ViT, build_edge, edge_size
 from models.localnet import LeNet5, resize
 from models.rejector import Rejector, StackedRejectors, new_rejectors
-
-
-def parameters(net):
-    return sum(p.numel() for p in net.parameters())
-
-
-def multiply_adds(net, size):
-    with FlopCounterMode(display=False) as counter:
-        net.eval()(torch.zeros(1, 3, size, size))
-    return counter.get_total_flops() // 2
 
 
 def test_lenet():
     net = LeNet5(10)
     assert parameters(net) == 62_006
     assert (
-        multiply_adds(net, 32) == 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 840
+        multiply_adds(net, 3, 32, 32)
+        == 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 840
     )
     names = {n.split(".")[0] for n in net.state_dict()}
     assert names == {"conv1", "conv2", "fc1", "fc2", "fc3"}
@@ -65,7 +57,18 @@ def test_alexnet_counts_and_names():
         }
         convs = 15 * 15 * 64 * 363 + 7 * 7 * 192 * 1600
         convs += 3 * 3 * (384 * 1728 + 256 * 3456 + 256 * 2304)
-        assert multiply_adds(net, 32) == convs + 9216 * 4096 + 4096 * 4096 + 4096 * 10
+        assert multiply_adds(net, 3, 32, 32) == convs + 9216 * 4096 + 4096 * 4096 + 4096 * 10
+
+
+def test_convnet():
+    net = ConvNet(10)
+    w = 24
+    convs = {(3, w, 4): 16, (w, 2 * w, 3): 16, (2 * w, 4 * w, 3): 8, (4 * w, 8 * w, 3): 4}
+    expected = sum(i * o * k * k * size**2 for (i, o, k), size in convs.items())
+    expected += 2 * 9 * ((2 * w) ** 2 * 16**2 + (4 * w) ** 2 * 8**2) + 8 * w * 10
+    assert multiply_adds(net, 3, 32, 32) == expected
+    assert parameters(net) == 429_466
+    assert net(torch.rand(2, 3, 40, 40)).shape == (2, 10)
 
 
 def test_vit_counts_and_names():

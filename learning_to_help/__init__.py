@@ -1,0 +1,1 @@
+"""What the scripts of learning to help share: settings, stacks of rejectors in training."""
