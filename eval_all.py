@@ -3,8 +3,9 @@
   python eval_all.py --dataset digits --save_dir results/runs/first
 
 The local net and the edge net see val and test once, all rejectors together once, however many
-settings there are. Writes {dataset}-predictions.npz, from which every table and figure is made, and
-{dataset}-eval_all.json in the layout of the L2H release with `settings` and `risk` beside it.
+settings there are; what train_rejector.py fitted later comes on top. Writes
+{dataset}-predictions.npz, from which every table and figure is made, and {dataset}-eval_all.json in
+the layout of the L2H release with `settings` and `risk` beside it.
 """
 
 import json
@@ -19,9 +20,12 @@ from deferral import rules
 from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
+from learning_to_help import estimators
 from models.checkpoints import edge_net, local_net, predict, rejector_net
 from models.rejector import StackedRejectors
 
+SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
+LINK = ("refreshes", "bytes_sent", "answer_bytes", "outages")  # older checkpoints lack them
 EXAMPLES = 256  # test pictures kept in predictions.npz for figures
 
 
@@ -56,9 +60,22 @@ def read_checkpoints(save_dir, name):
             if rejector.get(f"{other}_sha256") != found:
                 raise ValueError(f"{path}: needs another {other} net than {own} (SHA-256)")
     order = sorted(
-        rejectors.items(), key=lambda x: (str(x[1]["async_freq"]), x[1]["cost_1"], x[1]["cost_e"])
+        rejectors.items(),
+        key=lambda x: (str(x[1]["async_freq"]), x[1]["cost_1"] or 0, x[1]["cost_e"] or 0),
     )
     return edge, local, dict(order)
+
+
+def seen_classes(local, labels, num_classes) -> list[int] | None:
+    """The classes that the local net was trained on; None where its checkpoint does not say.
+
+    labels: those of the data set's train part, which need not hold every class.
+    """
+    told = (local or {}).get("local_classes")
+    if told is None:
+        return None
+    asked = range(num_classes) if told == "all" else data.parse_classes(told, num_classes)
+    return sorted(set(asked) & set(labels.tolist()))
 
 
 def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
@@ -89,6 +106,56 @@ def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str
     }
 
 
+def split_rejectors(arrays, rejectors) -> tuple[dict[str, dict], list[dict]]:
+    """Settings of the rejectors with costs, by stem, and of those that estimate.
+
+    arrays["scores"] keeps the former; arrays["estimates"] gets the latter, if there are any.
+    """
+    scores, size = arrays["scores"], estimators.image_rejector_cost()
+    known = [k for k, c in enumerate(rejectors.values()) if c["cost_1"] is not None]
+    costed = {
+        stem: {k: c[k] for k in (*SETTING, *LINK) if k in c} | size
+        for stem, c in rejectors.items()
+        if c["cost_1"] is not None
+    }
+    local = torch.from_numpy(arrays["stage_logits"][0])
+    found = [
+        estimators.cost_free(torch.from_numpy(score), local, c)
+        for score, c in zip(scores, rejectors.values(), strict=True)
+        if c["cost_1"] is None
+    ]
+    arrays["scores"] = scores[known]
+    if found:
+        arrays["estimates"] = np.stack([estimates.numpy() for estimates, _ in found])
+    return costed, [setting for _, setting in found]
+
+
+def later_rejectors(save_dir, name) -> dict[str, dict]:
+    """The checkpoints of train_rejector.py, if it ran."""
+    paths = {k: save_dir / f"{name}-{k}net.pth" for k in ("local", "edge")}
+    if not all(path.exists() for path in paths.values()):
+        return {}
+    return estimators.read(save_dir, name, {k: experiment.sha256(p) for k, p in paths.items()})
+
+
+def predict_later(arrays, costed, later, local, dataset, batch_size, device) -> list[dict]:
+    """Adds train_rejector.py's estimates and scores to the arrays; settings of its estimators."""
+    batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
+    estimating = []
+    for stem, checkpoint in later.items():
+        net = estimators.build(checkpoint, stem).to(device)
+        if checkpoint["amortized"]:
+            estimates, setting = estimators.amortized(net, local, batches, checkpoint)
+            before = arrays.get("estimates", np.zeros((0, *estimates.shape), np.float32))
+            arrays["estimates"] = np.concatenate([before, estimates.cpu().numpy()[None]])
+            estimating.append(setting)
+        if "per_cost" in checkpoint:
+            scores, settings = estimators.per_cost(net, local, batches, checkpoint, stem)
+            arrays["scores"] = np.concatenate([arrays["scores"], scores.cpu().numpy()])
+            costed |= {setting.pop("stem"): setting for setting in settings}
+    return estimating
+
+
 def release_layout(pred) -> dict:
     """{dataset}-eval_all.json from predictions alone: one object a checkpoint stem."""
     num_classes = pred.stage_logits.shape[-1]
@@ -106,14 +173,14 @@ def release_layout(pred) -> dict:
             "edge": edge,
             "both": cascade_counts(test.labels, test.correct, stop, num_classes),
             "both_inverted": cascade_counts(test.labels, test.correct, 1 - stop, num_classes),
-            "settings": {k: v for k, v in setting.items() if k != "stem"},
+            "settings": {k: setting[k] for k in SETTING},
             "risk": {names.get(k, k): row[f"risk_{k}"] for k in kinds},
         }
     return result
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def evaluate(args):
+    """One run directory to its predictions and JSON."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
@@ -121,27 +188,35 @@ def main(argv=None):
         if run.complete:
             return print(f"{run.result}: complete")
         edge, local, rejectors = read_checkpoints(run.dir, name)
-        dataset = data.load(
-            args.dataset, args.data_root, edge.get("val_size", 0.1), edge.get("split_seed", 0)
-        )
+        defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
+        split = [edge.get(key, default) for key, default in defaults.items()]
+        dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
         nets = [edge_net(edge, num_classes, f"{run.dir / name}-edgenet.pth")]
         nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
         nets += [[rejector_net(c, stem) for stem, c in rejectors.items()]]
+        seen = seen_classes(local, dataset.train.labels, num_classes)
         if edge["data"] != dataset.fingerprint():
             raise ValueError(
                 f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
             )
+        later = later_rejectors(run.dir, name)
         losses_path = run.dir / f"{name}-losses.npz"
         losses = dict(np.load(losses_path)) if losses_path.exists() else {}
         run.start(device, dataset.fingerprint())
 
     arrays = predict_all(dataset, *nets, args.batch_size, device)
-    if rejectors and losses:
-        columns = [losses["stems"].tolist().index(stem) for stem in rejectors]
+    costed, estimating = split_rejectors(arrays, rejectors)
+    if later:
+        local_and_data = nets[1], dataset, args.batch_size, device
+        estimating += predict_later(arrays, costed, later, *local_and_data)
+    if costed and losses:
+        columns = [losses["stems"].tolist().index(stem) for stem in costed if stem in rejectors]
         arrays |= {k: losses[k] for k in ("loss_step", "loss_edge")}
         arrays["loss_rejector"] = losses["loss_rejector"][:, columns]
-    keys = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
+        for key, array in losses.items():
+            if key.startswith("progress_"):
+                arrays[key] = array[:, columns] if array.ndim == 2 else array
     head, dirty = experiment.commit()
     settings = {
         "dataset": name,
@@ -151,13 +226,21 @@ def main(argv=None):
         "seed": edge["seed"],
         "commit": head + (" with changes" if dirty else ""),
         "hardware": experiment.hardware(device),
-        "rejectors": [{"stem": s} | {k: c[k] for k in keys} for s, c in rejectors.items()],
+        "rejectors": [{"stem": stem, **setting} for stem, setting in costed.items()],
+        "estimators": estimating,
     }
+    if seen is not None:
+        settings["local_classes"] = seen
     path = run.dir / f"{name}-predictions.npz"
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
     run.finish(release_layout(saved.load(path)))
-    print(f"{path}: {len(rejectors)} rejectors\n{run.result}")
+    print(f"{path}: {len(costed)} rejectors, {len(estimating)} estimators\n{run.result}")
     return None
+
+
+def main(argv=None):
+    for args in experiment.each_seed(parse_args(argv)):
+        evaluate(args)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def main(argv=None):
     if cost_1 is not None and cost_e is not None:
         print_risks(val, test, cost_1, cost_e)
     else:
-        print("\nno costs in a bare state dict: --cost_1 and --cost_e give the risks")
+        print("\nthis rejector knows no costs: --cost_1 and --cost_e give the risks")
     if args.max_reject_rate:
         print_bounded(val, test, args.max_reject_rate, args.seed)
 

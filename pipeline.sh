@@ -28,15 +28,17 @@ fi
 # CPU is some 10 % faster (ResNet-18 at batch 128). Elsewhere these do nothing.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
-# train DATASET STUDY FLAGS...: the local net, once for all studies, then edge and rejectors.
+# train DATASET STUDY FLAGS...: the local net, once for all studies that share $localnet, then edge
+# and rejectors.
+localnet=localnet
 train() {
   local dataset=$1 study=$2 name
   shift 2
   name=$(basename "$dataset" .npz)
-  "$python" train_localnet.py --dataset "$dataset" --save_dir "$run/localnet" --resume \
+  "$python" train_localnet.py --dataset "$dataset" --save_dir "$run/$localnet" --resume \
     ${fast_local[@]+"${fast_local[@]}"} ${extra_local[@]+"${extra_local[@]}"}
   "$python" train_edgenet_async.py --dataset "$dataset" --save_dir "$run/$study" --resume \
-    --local_path "$run/localnet/$name-localnet.pth" "$@" \
+    --local_path "$run/$localnet/$name-localnet.pth" "$@" \
     ${fast_edge[@]+"${fast_edge[@]}"} ${extra[@]+"${extra[@]}"}
 }
 

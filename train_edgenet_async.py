@@ -8,6 +8,8 @@ fixed, so it is asked once; all rejectors are one stacked module.
   python train_edgenet_async.py --dataset digits --save_dir results/runs/first --cost_1 1 1.25 \\
       --cost_e 0 0.25 --async_freq 1 100 0
   python train_edgenet_async.py --dataset cifar10 --save_dir results/runs/first --costs 1.25:0.25
+  python train_edgenet_async.py --dataset digits --save_dir results/runs/first \\
+      --async_freq 1 100 --adaptive 0.02 0.1 --outage 100:400
 
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
 a {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth a setting (a rival surrogate's name at its
@@ -25,10 +27,10 @@ import torch
 import data
 import experiment
 from experiment import number
-from learning_to_help.rejectors import Rejectors
-from learning_to_help.settings import cost_pair, settings_of
-from losses.deferral import COST_FREE
-from losses.stage_switching import SURROGATES, edge_loss
+from learning_to_help.progress import Progress
+from learning_to_help.rejectors import Rejectors, probe_images
+from learning_to_help.settings import add_flags, check_flags, settings_of
+from losses.stage_switching import edge_loss
 from models.checkpoints import local_net, predict
 from models.edgenet import build_edge, edge_size
 
@@ -52,53 +54,7 @@ def parse_args(argv=None):
     group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     group.add_argument("--local_path", help="local net to copy into save_dir, if it is not there")
-    group = parser.add_argument_group("costs and S: a rejector each, all trained together")
-    group.add_argument("--cost_1", type=number(float, 0), nargs="+", help="edge error costs c_1")
-    group.add_argument(
-        "--cost_e",
-        type=number(float, 0),
-        nargs="+",
-        help="query costs c_e; with --cost_1 the product is trained",
-    )
-    group.add_argument(
-        "--costs",
-        type=cost_pair,
-        nargs="+",
-        metavar="C1:CE",
-        help="pairs, beside the product; 1.25:0.25 if nothing is given",
-    )
-    group.add_argument(
-        "--async_freq",
-        type=number(int, 0),
-        nargs="+",
-        default=[1],
-        metavar="S",
-        help="batches between refreshes of the rejectors' copy of the edge: "
-        "1 is synchronous, 0 once at the end of an epoch",
-    )
-    group.add_argument(
-        "--joint",
-        action="store_true",
-        help="L2 takes the training forward's answers instead; no copy, no S",
-    )
-    group.add_argument("--edge_only", action="store_true", help="no rejectors, no local net")
-    group.add_argument("--surrogate", choices=SURROGATES, default=SURROGATES[0], help="form of L2")
-    group.add_argument(
-        "--rivals",
-        choices=[*SURROGATES, *COST_FREE],
-        nargs="+",
-        default=[],
-        metavar="SURROGATE",
-        help=f"other surrogates trained beside it: {', '.join([*SURROGATES, *COST_FREE])}; the "
-        "last two know no costs, so they are one rejector an S",
-    )
-    group.add_argument(
-        "--rival_costs",
-        type=cost_pair,
-        nargs="+",
-        metavar="C1:CE",
-        help="cost pairs of the rivals; those of --surrogate if not given",
-    )
+    add_flags(parser)
     group = parser.add_argument_group("edge net")
     group.add_argument("--edge_net", default="alexnet", help="alexnet, vit or a torchvision name")
     group.add_argument(
@@ -130,18 +86,20 @@ def parse_args(argv=None):
         default="none",
         help="of the edge's images; the rejectors see them as they are",
     )
+    group.add_argument(
+        "--progress_every",
+        type=number(int, 0),
+        metavar="BATCHES",
+        help="between looks at every rejector on val, 0 for none; at the end of each epoch if not "
+        "given",
+    )
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit"
-    if (args.cost_1 is None) != (args.cost_e is None):
-        parser.error("--cost_1 and --cost_e go together; or give pairs with --costs")
-    if args.edge_only and (args.costs or args.cost_1 or args.joint or args.rivals):
-        parser.error("--edge_only trains no rejector, so it takes no costs, --joint or --rivals")
+    check_flags(parser, args)
     if args.seeds and args.local_path:
         parser.error("--seeds: each run has its own local net in SAVE_DIR/seed-N; no --local_path")
-    if args.surrogate in args.rivals:
-        parser.error(f"--rivals: {args.surrogate} is the --surrogate already")
     return args
 
 
@@ -152,13 +110,24 @@ def set_lr(optimizers, lrs, share) -> None:
 
 
 def train_one_epoch(
-    edge, optimizer, rejectors, batches, local_logits, epoch, label, schedule=lambda i: None
+    edge,
+    optimizer,
+    rejectors,
+    batches,
+    local_logits,
+    epoch,
+    label,
+    schedule=lambda i: None,
+    progress=None,
 ):
     """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
 
-    local_logits [N, K] of every training image; schedule(i) is called before step i of the epoch.
+    local_logits [N, K] of every training image; schedule(i) is called before step i of the epoch;
+    progress, where there is one, looks at val when it is time.
     """
     edge.train()
+    if progress:
+        progress.start()
     l1, l2 = [], []
     steps = experiment.progress(batches.epoch(epoch), len(batches), label)
     for i, (rows, images, labels) in enumerate(steps):
@@ -173,8 +142,12 @@ def train_one_epoch(
             if batches.augment is not None:
                 images = batches.plain(rows)
             l2.append(rejectors.step(i, edge, logits, images, labels, local_logits[rows]))
+        if progress:
+            progress.after_batch(edge, rejectors)
     if rejectors:
         rejectors.copies.end_epoch(edge)
+    if progress:
+        progress.stop(rejectors)
     l2 = torch.stack(l2) if l2 else torch.zeros(len(l1), 0)
     return torch.stack(l1).cpu(), l2.cpu()
 
@@ -226,15 +199,20 @@ def train(args):
             dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
         )
         val = data.Batches(dataset.val, 250, device)
-        local_bytes = local_logits = rejectors = None
+        local_bytes = local_logits = rejectors = progress = None
         if settings:
             local, local_bytes = read_local(args.local_path, dataset, run.dir)
             in_order = data.Batches(dataset.train, 500, device)
             local_logits = predict(local.to(device), in_order)  # m is fixed: asked once
-            rates = {"lr": args.lr_rejector, "momentum": args.momentum}
-            rejectors = Rejectors(settings, edge, device, seed=args.seed, **rates)
+            flags = {"seed": args.seed, "lr": args.lr_rejector, "momentum": args.momentum}
+            flags |= {"outages": args.outage, "probe_every": args.probe_every}
+            if args.adaptive:
+                flags["probe"] = probe_images(val, args.probe_size, args.seed)
+            rejectors = Rejectors(settings, edge, device, **flags)
+            if args.progress_every != 0:
+                progress = Progress(settings, predict(local, val), val, args.progress_every)
 
-        names = ("edgenet*.pth", "losses.npz", "predictions.npz", "eval_all.json")
+        names = ("edgenet*.pth", "losses.npz", "rejector*", "predictions.npz", "eval_all.json")
         stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]
         state = run.start(device, dataset.fingerprint(), stale)
         if local_bytes:
@@ -245,6 +223,8 @@ def train(args):
             optimizer.load_state_dict(state["optimizer"])
             if rejectors:
                 rejectors.load(state)
+            if progress:
+                progress.load(state)
             done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
 
     for epoch in range(done + 1, args.epochs + 1):
@@ -258,13 +238,19 @@ def train(args):
             if args.schedule == "cosine":
                 set_lr(optimizers, lrs, (before + i) / total)
 
+        nets = edge, optimizer, rejectors
         losses = train_one_epoch(
-            edge, optimizer, rejectors, batches, local_logits, epoch, f"epoch {epoch}", schedule
+            *nets, batches, local_logits, epoch, f"epoch {epoch}", schedule, progress
         )
         l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
-        val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
+        val_logits = predict(edge, val)
+        val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
+        if progress:
+            progress.after_epoch(val_logits, rejectors)
         state = {"edge": edge.state_dict(), "optimizer": optimizer.state_dict()}
-        state |= {"l1": l1[0], "l2": l2[0]} | (rejectors.state() if rejectors else {})
+        state |= {"l1": l1[0], "l2": l2[0]}
+        for part in (rejectors, progress):
+            state |= part.state() if part else {}
         metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
         if rejectors:
             metrics["rejector_loss"] = losses[1].mean().item()
@@ -294,6 +280,7 @@ def train(args):
         checkpoint = {
             "kind": "rejector",
             **setting._asdict(),
+            **rejectors.copies.sent(setting.async_freq),
             "seed": args.seed,
             "dataset": dataset.name,
             **belongs_to,
@@ -306,6 +293,7 @@ def train(args):
         loss_edge=l1[0].numpy(),
         loss_rejector=l2[0].numpy(),
         stems=np.array([s.stem(dataset.name) for s in settings], dtype=str),
+        **(progress.arrays() if progress else {}),
     )
     run.finish({"edge_val_accuracy": val_accuracy, "epochs": args.epochs, "sha256": files})
     print(f"{run.dir}: {edge_path.name} and {len(settings)} rejectors")

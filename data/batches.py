@@ -102,14 +102,8 @@ class Batches:
         index: int64 [B], rows of the part. images: float32 [B, 3, H, W], (x / 255 - mean) / std, a
         grey image three times over. labels: int64 [B]. All on the device.
         """
-        order_seed, augment_seed = _seeds(self.seed, epoch)
-        total = len(self.labels)
-        if self.shuffle:
-            # Drawn on the CPU whatever the device, so that all devices see one order.
-            generator = torch.Generator().manual_seed(order_seed)
-            order = torch.randperm(total, generator=generator)[: self._used].to(self.device)
-        else:
-            order = torch.arange(total, device=self.device)
+        augment_seed = _seeds(self.seed, epoch)[1]
+        order = self._order(epoch)
         if self.augment is not None:
             generator = torch.Generator(self.device).manual_seed(augment_seed)
 
@@ -125,6 +119,18 @@ class Batches:
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
                 yield index, batch, target
+
+    def rows(self, epoch: int) -> Iterator[Tensor]:
+        """The `index` of each batch of one epoch, for who needs no images."""
+        yield from self._order(epoch).split(self.batch_size)
+
+    def _order(self, epoch: int) -> Tensor:
+        total = len(self.labels)
+        if not self.shuffle:
+            return torch.arange(total, device=self.device)
+        # Drawn on the CPU whatever the device, so that all devices see one order.
+        generator = torch.Generator().manual_seed(_seeds(self.seed, epoch)[0])
+        return torch.randperm(total, generator=generator)[: self._used].to(self.device)
 
     def plain(self, index: Tensor) -> Tensor:
         """The images of some rows [B] as they are without `augment`: float32 [B, 3, H, W]."""

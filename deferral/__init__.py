@@ -1,1 +1,4 @@
-"""Who answers, and what it costs: pure functions of saved predictions (numpy only)."""
+"""Who answers, and what it costs: pure functions of saved predictions.
+
+Made of numpy, scipy and scikit-learn.
+"""

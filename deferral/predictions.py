@@ -5,18 +5,31 @@ stage_logits   float32  [E, N, K]      logits of every stage (learning to help: 
 split          int8     [N]            0 val (thresholds are fitted here), 1 test
 index          int64    [N]            row in the data set
 scores         float32  [R, N]         per rejector: logit REMOTE - logit LOCAL; REMOTE iff > 0
-settings       str      []             JSON: dataset, classes, edge, local, ..., rejectors (R)
+settings       str      []             JSON: dataset, classes, edge, local, ..., rejectors (R),
+                                       estimators (A)
 example_index  int64    [M]            optional: rows of the arrays above, with a picture each
 example_images uint8    [M, C, H, W]
+estimates      float32  [A, 2, N]      optional: per estimator, P(m right | x) and P(e right | x)
 loss_step      int64    [T]            optional: training steps at which a loss was written
 loss_edge      float32  [T]            L1, the edge's cross-entropy
-loss_rejector  float32  [T, R]         L2 of each rejector
+loss_rejector  float32  [T, L]         L2 of the first L rejectors, those trained beside the edge
+progress_step      int64    [P]        optional: training steps done when val was looked at
+progress_seconds   float64  [P]        of training until then, all settings in one pass
+progress_risk      float32  [P, L]     val risk, the edge of that moment answering what is sent
+progress_accuracy  float32  [P, L]     val accuracy, 0..1
+progress_bytes     int64    [P, L]     sent until then to refresh the rejector's copy of the edge
+
+A rejector's setting: stem, surrogate, cost_1, cost_e, and async_freq: the batches between refreshes
+of its copy of the edge, 0 for once an epoch, "adaptive-TOL" for one when more than a share TOL of
+the edge's answers have changed, or "joint" for no copy. Optional: parameters, multiply_adds;
+refreshes, bytes_sent (by them), answer_bytes (had answers been sent instead), outages.
 """
 
 import json
 import math
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +38,8 @@ from typing import Any
 import numpy as np
 
 SPLITS = {"val": 0, "test": 1}
-# Name of each array: its kinds of dtype and its axes; equal letters are equal lengths.
+# Name of each array: its kinds of dtype and its axes; equal letters are equal lengths, a digit
+# is a length.
 REQUIRED = {
     "labels": ("iu", "N"),
     "stage_logits": ("f", "ENK"),
@@ -37,11 +51,22 @@ REQUIRED = {
 OPTIONAL = {
     "example_index": ("iu", "M"),
     "example_images": ("u", "MCHW"),
+    "estimates": ("f", "A2N"),
     "loss_step": ("iu", "T"),
     "loss_edge": ("f", "T"),
-    "loss_rejector": ("f", "TR"),
+    "loss_rejector": ("f", "TL"),
+    "progress_step": ("iu", "P"),
+    "progress_seconds": ("f", "P"),
+    "progress_risk": ("f", "PL"),
+    "progress_accuracy": ("f", "PL"),
+    "progress_bytes": ("iu", "PL"),
 }
-TOGETHER = (("example_index", "example_images"), ("loss_step", "loss_edge", "loss_rejector"))
+PROGRESS = tuple(name for name in OPTIONAL if name.startswith("progress_"))
+TOGETHER = (
+    ("example_index", "example_images"),
+    ("loss_step", "loss_edge", "loss_rejector"),
+    PROGRESS,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +81,15 @@ class Predictions:
     settings: dict[str, Any]
     example_index: np.ndarray | None = None
     example_images: np.ndarray | None = None
+    estimates: np.ndarray | None = None
     loss_step: np.ndarray | None = None
     loss_edge: np.ndarray | None = None
     loss_rejector: np.ndarray | None = None
+    progress_step: np.ndarray | None = None
+    progress_seconds: np.ndarray | None = None
+    progress_risk: np.ndarray | None = None
+    progress_accuracy: np.ndarray | None = None
+    progress_bytes: np.ndarray | None = None
     source: str = "predictions"  # the file, as error messages name it
 
     @cached_property
@@ -80,6 +111,7 @@ class Predictions:
             split=self.split[rows],
             index=self.index[rows],
             scores=self.scores[:, rows],
+            estimates=None if self.estimates is None else self.estimates[..., rows],
         )
         if self.example_index is None or self.example_images is None:
             return part
@@ -98,7 +130,7 @@ def load(path: str | Path) -> Predictions:
     FileNotFoundError where there is none; ValueError, one line that names the file, for what
     cannot be read, lacks an array, or holds arrays that contradict each other.
     """
-    arrays = _read(Path(path))
+    arrays = read_npz(Path(path), (*REQUIRED, *OPTIONAL))
     try:
         settings = _check(arrays)
     except ValueError as e:
@@ -117,15 +149,28 @@ def find(run_dir: str | Path) -> list[Path]:
     return paths
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The known arrays of the file, unchecked; what else it holds is left alone."""
+def tolerance(async_freq: Any) -> float | None:
+    """TOL of "adaptive-TOL", 0..1; None for any other S."""
+    kind, dash, text = str(async_freq).partition("-")
+    try:
+        value = float(text) if kind + dash == "adaptive-" else math.nan
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
+
+
+def read_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those arrays of the file that are among `names`, unchecked; others are left alone.
+
+    FileNotFoundError where there is no file; ValueError where it cannot be read.
+    """
     unreadable = f"{path}: cannot be read: truncated, or not an npz file of plain arrays"
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError(unreadable)
         with file:
-            return {k: file[k] for k in (*REQUIRED, *OPTIONAL) if k in file}
+            return {k: file[k] for k in names if k in file}
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError, KeyError, NotImplementedError, MemoryError) as e:
@@ -143,6 +188,8 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         if 0 < len(absent) < len(names):
             raise ValueError(f"lacks {', '.join(absent)}, which go with the other of {names}")
     size = _check_shapes(arrays)
+    if size.get("L", 0) > size["R"]:
+        raise ValueError(f"losses or progress of {size['L']} rejectors, but scores of {size['R']}")
     if not size["E"] or not size["N"] or not size["K"]:
         raise ValueError(f"stage_logits {arrays['stage_logits'].shape} holds no predictions")
     for name, array in arrays.items():
@@ -152,13 +199,14 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         ("labels", 0, size["K"] - 1),
         ("split", 0, 1),
         ("example_index", 0, size["N"] - 1),
+        ("estimates", 0, 1),
     ):
         array = arrays.get(name)
         if array is not None and array.size and (array.min() < low or array.max() > high):
             raise ValueError(f"{name} holds values outside {low}..{high}")
     if (arrays["split"][arrays.get("example_index", [])] != SPLITS["test"]).any():
         raise ValueError("example_index holds rows that are not test rows")
-    return _check_settings(str(arrays["settings"]), size["K"], size["R"])
+    return _check_settings(str(arrays["settings"]), size["K"], size["R"], size.get("A", 0))
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> dict[str, int]:
@@ -168,7 +216,12 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> dict[str, int]:
     for name, array in arrays.items():
         kinds, axes = (REQUIRED | OPTIONAL)[name]
         shape = f"[{', '.join(axes)}]" if axes else "a single string"
-        if array.dtype.kind not in kinds or array.ndim != len(axes):
+        fits = array.ndim == len(axes) and all(
+            int(axis) == length
+            for axis, length in zip(axes, array.shape, strict=True)
+            if axis.isdigit()
+        )
+        if array.dtype.kind not in kinds or not fits:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, but must be {shape}")
         for axis, length in zip(axes, array.shape, strict=True):
             if size.setdefault(axis, length) != length:
@@ -180,15 +233,20 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> dict[str, int]:
     return size
 
 
-def _check_settings(text: str, n_classes: int, n_rejectors: int) -> dict[str, Any]:
-    """The JSON as a dict; ValueError where it does not describe K classes and R rejectors."""
+def _check_settings(
+    text: str, n_classes: int, n_rejectors: int, n_estimators: int
+) -> dict[str, Any]:
+    """The JSON as a dict; ValueError where it does not describe K classes, R and A rules."""
     try:
         settings = json.loads(text)
     except json.JSONDecodeError as e:
         raise ValueError(f"settings are not JSON ({e.msg})") from None
     if not isinstance(settings, dict) or not isinstance(settings.get("dataset"), str):
         raise ValueError("settings do not name a dataset")
-    for key, want in (("classes", n_classes), ("rejectors", n_rejectors)):
+    wanted = {"classes": n_classes, "rejectors": n_rejectors}
+    if n_estimators or settings.get("estimators") is not None:
+        wanted["estimators"] = n_estimators
+    for key, want in wanted.items():
         got = settings.get(key)
         if not isinstance(got, list) or len(got) != want:
             count = len(got) if isinstance(got, list) else "no list of"
@@ -197,8 +255,21 @@ def _check_settings(text: str, n_classes: int, n_rejectors: int) -> dict[str, An
         if not isinstance(setting, dict) or not _is_setting(setting):
             raise ValueError(
                 f"settings of rejector {number} need stem, surrogate, cost_1 and cost_e >= 0, "
-                'and async_freq: a whole number >= 0 or "joint"'
+                'and async_freq: a whole number >= 0, "joint" or "adaptive-TOL" with TOL in 0..1'
             )
+    estimators = settings.get("estimators") or []
+    for number, setting in enumerate(estimators):
+        if not isinstance(setting, dict) or not all(
+            isinstance(setting.get(k), str) and setting[k] for k in ("name", "about")
+        ):
+            raise ValueError(f"settings of estimator {number} need name and about, both text")
+    names = [setting["name"] for setting in estimators]
+    if len(set(names)) < len(names):
+        raise ValueError(f"settings name an estimator twice: {', '.join(names)}")
+    for setting in (*settings["rejectors"], *estimators):
+        for key in ("parameters", "multiply_adds", "refreshes", "bytes_sent", "answer_bytes"):
+            if not _is_count(setting.get(key, 0)):
+                raise ValueError(f"settings hold {key} {setting[key]!r}: not a whole number >= 0")
     return settings
 
 
@@ -208,5 +279,9 @@ def _is_setting(setting: dict[str, Any]) -> bool:
     return (
         all(isinstance(setting.get(k), str) for k in ("stem", "surrogate"))
         and all(type(c) in (int, float) and math.isfinite(c) and c >= 0 for c in costs)
-        and (every == "joint" or (type(every) is int and every >= 0))
+        and (every == "joint" or tolerance(every) is not None or _is_count(every))
     )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0

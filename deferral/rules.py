@@ -6,6 +6,7 @@ test. A score is higher where asking is worth more: a rejector's logit REMOTE - 
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -48,6 +49,41 @@ def max_softmax(logits: np.ndarray) -> np.ndarray:
     return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
 
 
+def max_softmax_doubt(logits: np.ndarray) -> np.ndarray:
+    """1 - the highest class probability, [..., K] to [...]; no ties among the nearly certain."""
+    _, rest, _, total = _below_the_top(logits)
+    return rest / total
+
+
+def margin_doubt(logits: np.ndarray) -> np.ndarray:
+    """1 - (highest - second highest class probability), [..., K] to [...]."""
+    _, rest, second, total = _below_the_top(logits)
+    return (rest + second) / total
+
+
+def entropy_doubt(logits: np.ndarray) -> np.ndarray:
+    """Entropy of the class probabilities in nats, [..., K] to [...]; 0 log 0 = 0."""
+    shifted, rest, _, total = _below_the_top(logits)
+    # -sum p log p with log p = shifted - log total: both terms are >= 0, nothing cancels.
+    return np.log1p(rest) - (np.exp(shifted) * shifted).sum(-1) / total
+
+
+# Scores that need no rejector: doubts of the local net, from its logits.
+DOUBTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "max_softmax": max_softmax_doubt,
+    "margin": margin_doubt,
+    "entropy": entropy_doubt,
+}
+
+
+def cut_places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order with the highest score first, [N], and how many may be sent without parting equals."""
+    score = np.asarray(score, dtype=np.float64)
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order])) + 1
+    return order, np.concatenate([[0], ends, [len(score)]]).astype(np.int64)
+
+
 def best_threshold(
     score: np.ndarray, correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> float:
@@ -58,7 +94,7 @@ def best_threshold(
     risk, the one that sends fewest.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
-    order, cuts = _cuts(score)
+    order, cuts = cut_places(score)
     # Risk * N of sending the k highest scores = sum(local) + sum of (remote - local) over them.
     extra = np.concatenate([[0.0], np.cumsum((remote - local)[order])])
     # Sums of the same costs in another order differ in their last bits: those are ties.
@@ -69,7 +105,7 @@ def best_threshold(
 
 def rate_threshold(score: np.ndarray, rate: float) -> float:
     """The threshold that sends as near to `rate` of these samples as it can, and never more."""
-    order, cuts = _cuts(score)
+    order, cuts = cut_places(score)
     sent = cuts[cuts / max(1, len(order)) <= _share(rate)].max()
     return _between(np.asarray(score, dtype=np.float64)[order], int(sent))
 
@@ -113,12 +149,18 @@ def sliding_window(stop: np.ndarray, rate: float) -> np.ndarray:
     return allowed
 
 
-def _cuts(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Highest score first, [N], and how many may be sent without parting equal scores."""
-    score = np.asarray(score, dtype=np.float64)
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.diff(score[order])) + 1
-    return order, np.unique(np.concatenate([[0], ends, [len(score)]])).astype(np.int64)
+def _below_the_top(logits: np.ndarray) -> tuple[np.ndarray, ...]:
+    """exp(logits - highest) without the highest itself, whose value is 1.
+
+    Returns (logits - highest [..., K], the sum of the others [...], the second highest [...], the
+    sum of all [...]). 1 - p of a p that is nearly 1 would lose what the others still tell.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    others = np.exp(shifted)
+    np.put_along_axis(others, shifted.argmax(-1, keepdims=True), 0.0, -1)
+    rest = others.sum(-1)
+    return shifted, rest, others.max(-1), 1 + rest
 
 
 def _between(descending: np.ndarray, sent: int) -> float:

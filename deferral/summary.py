@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from deferral import rules
-from deferral.predictions import Predictions
+from deferral.predictions import Predictions, tolerance
 from deferral.risk import accuracy, costs, random_risk, risk, send_rate
 
 # The rules of a row, as in its risk_* columns. The last one sees the labels.
@@ -31,7 +31,13 @@ COLUMNS = (
 
 
 def setting_name(async_freq: int | str) -> str:
-    """How often the rejector's copy of the edge is refreshed: "S = 100", "S = |D|", "joint"."""
+    """When the rejector's copy of the edge is refreshed: "S = 100", "S = |D|", "joint".
+
+    "adaptive, 0.05" where that is when more than this share of its answers have changed.
+    """
+    share = tolerance(async_freq)
+    if share is not None:
+        return f"adaptive, {share:g}"
     return async_freq if isinstance(async_freq, str) else f"S = {async_freq or '|D|'}"
 
 

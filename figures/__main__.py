@@ -6,9 +6,11 @@ python -m figures RUN_DIR [--out DIR]
 import functools
 
 from figures import (
+    async_study,
     bounded_rate,
     examples,
     loss_curves,
+    per_class,
     reject_rate,
     risk,
     stage_table,
@@ -20,8 +22,10 @@ DRAW = (
     reject_rate.draw,
     risk.draw,
     loss_curves.draw,
+    functools.partial(async_study.draw, show=False),
     bounded_rate.draw,
     examples.draw,
+    functools.partial(per_class.draw, show=False),
     functools.partial(stage_table.draw, show=False),
     summary_table.draw,
 )

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import experiment
-from deferral.predictions import Predictions
+from deferral.predictions import Predictions, tolerance
 from deferral.summary import setting_name
 from figures.command import NotDrawn
 
@@ -20,9 +20,12 @@ def rejectors(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def often_first(async_freq: int | str) -> tuple[int, float]:
-    """Sort key of S: 1, joint, then rarer and rarer refreshes, |D| (0) last."""
+    """Sort key of S: 1, joint, rarer and rarer refreshes, |D| (0); then adaptive ones."""
     if async_freq == "joint":
         return 1, 0.0
+    share = tolerance(async_freq)
+    if share is not None:
+        return 3, share
     return (0, 0.0) if async_freq == 1 else (2, float(async_freq or "inf"))
 
 
@@ -57,15 +60,36 @@ def one_setting(
     predictions: Predictions, cost_1: float | None, cost_e: float | None
 ) -> dict[str, Any]:
     """The setting of the cost sweep with these costs; where one is None, the nearest to DEFAULT."""
-    sweep = cost_sweep(predictions)
+    return _nearest(predictions, cost_sweep(predictions), cost_1, cost_e)
+
+
+def one_async_sweep(
+    predictions: Predictions, cost_1: float | None, cost_e: float | None
+) -> list[dict[str, Any]]:
+    """The async sweep with these costs; where one is None, the nearest to DEFAULT.
+
+    Of two surrogates with the same costs, the one with more S, then the first by name.
+    """
+    sweeps = sorted(async_sweeps(predictions), key=len, reverse=True)
+    first = [sweep[0] for sweep in sweeps]
+    return sweeps[first.index(_nearest(predictions, first, cost_1, cost_e))]
+
+
+def _nearest(
+    predictions: Predictions,
+    candidates: list[dict[str, Any]],
+    cost_1: float | None,
+    cost_e: float | None,
+) -> dict[str, Any]:
+    """The candidate with these costs; where one is None, the nearest to DEFAULT, ties to first."""
     wanted = (cost_1, cost_e)
     found = [
         s
-        for s in sweep
+        for s in candidates
         if all(w is None or abs(w - c) < 1e-9 for w, c in zip(wanted, _costs(s), strict=True))
     ]
     if not found:
-        there = ", ".join(f"{s['cost_1']:g}:{s['cost_e']:g}" for s in sweep)
+        there = ", ".join(f"{s['cost_1']:g}:{s['cost_e']:g}" for s in candidates)
         experiment.fail(f"{predictions.source}: no such setting; cost_1:cost_e are {there}")
     return min(
         found, key=lambda s: sum(abs(d - c) for d, c in zip(DEFAULT, _costs(s), strict=True))

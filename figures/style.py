@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import experiment
-from deferral.predictions import Predictions
+from deferral.predictions import Predictions, tolerance
 from deferral.summary import setting_name
 
 WIDTH = 7.0  # inches: a page's text width; at half of it the smallest letters are still 4 pt
@@ -81,8 +81,9 @@ RULES = {
     "bernoulli": _look("#56B4E9", "v", "-", "Bernoulli thinning, topping up", zorder=3),
     "window": _look("#D55E00", "P", "-", "sliding window", markersize=5, zorder=3),
 }
-REFRESH = {1: "#332288", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA3377", "joint": "#777777"}
-MARKERS = {1: "o", 100: "s", 1000: "^", 0: "D", "joint": "P"}
+REFRESH = {1: "#332288", 10: "#66BBEE", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA3377"}
+REFRESH |= {"joint": "#777777"}
+MARKERS = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
 DASHES = {1: "-", 100: (0, (6, 1.5)), 1000: (0, (3, 1.5)), 0: (0, (1, 1.1)), "joint": (0, (8, 2))}
 
 
@@ -92,8 +93,15 @@ def rule(name: str, **change: Any) -> dict[str, Any]:
 
 
 def refresh(async_freq: int | str, **change: Any) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for an S; the release's four and joint have colours of their own."""
-    color = REFRESH.get(async_freq)
+    """Keywords of `Axes.plot` for an S; the release's four and joint have colours of their own.
+
+    Adaptive ones are the darker the less they tolerate, from 0.3 to 0.003.
+    """
+    color, share = REFRESH.get(async_freq), tolerance(async_freq)
+    if share is not None:
+        strict = 0.5 * np.log10(0.3 / min(max(share, 0.003), 0.3))
+        color = matplotlib.colors.to_hex(matplotlib.colormaps["YlOrRd"](0.4 + 0.6 * strict))
+        return _look(color, "*", (0, (4, 1, 1, 1)), setting_name(async_freq)) | change
     if color is None:
         color = matplotlib.colormaps["viridis"](min(np.log10(float(async_freq)) / 5, 0.9))
     label = setting_name(async_freq) + (" (synchronous)" if async_freq == 1 else "")

@@ -2,20 +2,24 @@
 
 import torch
 
+from data import Batches
 from losses.stacked import StackedLoss
 from models.edge_copies import EdgeCopies
 from models.rejector import new_rejectors
 
 
 class Rejectors:
-    """All rejectors, what each is trained for, and what they know of the edge."""
+    """All rejectors, what each is trained for, and what they know of the edge.
 
-    def __init__(self, settings, edge, device, *, seed, lr, momentum):
+    `link` is passed to EdgeCopies: outages, probe, probe_every.
+    """
+
+    def __init__(self, settings, edge, device, *, seed, lr, momentum, **link):
         self.net = new_rejectors(len(settings), seed).to(device)
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), lr, momentum, fused=device.type != "mps"
         )
-        self.copies = EdgeCopies(edge, list(dict.fromkeys(s.async_freq for s in settings)))
+        self.copies = EdgeCopies(edge, list(dict.fromkeys(s.async_freq for s in settings)), **link)
         freqs = [self.copies.freqs.index(s.async_freq) for s in settings]
         self.freq_of = torch.tensor(freqs, device=device)
         costs = [(s.surrogate, s.cost_1, s.cost_e) for s in settings]
@@ -41,3 +45,9 @@ class Rejectors:
         self.net.load_state_dict(state["rejectors"])
         self.optimizer.load_state_dict(state["rejector_optimizer"])
         self.copies.load(state["copies"])
+
+
+def probe_images(val: Batches, size: int, seed: int) -> torch.Tensor:
+    """The val images [P, 3, H, W] that adaptive copies are judged on: `size`, or all there are."""
+    order = torch.randperm(len(val.labels), generator=torch.Generator().manual_seed(seed))
+    return val.plain(order[:size].to(val.device))

@@ -1,11 +1,19 @@
-"""What the rejectors know of the edge: frozen copies of it, refreshed every so often."""
+"""What the rejectors know of the edge: frozen copies of it, refreshed over a link now and then."""
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 JOINT = "joint"
+ADAPTIVE = "adaptive-"
+
+
+def adaptive(tolerance: float) -> str:
+    """The S of a copy that is refreshed when it is needed: "adaptive-0.05"."""
+    return f"{ADAPTIVE}{tolerance:g}"
 
 
 def refresh(frozen: nn.Module, edge: nn.Module) -> None:
@@ -26,42 +34,137 @@ def answers(net: nn.Module, images: Tensor) -> Tensor:
     return found
 
 
+def state_bytes(net: nn.Module) -> int:
+    """Bytes of the state dict's values: parameters and buffers, each as it is stored."""
+    return sum(v.numel() * v.element_size() for v in net.state_dict().values())
+
+
 class EdgeCopies:
     """The edge's answers as the rejectors of every S know them, a copy of the edge for each S.
 
     S = 1 is the edge itself just after its step; "joint" takes its training forward; S > 1 a copy
     refreshed at batches 0, S, 2 S, ... of an epoch; 0 one refreshed at the end of each epoch.
+    "adaptive-TOL" is a copy refreshed when the server finds it too old: every `probe_every` batches
+    from the first it compares the edge's classes on the images `probe` [P, 3, H, W] with those that
+    the copy gives, and sends where more than a share TOL differ. That needs no label, costs the
+    server a forward of the probe, and the link nothing.
+
+    `outages` are spans (start, end) of batches, counted from the start of training over all epochs,
+    with the link down: start <= batch < end. A refresh that falls due in one happens once, at the
+    first batch after it. S = 1 has a copy too then, as the edge goes on without it. The refresh at
+    the end of an epoch belongs to its last batch.
+
+    A copy begins as the initial edge, known to both sides, so nothing is sent for it. Each refresh
+    sends the state dict, uncompressed (`state_bytes`). `answer_bytes` is what another protocol
+    would send: both sides hold the same images and draw the same batches, and the server sends no
+    weights but, after each edge step, its class of every image of the batch, in the whole bytes
+    that hold a class (1 up to 256 classes, 2 up to 65,536), and nothing while the link is down.
+    Without outages that gives the rejectors of S = 1.
     """
 
-    def __init__(self, edge: nn.Module, freqs: list[int | str]):
-        self.freqs = freqs
+    def __init__(
+        self,
+        edge: nn.Module,
+        freqs: list[int | str],
+        outages: Sequence[tuple[int, int]] = (),
+        probe: Tensor | None = None,
+        probe_every: int = 10,
+    ):
+        self.freqs, self.outages = freqs, [tuple(span) for span in outages]
+        itself = {JOINT} if self.outages else {JOINT, 1}
         self.copies = {
-            s: copy.deepcopy(edge).eval().requires_grad_(False)
-            for s in freqs
-            if s not in (1, JOINT)
+            s: copy.deepcopy(edge).eval().requires_grad_(False) for s in freqs if s not in itself
         }
+        self.probe, self.probe_every = probe, probe_every
+        self.tolerance = {
+            s: float(s.removeprefix(ADAPTIVE)) for s in freqs if str(s).startswith(ADAPTIVE)
+        }
+        self.known = {s: answers(edge, probe) for s in self.tolerance}  # the copies' own, [P] each
+        self.bytes_a_refresh = state_bytes(edge)
+        self.step = self.answer_bytes = 0
+        self.refreshes = {str(s): 0 for s in freqs}
+        self.late = set()  # due, but not sent yet
 
     def answers(self, i: int, edge: nn.Module, edge_logits: Tensor, images: Tensor) -> Tensor:
-        """Predicted classes [S, B] after batch i's edge step; edge_logits: its training forward."""
+        """Predicted classes [S, B] after batch i's edge step; edge_logits: its training forward.
+
+        i counts from the start of the epoch; every batch must pass here once.
+        """
+        looking = self.known and self.step % self.probe_every == 0
+        probed = answers(edge, self.probe) if looking else None
+        self._send({s for s in self.freqs if self._is_due(s, i, probed)}, edge)
+        if self._link_is_up():
+            class_bytes = max(1, -(-(edge_logits.shape[-1] - 1).bit_length() // 8))
+            self.answer_bytes += len(images) * class_bytes
+        self.step += 1
         found = []
         for freq in self.freqs:
             if freq == JOINT:
                 found.append(edge_logits.detach().argmax(-1))
-            elif freq == 1:
-                found.append(answers(edge, images))
             else:
-                if freq > 0 and i % freq == 0:
-                    refresh(self.copies[freq], edge)
-                found.append(answers(self.copies[freq], images))
+                found.append(answers(self.copies.get(freq, edge), images))
         return torch.stack(found)
 
     def end_epoch(self, edge: nn.Module) -> None:
-        if 0 in self.copies:
-            refresh(self.copies[0], edge)
+        """After the last batch of an epoch."""
+        self.step -= 1  # the refresh belongs to that batch: was the link up?
+        self._send({0} & set(self.freqs), edge)
+        self.step += 1
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        return {str(s): net.state_dict() for s, net in self.copies.items()}
+    def _is_due(self, freq: int | str, i: int, probed: Tensor | None) -> bool:
+        """Whether a refresh falls due at this batch, i of the epoch, whatever the link."""
+        if freq in self.tolerance:
+            if probed is None:
+                return False
+            moved = int((probed != self.known[freq]).sum())
+            return moved / len(probed) > self.tolerance[freq]
+        return freq not in (JOINT, 0) and i % freq == 0
 
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def _link_is_up(self) -> bool:
+        return not any(start <= self.step < end for start, end in self.outages)
+
+    def _send(self, due: set[int | str], edge: nn.Module) -> None:
+        """Refresh the copies that are due or late, if the link is up."""
+        self.late |= due
+        if not self._link_is_up():
+            return
+        for freq in self.late:
+            if freq in self.copies:
+                refresh(self.copies[freq], edge)
+            if freq in self.known:
+                self.known[freq] = answers(edge, self.probe)
+            self.refreshes[str(freq)] += 1
+        self.late = set()
+
+    def bytes_sent(self, freq: int | str) -> int:
+        """What the refreshes of an S have sent so far; 0 for "joint", which has no link."""
+        return self.refreshes[str(freq)] * self.bytes_a_refresh
+
+    def sent(self, freq: int | str) -> dict[str, Any]:
+        """What a checkpoint says of its link."""
+        return {
+            "refreshes": self.refreshes[str(freq)],
+            "bytes_sent": self.bytes_sent(freq),
+            "answer_bytes": self.answer_bytes,
+            "outages": [list(span) for span in self.outages],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that decides when a copy is refreshed, and the copies."""
+        return {
+            "copies": {str(s): net.state_dict() for s, net in self.copies.items()},
+            "known": self.known,
+            "late": sorted(map(str, self.late)),
+            "refreshes": self.refreshes,
+            "step": self.step,
+            "answer_bytes": self.answer_bytes,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
         for s, net in self.copies.items():
-            net.load_state_dict(state[str(s)])
+            net.load_state_dict(state["copies"][str(s)])
+        for s, known in self.known.items():
+            self.known[s] = state["known"][s].to(known.device)
+        self.late = {s for s in self.freqs if str(s) in state["late"]}
+        self.refreshes = dict(state["refreshes"])
+        self.step, self.answer_bytes = state["step"], state["answer_bytes"]

@@ -21,6 +21,7 @@ class LeNet5(nn.Module):
     """
 
     size = 32
+    num_features = 400 + 120 + 84
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -32,11 +33,19 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] to logits [B, K]."""
+        return self.with_features(images)[0]
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, K], and what was computed on the way to them, [B, 604].
+
+        The features are the last map (400 values) and both hidden layers (120 and 84), after ReLU.
+        """
         # Pool before ReLU: the same values and gradients, and a quarter of the ReLU's work.
         x = F.relu(F.max_pool2d(self.conv1(resize(images, self.size)), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.fc1(torch.flatten(x, 1)))
-        return self.fc3(F.relu(self.fc2(x)))
+        x = torch.flatten(F.relu(F.max_pool2d(self.conv2(x), 2)), 1)
+        first = F.relu(self.fc1(x))
+        second = F.relu(self.fc2(first))
+        return self.fc3(second), torch.cat([x, first, second], 1)
 
 
 LOCAL_NETS = {"lenet5": LeNet5}

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from deferral import predictions as saved
+from tests.made import make_npz
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -57,6 +60,42 @@ def test_async(run):
     assert len(list(folder.glob("digits-edgenet-async-*.pth"))) == 12
     names = {p.name for p in (folder / "figures").iterdir()}
     assert {"digits-loss_curves.pdf", "digits-stage_table_async.tex"} <= names
+
+
+def test_noniid(tmp_path):
+    """A local net of its own, on some classes; edge and test keep all ten."""
+    data, run = make_npz(tmp_path / "tiny.npz", classes=10), tmp_path / "run"
+    few = {"DATASETS": str(data), "LOCAL_CLASSES": "0-7", "EXTRA_LOCAL": "--epochs 1"}
+    ok(bash("train-noniid.sh", run, EXTRA="--epochs 1 --edge_net mobilenet_v3_small", **few))
+    ok(bash("eval-noniid.sh", run, **few))
+    assert "confidence" in ok(bash("plot-noniid.sh", run, **few))
+    assert {p.name for p in run.iterdir()} == {"noniid", "noniid-localnet"}
+    predictions = saved.load(run / "noniid" / "tiny-predictions.npz")
+    assert predictions.settings["local_classes"] == list(range(8))
+    assert set(predictions.part("test").labels) == set(range(10))
+    costs = {(s["cost_1"], s["cost_e"]) for s in predictions.settings["rejectors"]}
+    assert costs >= {(1, 0.25), (1.25, 0), (1.25, 0.25)}
+    names = {p.name for p in (run / "noniid" / "figures").iterdir()}
+    assert {f"tiny-per_class.{kind}" for kind in ("pdf", "png", "md", "tex", "csv")} <= names
+
+
+def test_which_local_net(tmp_path):
+    """What would be run: the non-IID local net is another one, and the paper's unless told."""
+    (tmp_path / "say").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "say").chmod(0o755)
+    own = {"PYTHON": str(tmp_path / "say"), "EXTRA_LOCAL": "--lr 1", "localnet": "elsewhere"}
+    local, edge = ok(bash("train-noniid.sh", "a/run", **own)).splitlines()
+    assert "--save_dir a/run/noniid-localnet --resume" in local
+    assert local.endswith("--local_classes 0-8 --lr 1")
+    assert "--save_dir a/run/noniid --resume" in edge
+    assert "--local_path a/run/noniid-localnet/digits-localnet.pth" in edge
+    assert "local_classes" not in edge
+    local, _ = ok(bash("train-noniid.sh", "a/run", LOCAL_CLASSES="0,2", **own)).splitlines()
+    assert "--local_classes 0,2 " in local
+    local, edge = ok(bash("train-async.sh", "a/run", LOCAL_CLASSES="0,2", **own)).splitlines()
+    assert "--save_dir a/run/localnet --resume" in local
+    assert "--local_path a/run/localnet/digits-localnet.pth" in edge
+    assert "local_classes" not in local + edge
 
 
 def test_edge_only(run):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,16 +29,24 @@ def edge_flags(npz, run, trained):
     return [
         "--dataset", npz, "--save_dir", run, "--local_path", trained / "tiny-localnet.pth",
         *SMALL_EDGE, "--epochs", EPOCHS, "--batch_size", 8, "--costs", "1:0", "1.25:0.25",
-        "--async_freq", 1, 4, 0,
+        "--async_freq", 1, 4, 0, "--adaptive", 0, 0.1, "--probe_every", 3,
+        "--outage", "9:16", "25:31",  # each over the end of an epoch: refreshes are late in a state
+        "--progress_every", 4,
     ]  # fmt: skip
 
 
 def weights(run):
-    """Every tensor of every checkpoint of a finished run."""
+    """Every tensor of every checkpoint of a finished run, what was sent, and its npz arrays."""
     found = {}
     for path in sorted(run.glob("*.pth")):
-        state = experiment.load_checkpoint(path)["state_dict"]
-        found |= {(path.name, k): v for k, v in state.items()}
+        checkpoint = experiment.load_checkpoint(path)
+        found |= {(path.name, k): v for k, v in checkpoint["state_dict"].items()}
+        sent = [checkpoint.get(k, 0) for k in ("refreshes", "bytes_sent", "answer_bytes")]
+        found[path.name, "sent"] = torch.tensor(sent)
+    for path in sorted(run.glob("*.npz")):
+        arrays = {k: v for k, v in np.load(path).items() if v.dtype.kind in "if"}
+        assert (np.diff(arrays.pop("progress_seconds", [])) > 0).all()  # never two runs' the same
+        found |= {(path.name, k): torch.from_numpy(v) for k, v in arrays.items()}
     return found
 
 

@@ -12,10 +12,13 @@ import eval_all
 import eval_fprint
 import train_edgenet_async as script
 import train_localnet
+from deferral import predictions, risk, summary
 from experiment import load_checkpoint
+from learning_to_help.rejectors import probe_images
 from learning_to_help.settings import Setting, settings_of
 from losses.stage_switching import edge_loss, rejector_loss
 from models.checkpoints import predict, rejector_net
+from models.edge_copies import answers, state_bytes
 from models.edgenet import build_edge
 from models.localnet import LeNet5
 from models.rejector import Rejector, new_rejectors
@@ -62,10 +65,20 @@ def test_one_pass_equals_single_runs(mode, npz, trained, tmp_path):
         assert agree.float().mean() >= 0.999
 
 
-@pytest.mark.parametrize("freq", [1, 3, 0])
-def test_against_the_algorithm_written_out(freq, npz, trained, tmp_path):
+@pytest.mark.parametrize(
+    ("freq", "outage"),
+    [(1, ()), (3, ()), (0, ()), (1, (2, 9)), (0, (6, 8)), ("adaptive-0.2", ())]
+    + [("adaptive-0.2", (3, 8))],
+)
+def test_against_the_algorithm_written_out(freq, outage, npz, trained, tmp_path):
     """A plain loop: edge step; the copy refreshed when it is time; a step of one rejector."""
-    found = train(tmp_path / "run", npz, trained, "--async_freq", freq, "--costs", "1.25:0.25")
+    flags = ["--costs", "1.25:0.25"]
+    flags += ["--outage", f"{outage[0]}:{outage[1]}"] if outage else []
+    if freq == "adaptive-0.2":
+        flags += ["--adaptive", 0.2, "--probe_every", 2, "--probe_size", 9]
+    else:
+        flags += ["--async_freq", freq]
+    found = train(tmp_path / "run", npz, trained, *flags)
     dataset = data.load(str(npz))
     local = LeNet5(4)
     local.load_state_dict(load_checkpoint(trained / "tiny-localnet.pth")["state_dict"])
@@ -76,6 +89,8 @@ def test_against_the_algorithm_written_out(freq, npz, trained, tmp_path):
     edge_sgd = torch.optim.SGD(edge.parameters(), 0.05, 0.9)
     rejector_sgd = torch.optim.SGD(rejector.parameters(), 0.05, 0.9)
     batches = data.Batches(dataset.train, 16, "cpu", shuffle=True, seed=43)
+    probe = probe_images(data.Batches(dataset.val, 16, "cpu"), 9, 43)
+    step, late, sent = 0, False, 0
     for epoch in (1, 2):
         torch.manual_seed(43 * 1_000_003 + epoch)
         for i, (_, images, labels) in enumerate(batches.epoch(epoch)):
@@ -83,8 +98,17 @@ def test_against_the_algorithm_written_out(freq, npz, trained, tmp_path):
             edge_sgd.zero_grad()
             edge_loss(edge(images), labels).backward()
             edge_sgd.step()
-            if freq > 0 and i % freq == 0:
+            if freq == "adaptive-0.2":
+                changed = answers(edge, probe) != answers(frozen, probe)
+                due = step % 2 == 0 and changed.float().mean() > 0.2
+            else:
+                due = freq > 0 and i % freq == 0
+            down = step in range(*outage) if outage else False
+            if (due or late) and not down:
                 frozen.load_state_dict(edge.state_dict())
+                sent += 1
+            late = (due or late) and down
+            step += 1
             with torch.no_grad():
                 edge_wrong = (frozen(images).argmax(-1) != labels)[None]
                 local_correct = local(images).argmax(-1) == labels
@@ -92,11 +116,128 @@ def test_against_the_algorithm_written_out(freq, npz, trained, tmp_path):
             rejector_sgd.zero_grad()
             rejector_loss(rejector(images)[None], local_correct, edge_wrong, *costs).backward()
             rejector_sgd.step()
-        if freq == 0:
+        if freq == 0 and not down:
             frozen.load_state_dict(edge.state_dict())
+            sent += 1
+        late = late or (freq == 0 and down)
     stem = f"tiny-edgenet-async-{freq}-cost_1-1.25-cost_e-0.25"
     for name, value in rejector.state_dict().items():
         assert torch.allclose(found[stem]["state_dict"][name], value, rtol=1e-3, atol=1e-5), name
+    assert sent > 0
+    assert found[stem]["refreshes"] == sent
+    assert found[stem]["bytes_sent"] == sent * state_bytes(edge)
+    assert found[stem]["outages"] == ([list(outage)] if outage else [])
+    images = sum(len(rows) for rows, *_ in batches)
+    missed = min(16 * (outage[1] - outage[0]), 2 * images) if outage else 0
+    assert 0 <= found[stem]["answer_bytes"] - (2 * images - missed) < 16
+
+
+def test_progress_is_that_of_the_cascade_on_val(npz, trained, tmp_path):
+    """Its last row is what predictions.npz gives on val; S, bytes and link go through to them."""
+    run = tmp_path / "run"
+    flags = ["--async_freq", 1, 4, "--adaptive", 0.1, "--costs", *PAIRS, "--outage", "5:6", "8:9"]
+    found = train(run, npz, trained, *flags, "--rivals", "one_vs_all")
+    every = np.load(run / "tiny-losses.npz")
+    no_costs = np.array(["cost_1" not in stem for stem in every["stems"]])
+    assert no_costs.sum() == 3
+    assert np.isnan(every["progress_risk"]).all(0).tolist() == no_costs.tolist()
+    assert np.isfinite(every["progress_risk"][:, ~no_costs]).all()
+    assert np.isfinite(every["progress_accuracy"]).all()
+    for stem in every["stems"][no_costs]:
+        (run / f"{stem}.pth").unlink()  # its score is no rejector's of one cost pair
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run)
+
+    pred = predictions.load(run / "tiny-predictions.npz")
+    val = pred.part("val")
+    assert pred.progress_step.tolist() == [7, 14]
+    assert 0 < pred.progress_seconds[0] < pred.progress_seconds[1]
+    settings = pred.settings["rejectors"]
+    assert len(settings) == 9
+    for r, setting in enumerate(settings):
+        cost = setting["cost_1"], setting["cost_e"]
+        stop = (val.scores[r] > 0).astype(int)
+        expected = risk.risk(val.correct, stop, *risk.costs(*cost))
+        assert pred.progress_risk[-1, r] == pytest.approx(expected), setting
+        assert pred.progress_accuracy[-1, r] == pytest.approx(risk.accuracy(val.correct, stop))
+        checkpoint = found[setting["stem"]]
+        for key in ("refreshes", "bytes_sent", "answer_bytes", "outages", "async_freq"):
+            assert setting[key] == checkpoint[key]
+        assert pred.progress_bytes[-1, r] == setting["bytes_sent"]
+    assert len(np.unique(pred.progress_risk)) > 1
+    names = {summary.setting_name(s["async_freq"]) for s in settings}
+    assert names == {"S = 1", "S = 4", "adaptive, 0.1"}
+    refreshes = {s["async_freq"]: s["refreshes"] for s in settings}
+    assert refreshes[1] == 14 - 2
+    assert refreshes[4] == 4
+
+
+def test_progress_every_so_many_batches(npz, trained, tmp_path):
+    """Looking changes no weight; a look at an epoch's end is the same however it came about."""
+    flags = ["--adaptive", 0.1, "--costs", *PAIRS]
+    runs = {every: tmp_path / str(every) for every in (None, 7, 3, 0)}
+    found = {
+        every: train(
+            run, npz, trained, *flags, *(["--progress_every", every] if every is not None else [])
+        )
+        for every, run in runs.items()
+    }
+    losses = {every: np.load(run / "tiny-losses.npz") for every, run in runs.items()}
+    for every in (7, 3, 0):
+        assert all(same(found[every][stem], found[None][stem]) for stem in found[None])
+    assert not [name for name in losses[0] if name.startswith("progress")]
+    np.testing.assert_array_equal(losses[3]["progress_step"], [3, 6, 9, 12])
+    for name in ("step", "risk", "accuracy", "bytes"):
+        ends, expected = (losses[every][f"progress_{name}"] for every in (7, None))
+        np.testing.assert_array_equal(ends, expected)
+        assert ends.shape == ((2,) if name == "step" else (2, 6))
+    sent, size = losses[3]["progress_bytes"], state_bytes(build_edge("mobilenet_v3_small", 4, 32))
+    np.testing.assert_array_equal(sent[:, 0], losses[3]["progress_step"] * size)
+    assert (np.diff(sent, axis=0) >= 0).all()
+
+
+def test_joint_sends_nothing(npz, trained, tmp_path):
+    found = train(tmp_path / "run", npz, trained, "--joint", "--costs", "1:0", epochs=1)
+    joint = next(c for stem, c in found.items() if "joint" in stem)
+    assert (joint["refreshes"], joint["bytes_sent"], joint["outages"]) == (0, 0, [])
+    assert not np.load(tmp_path / "run/tiny-losses.npz")["progress_bytes"].any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "telling"),
+    [
+        (["--outage", "400:100"], "END must be above START"),
+        (["--outage", "5:5"], "END must be above START"),
+        (["--outage", "3:9", "100"], "start:end"),
+        (["--outage", "1.5:9"], "'1.5' is not a number (int)"),
+        (["--outage", "1:x"], "'x' is not a number (int)"),
+        (["--outage=-3:9"], "at least 0"),
+        (["--outage", "3:"], "'' is not a number (int)"),
+        (["--adaptive", "1.01"], "at most 1"),
+        (["--adaptive", "-0.1"], "--adaptive"),
+        (["--adaptive", "nan"], "--adaptive"),
+        (["--probe_size", "0"], "--probe_size"),
+        (["--probe_every", "0"], "--probe_every"),
+        (["--progress_every", "-1"], "--progress_every"),
+        (["--joint", "--outage", "1:2"], "--joint has no copy of the edge and no link"),
+        (["--joint", "--adaptive", "0.1"], "--adaptive: --joint"),
+        (["--edge_only", "--adaptive", "0.1"], "--adaptive: --edge_only"),
+        (["--edge_only", "--outage", "1:2"], "--outage: --edge_only"),
+    ],
+)
+def test_impossible_links(flags, telling, npz, tmp_path, refused):
+    common = ["--dataset", npz, "--save_dir", tmp_path / "run", *SMALL_EDGE]
+    refused(script.main, *common, *flags, telling=telling)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_probe_is_of_the_seed_and_no_larger_than_val(npz):
+    val = data.Batches(data.load(str(npz)).val, 16, "cpu")
+    assert torch.equal(probe_images(val, 5, 1), probe_images(val, 5, 1))
+    assert not torch.equal(probe_images(val, 5, 1), probe_images(val, 5, 2))
+    everything = probe_images(val, 1000, 1)
+    assert len(everything) == len(val.labels)
+    plain = val.plain(torch.arange(len(val.labels)))
+    assert torch.equal(everything.flatten(1).sum(1).sort()[0], plain.flatten(1).sum(1).sort()[0])
 
 
 def test_settings_differ_from_each_other(trained):
@@ -172,6 +313,10 @@ def test_settings_are_the_product_and_the_pairs_each_once():
     assert len(settings) == len(set(settings)) == 2 * 5
     assert settings[0].stem("d") == "d-edgenet-async-1-cost_1-1-cost_e-0"
     assert settings_of(script.parse_args([])) == [Setting(1, 1.25, 0.25)]
+    found = settings_of(script.parse_args(["--adaptive", "0.10", "0.1", "0", "--costs", "1:0"]))
+    assert [s.stem("d") for s in found] == [
+        f"d-edgenet-async-{s}-cost_1-1-cost_e-0" for s in ("1", "adaptive-0.1", "adaptive-0")
+    ]
     assert settings_of(script.parse_args(["--edge_only"])) == []
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deferral.predictions import find, load
+from deferral.predictions import find, load, tolerance
 
 OPTIONAL = ("example_index", "example_images", "loss_step", "loss_edge", "loss_rejector")
 
@@ -51,6 +51,86 @@ def test_part_keeps_rows_and_their_pictures(arrays, save):
     val = p.part("val")
     assert len(val.labels) == 6
     assert len(val.example_index) == len(val.example_images) == 0
+
+
+@pytest.fixture
+def with_estimates(arrays):
+    """The same with two estimators of P(m right) and P(e right)."""
+    estimates = np.random.default_rng(1).random((2, 2, 14)).astype(np.float32)
+    described = [
+        {"name": "amortized", "about": "on local features", "parameters": 10, "seconds": 0.5},
+        {"name": "other", "about": "on pictures"},
+    ]
+    settings = json.loads(str(arrays["settings"])) | {"estimators": described}
+    return arrays | {"estimates": estimates, "settings": np.array(json.dumps(settings))}
+
+
+def test_estimates_are_loaded_and_parted(with_estimates, save):
+    p = load(save(with_estimates))
+    np.testing.assert_array_equal(p.estimates, with_estimates["estimates"])
+    np.testing.assert_array_equal(p.part("val").estimates, p.estimates[:, :, :6])
+    np.testing.assert_array_equal(p.part("test").estimates, p.estimates[:, :, 6:])
+    without = {k: v for k, v in with_estimates.items() if k not in OPTIONAL}
+    assert load(save(without)).part("test").estimates.shape == (2, 2, 8)
+
+
+def test_estimates_may_be_absent_and_their_list_empty(arrays, save):
+    assert load(save(arrays)).part("val").estimates is None
+    _settings(estimators=[])(arrays)
+    assert load(save(arrays)).estimates is None
+    arrays["estimates"] = np.zeros((0, 2, 14), np.float32)
+    assert load(save(arrays)).estimates.shape == (0, 2, 14)
+
+
+@pytest.fixture
+def with_progress(arrays):
+    """The same, looked at three times while it was trained."""
+    return arrays | {
+        "progress_step": np.array([5, 10, 12]),
+        "progress_seconds": np.array([0.5, 1.25, 1.5]),
+        "progress_risk": np.ones((3, 2), np.float32),
+        "progress_accuracy": np.ones((3, 2), np.float32),
+        "progress_bytes": np.array([[10**10, 0]] * 3),
+    }
+
+
+def test_progress_is_loaded_and_kept_whole(with_progress, save):
+    p = load(save(with_progress))
+    for name in (n for n in with_progress if n.startswith("progress_")):
+        for part in (p, p.part("val"), p.part("test")):
+            np.testing.assert_array_equal(getattr(part, name), with_progress[name])
+
+
+@pytest.mark.parametrize("name", ["step", "seconds", "risk", "accuracy", "bytes"])
+def test_progress_goes_together(with_progress, save, name):
+    del with_progress[f"progress_{name}"]
+    with pytest.raises(ValueError, match=f"lacks progress_{name}, which go with the other"):
+        load(save(with_progress))
+
+
+def test_progress_of_other_rejectors(with_progress, save):
+    with_progress["progress_bytes"] = np.zeros((3, 3), int)
+    with pytest.raises(ValueError, match="L is 3 here and 2 in loss_rejector"):
+        load(save(with_progress))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("adaptive-0", 0), ("adaptive-0.05", 0.05), ("adaptive-1e-05", 1e-5), ("adaptive-1", 1)]
+    + [
+        (x, None)
+        for x in ("adaptive-1.1", "adaptive--0.1", "adaptive-nan", "adaptive-", "adaptive")
+    ]
+    + [(x, None) for x in ("joint", 0, 1, None, 0.5, "0.5", "often-0.5")],
+)
+def test_tolerance_of_an_adaptive_setting(text, value, arrays, save):
+    assert tolerance(text) == value
+    _setting(async_freq=text)(arrays)
+    if value is not None or text in ("joint", 0, 1):
+        assert load(save(arrays)).settings["rejectors"][1]["async_freq"] == text
+    else:
+        with pytest.raises(ValueError, match="async_freq"):
+            load(save(arrays))
 
 
 @pytest.mark.parametrize(("split", "value"), [("val", 1), ("test", 0)])
@@ -102,7 +182,9 @@ SPOILT = {
     "stage_logits .* must be .E, N, K.": _replace("stage_logits", lambda x: x[0]),
     "labels is float64": _replace("labels", lambda x: x.astype(float)),
     "example_images is float32": _replace("example_images", lambda x: x.astype(np.float32)),
-    "loss_rejector .* R is 1 here and 2 in scores": _replace("loss_rejector", lambda x: x[:, 1:]),
+    "losses or progress of 4 rejectors, but scores of 2": _replace(
+        "loss_rejector", lambda x: np.tile(x, 2)
+    ),
     "holds no predictions": _replace("stage_logits", lambda x: x[:0]),
     "stage_logits holds values that are not finite": _replace("stage_logits", _at(np.nan, 1, 2, 0)),
     "scores holds values that are not finite": _replace("scores", _at(np.inf, 0, 3)),
@@ -127,6 +209,49 @@ SPOILT = {
 def test_load_says_what_is_wrong_in_one_line(arrays, save, message):
     SPOILT[message](arrays)
     path = save(arrays)
+    with pytest.raises(ValueError, match=f"^{path}: .*{message}") as e:
+        load(path)
+    assert "\n" not in str(e.value)
+
+
+def _estimator(number, **new):
+    def change(text):
+        settings = json.loads(str(text))
+        settings["estimators"][number] |= new
+        return np.array(json.dumps(settings))
+
+    return _replace("settings", change)
+
+
+SPOILT_ESTIMATES = {
+    "estimates holds values outside 0..1": _replace("estimates", _at(1.01, 0, 1, 3)),
+    "estimates holds values outside 0..1 ?$": _replace("estimates", _at(-0.01, 1, 0, 13)),
+    "estimates holds values that are not finite": _replace("estimates", _at(np.nan, 0, 0, 0)),
+    "estimates is float32 .2, 1, 14., but must be .A, 2, N.": _replace(
+        "estimates", lambda x: x[:, :1]
+    ),
+    "estimates is float32 .2, 14., but must be .A, 2, N.": _replace("estimates", lambda x: x[0]),
+    "estimates is int64": _replace("estimates", lambda x: x.astype(int)),
+    "estimates .* N is 13 here and 14 in labels": _replace("estimates", lambda x: x[..., 1:]),
+    "settings hold 2 estimators, but the arrays hold 1": _replace("estimates", lambda x: x[:1]),
+    "settings hold 2 estimators, but the arrays hold 0": lambda a: a.pop("estimates"),
+    "settings hold no list of estimators, but the arrays hold 2": _settings(estimators=None),
+    "settings hold no list of estimators": _settings(estimators="two"),
+    "settings of estimator 1 need name and about": _estimator(1, name=None),
+    "settings of estimator 0 need name and about": _estimator(0, about=""),
+    "settings name an estimator twice: amortized, amortized": _estimator(1, name="amortized"),
+    "settings hold parameters 1.5: not a whole number": _estimator(1, parameters=1.5),
+    "settings hold multiply_adds -1: not a whole number": _estimator(1, multiply_adds=-1),
+    "settings hold parameters 'few': not a whole number": _setting(parameters="few"),
+    "settings hold bytes_sent -1: not a whole number": _setting(bytes_sent=-1),
+    "settings hold refreshes 0.5: not a whole number": _setting(refreshes=0.5),
+}
+
+
+@pytest.mark.parametrize("message", SPOILT_ESTIMATES)
+def test_load_says_what_is_wrong_with_estimates(with_estimates, save, message):
+    SPOILT_ESTIMATES[message](with_estimates)
+    path = save(with_estimates)
     with pytest.raises(ValueError, match=f"^{path}: .*{message}") as e:
         load(path)
     assert "\n" not in str(e.value)

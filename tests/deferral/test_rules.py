@@ -172,3 +172,37 @@ def test_rates_outside_a_share_are_refused():
         ):
             with pytest.raises(ValueError, match=r"not in 0\.\.1"):
                 call(rate)
+
+
+def test_doubts_are_their_formulas():
+    logits = np.random.default_rng(0).normal(size=(4, 9, 10)) * 3
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    slow = {name: np.empty((4, 9)) for name in rules.DOUBTS}
+    for at in np.ndindex(4, 9):
+        first, second = sorted(p[at])[:-3:-1]
+        slow["max_softmax"][at] = 1 - first
+        slow["margin"][at] = 1 - (first - second)
+        slow["entropy"][at] = -sum(x * np.log(x) for x in p[at])
+    for name, doubt in rules.DOUBTS.items():
+        np.testing.assert_allclose(doubt(logits), slow[name], rtol=1e-12)
+    np.testing.assert_allclose(
+        rules.DOUBTS["max_softmax"](logits), 1 - rules.max_softmax(logits), rtol=1e-12
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_doubts_are_stable():
+    extreme = np.array([[3e4, 0, -3e4], [-1e4, -1e4, -1e4], [5, 5, -3e4]], dtype=np.float32)
+    limits = {"max_softmax": [0, 2 / 3, 1 / 2], "margin": [0, 1, 1]}
+    limits["entropy"] = [0, np.log(3), np.log(2)]
+    for name, doubt in rules.DOUBTS.items():
+        np.testing.assert_allclose(doubt(extreme), limits[name], rtol=1e-12)
+        assert doubt(extreme).dtype == np.float64
+        # Both probabilities are 1 in float64; the first is still the more certain.
+        sure, surer = doubt(np.array([[60.0, 0, 0], [50.0, 0, 0]]))
+        assert 0 < sure < surer
+
+
+def test_thresholds_of_no_samples():
+    assert rules.best_threshold(np.zeros(0), np.zeros((2, 0), bool), *costs(1, 0)) == np.inf
+    assert rules.rate_threshold(np.zeros(0), 0.5) == np.inf

@@ -82,9 +82,10 @@ def test_needs_two_stages(arrays, save):
 
 
 def test_setting_name():
-    assert [setting_name(s) for s in (1, 100, 0, "joint")] == [
+    assert [setting_name(s) for s in (1, 100, 0, "joint", "adaptive-0.050")] == [
         "S = 1",
         "S = 100",
         "S = |D|",
         "joint",
+        "adaptive, 0.05",
     ]

@@ -55,7 +55,7 @@ def synthetic(
     step = np.arange(steps) * 10
     decay = np.exp(-3 * step / max(1, step[-1:].sum()))
     slow = [
-        0.06 * np.log10(s["async_freq"] or 1e4) if s["async_freq"] != "joint" else 0.02
+        0.02 if isinstance(s["async_freq"], str) else 0.06 * np.log10(s["async_freq"] or 1e4)
         for s in settings
     ]
     arrays = {

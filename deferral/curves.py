@@ -1,0 +1,149 @@
+"""Accuracy and risk against the share that is sent, and one number for a whole curve.
+
+A curve has a point wherever the scores can be cut. Between two points it is a straight line: that
+is what sending equal scores in random order gives in expectation. Sums, then one division;
+O(N log N). Everything here takes two stages: correct [2, N] bool, local and edge.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deferral.risk import stage_costs
+from deferral.rules import cut_places
+
+RATES = tuple(k / 10 for k in range(1, 10))
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One rule at every reject rate it can have, from sending none to sending all; each [M]."""
+
+    rate: np.ndarray  # share sent, 0..1, rising
+    accuracy: np.ndarray  # of the system: sent samples are answered by the edge, 0..1
+    risk: np.ndarray  # as in deferral.risk, in units of one local error
+
+
+def deferral_curve(
+    score: np.ndarray, correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
+) -> Curve:
+    """Sending the k highest of score [N], equal scores together, k = 0..N.
+
+    correct [2, N], costs [2]. ValueError where the lengths differ or there are no samples.
+    """
+    correct, score = np.asarray(correct, dtype=bool), np.asarray(score, dtype=np.float64)
+    if correct.ndim != 2 or len(correct) != 2 or score.shape != correct.shape[1:] or not score.size:
+        raise ValueError(
+            f"score {score.shape} does not fit correct {correct.shape}: [N] and [2, N]"
+        )
+    local, remote = stage_costs(correct, query_cost, error_cost)
+    order, sent = cut_places(score)
+
+    def system(kept, moved):
+        gain = np.concatenate([[0.0], np.cumsum((moved - kept)[order])])
+        return (kept.sum() + gain[sent]) / score.size
+
+    return Curve(
+        rate=sent / score.size,
+        accuracy=system(correct[0].astype(float), correct[1].astype(float)),
+        risk=system(local, remote),
+    )
+
+
+def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> Curve:
+    """The best any score can do at every rate: those first whose sending saves most.
+
+    What is saved takes four values at most, so the curve has at most five points; it has the lowest
+    risk and the highest accuracy at every rate (of equal savings, the one that turns a wrong
+    answer into a right one goes first, which matters only at c_1 = 0).
+    """
+    local, remote = stage_costs(correct, query_cost, error_cost)
+    saved = np.unique(local - remote, return_inverse=True)[1]
+    gain = np.asarray(correct[1], dtype=int) - np.asarray(correct[0], dtype=int)
+    return deferral_curve(3 * saved + gain, correct, query_cost, error_cost)
+
+
+def accuracy_at(curve: Curve, rates: Sequence[float] = RATES) -> np.ndarray:
+    """Accuracy when exactly these shares are sent, linear between the points of the curve."""
+    return _at(curve.rate, curve.accuracy, rates)
+
+
+def risk_at(curve: Curve, rates: Sequence[float] = RATES) -> np.ndarray:
+    """Risk when exactly these shares are sent, linear between the points of the curve."""
+    return _at(curve.rate, curve.risk, rates)
+
+
+def normalised_area(curve: Curve, oracle: Curve) -> float:
+    """How much of what there is to gain over random a rule gains: random 0, oracle 1.
+
+    (area of the rule - area of random) / (area of the oracle - area of random), areas under
+    accuracy against reject rate, random the straight line between the two nets' accuracies. Costs
+    play no part. Below 0: worse than random. nan where the oracle gains nothing over random.
+    """
+    random = (curve.accuracy[0] + curve.accuracy[-1]) / 2
+    best = _area(oracle.rate, oracle.accuracy) - random
+    if best <= 1e-12:
+        return float("nan")
+    return (_area(curve.rate, curve.accuracy) - random) / best
+
+
+def error_area(curve: Curve) -> float:
+    """AURC and AUGRC of the two-model system, 0..1: its error rate, averaged over reject rates.
+
+    In selective classification what is rejected costs nothing, so one has to say whether errors are
+    counted among the kept (AURC) or among all (AUGRC). Here what is rejected is answered by the
+    edge: all samples are answered at every rate, the two are one number, the area under error
+    against reject rate. With an edge that is always right it is `augrc` of the local net.
+    """
+    return 1 - _area(curve.rate, curve.accuracy)
+
+
+def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
+    """Area under the risk-coverage curve of one net, those of highest score rejected first.
+
+    Geifman, Uziel and El-Yaniv (ICLR 2019), Bias-Reduced Uncertainty Estimation for Deep Neural
+    Classifiers. Selective risk at coverage k / N: the share of wrong answers among the k kept.
+    The paper averages it over k = 1..N; here as in torch-uncertainty the first and the last count
+    half (trapezoids from coverage 1 / N to 1, divided by that width): a difference of order 1 / N.
+    Equal scores are rejected in random order, in expectation. score [N], wrong [N] bool.
+    """
+    kept = _kept_errors(score, wrong)
+    selective = kept[1:] / np.arange(1, len(kept))
+    if len(selective) == 1:
+        return float(selective[0])
+    return float((selective.sum() - (selective[0] + selective[-1]) / 2) / (len(selective) - 1))
+
+
+def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
+    """Area under the generalized-risk-coverage curve of one net, highest score rejected first.
+
+    Traub et al. (NeurIPS 2024), Overcoming Common Flaws in the Evaluation of Selective
+    Classification Systems. Generalized risk at coverage k / N: the share of ALL samples that is
+    kept and wrong. Trapezoids from coverage 0 to 1, ties in expectation: so it is exactly
+    (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2, as the paper has it. score [N], wrong [N] bool.
+    """
+    kept = _kept_errors(score, wrong)
+    n = len(kept) - 1
+    return float((kept.sum() - (kept[0] + kept[-1]) / 2) / n**2)
+
+
+def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Expected errors among the k samples of lowest score, k = 0..N; [N + 1]."""
+    score, wrong = np.asarray(score, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
+    if score.shape != wrong.shape or score.ndim != 1 or not score.size:
+        raise ValueError(f"score {score.shape} and wrong {wrong.shape} must be [N], N >= 1")
+    order, kept = cut_places(-score)
+    errors = np.concatenate([[0.0], np.cumsum(wrong[order])])[kept]
+    return np.interp(np.arange(score.size + 1), kept, errors)
+
+
+def _at(rate: np.ndarray, values: np.ndarray, rates: Sequence[float]) -> np.ndarray:
+    rates = np.asarray(rates, dtype=np.float64)
+    if ((rates < 0) | (rates > 1) | np.isnan(rates)).any():
+        raise ValueError(f"rates {rates.tolist()}: each must be in 0..1")
+    return np.interp(rates, rate, values)
+
+
+def _area(rate: np.ndarray, values: np.ndarray) -> float:
+    return float((np.diff(rate) * (values[1:] + values[:-1])).sum() / 2)

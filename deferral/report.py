@@ -1,0 +1,315 @@
+"""One page that says what deferral gains on a data set: every rule, every cost, how sure it is.
+
+  python -m deferral.report results/runs/first/cifar10-predictions.npz --cost_1 1.25 --cost_e 0.25
+  python -m deferral.report run-43 run-44 run-45 --costs 1:0.25 1.25:0 --out results/report
+  python -m deferral.report answers.csv --cost_1 1 --cost_e 0.1
+
+Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
+one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
+remote scores, logits or answers, optionally rejectors, split, images (deferral/strangers.py says
+how they are called). Writes NAME-report.html, which needs no other file, and NAME-report.json with
+every number of the page.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from deferral import predictions as saved
+from deferral import report_numbers as numbers
+from deferral import strangers
+from deferral.compare import decide
+from deferral.predictions import Predictions
+from deferral.report_guarantee import RATES, rate_promises, risk_promise
+from deferral.report_notes import about_data, facts
+from deferral.report_numbers import Options, Pair
+from deferral.report_page import page
+from deferral.report_words import verdict
+
+COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no rejector says others
+SHOWN_PICTURES = 16  # of each side
+
+
+def fail(message: str) -> NoReturn:
+    """Say in one line what is wrong and leave with status 2, as argparse does."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message} ({self.prog} --help lists the flags)")
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default is None or action.default is False
+        return action.help if silent else super()._get_help_string(action)
+
+
+def number(kind: type, low: float, high: float = math.inf, *, inside: bool = False):
+    """An argparse type: a finite `kind` in [low, high], or strictly between them if `inside`."""
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number ({kind.__name__})"
+            ) from None
+        if not (low < value < high if inside else low <= value <= high) or math.isinf(value):
+            bounds = f"above {low:g} and below {high:g}" if inside else f"at least {low:g}"
+            bounds += f" and at most {high:g}" if high < math.inf and not inside else ""
+            raise argparse.ArgumentTypeError(f"{text} must be finite, {bounds}")
+        return value
+
+    return parse
+
+
+def cost_pair(text: str) -> Pair:
+    """An argparse type: C1:CE."""
+    c1, colon, ce = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not C1:CE, as 1.25:0.25")
+    return number(float, 0)(c1), number(float, 0)(ce)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m deferral.report",
+        description=__doc__,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
+    )
+    seed = number(int, 0)
+    parser.add_argument("--seeds", type=seed, nargs="+", help="only the runs of these seeds")
+    group = parser.add_argument_group("costs")
+    group.add_argument("--cost_1", type=number(float, 0), default=1.25, help="of a remote error")
+    group.add_argument("--cost_e", type=number(float, 0), default=0.25, help="of asking")
+    group.add_argument(
+        "--costs", type=cost_pair, nargs="+", metavar="C1:CE",
+        help="more pairs, each with a table of all rules",
+    )  # fmt: skip
+    group.add_argument(
+        "--grid", type=cost_pair, nargs="+", metavar="C1:CE",
+        help="pairs of the grid; if not given, those of the rejector that was trained for most, "
+        "or else --cost_1 with c_e from 0 to 0.5",
+    )  # fmt: skip
+    group = parser.add_argument_group("promises")
+    group.add_argument(
+        "--max_reject_rate", type=number(float, 0, 1, inside=True), metavar="Q",
+        help=f"a rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
+    )  # fmt: skip
+    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="the risk to promise")
+    group.add_argument(
+        "--delta", type=number(float, 0, 1, inside=True), default=0.05,
+        help="how often a promise may be broken",
+    )  # fmt: skip
+    group = parser.add_argument_group("certainty")
+    group.add_argument("--draws", type=number(int, 1), default=1000, help="of the bootstrap")
+    group.add_argument(
+        "--level", type=number(float, 0, 1, inside=True), default=0.95, help="of the intervals"
+    )
+    group.add_argument("--seed", type=seed, default=0, help="of the bootstrap")
+    group.add_argument(
+        "--split_seed", type=seed, default=0, help="of val, where a stranger's file has no split"
+    )
+    group = parser.add_argument_group("page")
+    group.add_argument("--rule", help="whose classes and pictures are shown, not the best on val")
+    group.add_argument("--title", help="of the page")
+    group.add_argument("--out", type=Path, metavar="DIR_OR_HTML", help="if not beside the input")
+    group.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    return parser.parse_args(argv)
+
+
+def read_runs(
+    paths: Sequence[Path], seeds: Sequence[int] | None, costs: list[Pair], split_seed: int
+) -> list[Predictions]:
+    """The runs of one data set. ValueError or OSError for what cannot be read or compared."""
+    files = [f for path in paths for f in (saved.find(path) if path.is_dir() else [path])]
+    if len({f.resolve() for f in files}) < len(files):
+        raise ValueError("a file is given twice; runs must differ in their seeds")
+    runs = []
+    for path in files:
+        ours = strangers.is_ours(path)
+        runs.append(saved.load(path) if ours else strangers.load(path, costs, split_seed))
+    if seeds is not None:
+        there = [run.settings.get("seed") for run in runs]
+        if absent := [seed for seed in seeds if seed not in there]:
+            raise ValueError(f"--seeds {absent[0]}: no such run; the seeds are {_list(there)}")
+        runs = [run for run in runs if run.settings.get("seed") in seeds]
+    known = [run.settings["seed"] for run in runs if run.settings.get("seed") is not None]
+    if len(set(known)) < len(known):
+        raise ValueError(f"runs must differ in their seeds, but these are {_list(known)}")
+    for run in runs:
+        if len(run.stage_logits) != 2:
+            raise ValueError(f"{run.source}: a report needs 2 stages, local and edge")
+        _same_data(runs[0], run)
+    return runs
+
+
+def _same_data(first: Predictions, other: Predictions) -> None:
+    """ValueError unless both have val and test, the same classes and the same test rows."""
+    tests = [run.part("test") for run in (first, other)]
+    other.part("val")
+    same = first.settings["classes"] == other.settings["classes"] and all(
+        np.array_equal(getattr(tests[0], key), getattr(tests[1], key))
+        for key in ("labels", "index")
+    )
+    if not same:
+        raise ValueError(
+            f"{first.source} and {other.source} are of different data (classes or test rows); "
+            "report one data set at a time"
+        )
+
+
+def _list(values: Sequence[Any]) -> str:
+    return ", ".join("unknown" if value is None else str(value) for value in values)
+
+
+def measure(runs: list[Predictions], args: argparse.Namespace, command: str) -> dict[str, Any]:
+    """The whole report but for pictures' pixels: what the JSON holds. ValueError for --rule."""
+    options = Options(args.draws, args.seed, args.level)
+    pairs = list(dict.fromkeys([(args.cost_1, args.cost_e), *(args.costs or [])]))
+    grid = list(dict.fromkeys(args.grid or default_grid(runs, args.cost_1)))
+    main = pairs[0]
+    settings = [numbers.at_costs(runs, pair, options) for pair in pairs]
+    scored = [row["name"] for row in settings[0]["rules"] if row["kind"] not in ("limit", "oracle")]
+    shown = args.rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
+    if shown not in scored:
+        raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(scored)} are")
+    asked = [] if args.max_reject_rate is None else [args.max_reject_rate]
+    keys = ("draws", "seed", "level", "delta", "max_reject_rate", "max_risk", "split_seed")
+    said = {key: getattr(args, key) for key in keys}
+    data = about_data(runs)
+    report: dict[str, Any] = {
+        "title": args.title or f"Whom to ask: {data['dataset']}",
+        "verdict": [],
+        "command": command,
+        "options": said,
+        "data": data,
+        "facts": facts(data, said),
+        "settings": settings,
+        "grid": numbers.over_grid(runs, grid, options),
+        "curves": numbers.curve_numbers(runs, main),
+        "shown": shown,
+        "shown_because": "asked for by --rule" if args.rule else _because(shown, settings[0]),
+        "rate_promises": rate_promises(runs, main, shown, sorted({*RATES, *asked}), args.delta),
+        "risk_promise": None
+        if args.max_risk is None
+        else risk_promise(runs, main, shown, args.max_risk, args.delta),
+        "reliability": numbers.reliability(runs),
+        "classes": numbers.classes(runs, main, shown),
+        "pictures": pictures(runs[0], decide(runs[0], *main)[shown].stop),
+    }
+    return report | {"verdict": verdict(report)}
+
+
+def _because(shown: str, setting: dict[str, Any]) -> str:
+    if shown == setting["best_confidence"]:
+        return "the best confidence rule on val; the file has no rule of its own at these costs"
+    return "of the file's own rules the one with least risk on val"
+
+
+def default_grid(runs: Sequence[Predictions], cost_1: float) -> list[Pair]:
+    """The costs of the rejector that was trained for most of them, sorted; else the paper's c_e.
+
+    Of all rejectors together, there may be costs that most were not trained for.
+    """
+    trained: dict[tuple, set[Pair]] = {}
+    for setting in (setting for run in runs for setting in run.settings["rejectors"]):
+        if not setting.get("any_cost"):
+            name = setting["surrogate"], setting["async_freq"]
+            trained.setdefault(name, set()).add((setting["cost_1"], setting["cost_e"]))
+    if not trained:
+        return [(cost_1, cost_e) for cost_e in COST_E]
+    return sorted(max(trained.values(), key=len))
+
+
+def pictures(run: Predictions, stop: np.ndarray) -> dict[str, Any] | None:
+    """Which example pictures of a run the page shows: evenly over those kept, and those sent."""
+    test = run.part("test")
+    if test.example_index is None or not len(test.example_index):
+        return None
+    names = [str(name) for name in run.settings["classes"]]
+    answers = test.stage_logits.argmax(-1)
+    sent = stop[test.example_index] > 0
+    found: dict[str, Any] = {"count": len(sent), "kept_count": int((~sent).sum())}
+    found |= {"sent_count": int(sent.sum()), "shown": []}
+    for side, members in (("kept", ~sent), ("sent", sent)):
+        places = np.flatnonzero(members)
+        spread = np.linspace(0, len(places) - 1, min(SHOWN_PICTURES, len(places)))
+        for example in places[np.unique(spread.astype(int))]:
+            row = test.example_index[example]
+            one = {"side": side, "example": int(example), "index": int(test.index[row])}
+            one |= {"class": names[test.labels[row]]}
+            for stage, who in enumerate(("local", "remote")):
+                one |= {who: names[answers[stage, row]]}
+                one |= {f"{who}_right": bool(test.correct[stage, row])}
+            found["shown"].append(one)
+    return found
+
+
+def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
+    """The page and its JSON, beside the first input or where --out says."""
+    if out is not None and out.suffix.lower() == ".html":
+        return out, out.with_suffix(".json")
+    file = saved.find(first)[0] if first.is_dir() else first
+    where = out if out is not None else first if first.is_dir() else first.parent
+    name = f"{file.stem.removesuffix('-predictions')}-report"
+    return where / f"{name}.html", where / f"{name}.json"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    command = shlex.join(["python", "-m", "deferral.report", *map(str, given)])
+    try:
+        html, data = output_paths(args.paths[0], args.out)
+        for path in (html, data):
+            if path.exists() and not args.overwrite:
+                raise ValueError(f"{path}: a report is here; --overwrite replaces it")
+        wanted = [(args.cost_1, args.cost_e), *(args.costs or [])]
+        wanted += args.grid or [(args.cost_1, cost_e) for cost_e in COST_E]
+        runs = read_runs(args.paths, args.seeds, list(dict.fromkeys(wanted)), args.split_seed)
+        report = measure(runs, args, command)
+    except OSError as e:
+        fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
+    except ValueError as e:
+        fail(str(e))
+    content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+    for path, text in {data: content + "\n", html: page(report, runs[0])}.items():
+        write(path, text)
+    print("\n".join(report["verdict"]), html, data, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""The report's line charts: matplotlib to SVG that stands inside an HTML page.
+
+Every panel is an SVG of its own, so that a page can set two beside each other or one below the
+other; the legend is left to the page, which has `Look` for it. Colours are Okabe and Ito's (2008),
+the same rule has the same in figures/style.py; markers and dashes differ too.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BOLD = 1.5  # points: lines from here on are the main ones of a figure
+WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
+TITLE = 0.26  # inches for a panel's title
+INK, MUTED, GRID = "#222222", "#888888", "#E4E4E4"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.solid_capstyle": "round",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a rule is drawn, in every chart and legend of the page."""
+
+    color: str
+    dash: tuple[float, ...] = ()  # lengths on and off in points; none is a solid line
+    marker: str = ""  # of matplotlib's: o s ^ D v P X
+    width: float = 1.1
+
+    def line(self, **change: Any) -> dict[str, Any]:
+        """Keywords of `Axes.plot`."""
+        return {
+            "color": self.color,
+            "linestyle": (0, self.dash) if self.dash else "-",
+            "marker": self.marker,
+            "linewidth": self.width,
+            "markersize": 3 + self.width / 2,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.4,
+        } | change
+
+
+KNOWN = {
+    "never": Look("#777777", (1, 1.4), "", 1.4),
+    "always": Look("#222222", (5, 2), "", 1.2),
+    "random": Look("#CC79A7", (), "^"),
+    "oracle": Look("#009E73", (), "D"),
+    "max_softmax": Look("#E69F00", (), "s", 1.6),
+    "margin": Look("#B98300", (4, 1.5)),
+    "entropy": Look("#F0C15A", (2, 1)),
+    "post_hoc": Look("#D55E00", (), "v", 1.6),
+    "guaranteed": Look("#003B5C", (), "o", 1.8),
+    "empirical": Look("#5E8FC0", (4, 1.5)),
+    "bernoulli": Look("#56B4E9", (), "v"),
+    "sliding_window": Look("#D55E00", (), "P"),
+}
+REJECTOR = Look("#0072B2", (), "o", 2.0)
+# Of further rejectors and of estimators, in their order; then again with other dashes.
+MORE_REJECTORS = [
+    Look("#003B5C", (), "s"),
+    Look("#5E8FC0", (6, 1.5), "o"),
+    Look("#7A6FC0", (3, 1.5), "^"),
+    Look("#332288", (5, 1, 1, 1), "X"),
+    Look("#2A9D9D", (), "v"),
+    Look("#8FA8B8", (6, 1.5), "D"),
+    Look("#4B6FA5", (2, 1), "P"),
+]
+ESTIMATORS = [
+    Look("#AA3377", (), "P", 1.8),
+    Look("#56B4E9", (), "^", 1.4),
+    Look("#882255", (6, 1.5), "D"),
+    Look("#44AA99", (3, 1.5), "X"),
+]
+AGAIN = [(8, 2), (4, 1, 1, 1), (1, 1)]
+PROMISES = ("guaranteed", "empirical", "bernoulli", "sliding_window")
+
+
+def looks(kinds: dict[str, str]) -> dict[str, Look]:
+    """A look for every rule; `kinds` maps names to their `compare.Rule.kind`, in order."""
+    found: dict[str, Look] = {}
+    count = {"rejector": 0, "estimates": 0}
+    for name, kind in kinds.items():
+        if name in KNOWN:
+            found[name] = KNOWN[name]
+            continue
+        kind = "rejector" if kind == "rejector" else "estimates"
+        more = [REJECTOR, *MORE_REJECTORS] if kind == "rejector" else ESTIMATORS
+        turn, number = divmod(count[kind], len(more))
+        count[kind] += 1
+        look = more[number]
+        # From the second time round, none is to stand out.
+        again = AGAIN[(turn - 1) % len(AGAIN)]
+        found[name] = look if turn == 0 else Look(look.color, again, look.marker)
+    return found
+
+
+def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
+    """Risk against c_e, a panel a c_1; `grid` as `report_numbers.over_grid` has it."""
+    # Always asking may be far above all else, and leaves the panel.
+    shown = [row for row in grid["rules"] if row["name"] != "always"]
+    top = 1.15 * np.nanmax([_floats(row["risk_at"]) for row in shown])
+
+    def draw(ax: Axes, columns: list[int], x: list[float]) -> None:
+        for row in reversed(grid["rules"]):
+            y = _floats(row["risk_at"])[columns]
+            ax.plot(x, y, **_over_cost(looks[row["name"]], len(x)))
+        ax.set(ylabel="risk on test", ylim=(0, top or 1))
+
+    return _panels_by_cost_1(grid, "Risk", draw)
+
+
+def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
+    """Risk minus that of the best confidence rule; bands for the rules that are drawn boldest."""
+    rows = [row for row in grid["rules"] if row["kind"] in ("confidence", "estimates", "rejector")]
+    banded = [row for row in rows if looks[row["name"]].width >= BOLD]
+    drawn = [_floats(row["difference_at"]) for row in rows]
+    drawn += [_floats(row[f"difference_{end}_at"]) for row in banded for end in ("low", "high")]
+    low, high = min(0.0, np.nanmin(drawn)), max(0.0, np.nanmax(drawn))
+    room = 0.08 * (high - low) or 0.01
+
+    def draw(ax: Axes, columns: list[int], x: list[float]) -> None:
+        for row in reversed(grid["rules"]):
+            look, y = looks[row["name"]], _floats(row["difference_at"])[columns]
+            if row in banded:
+                ends = [_floats(row[f"difference_{end}_at"])[columns] for end in ("low", "high")]
+                ax.fill_between(x, *ends, color=look.color, alpha=0.14, linewidth=0)
+            if row["kind"] != "oracle":
+                ax.plot(x, y, **_over_cost(look, len(x)))
+        ax.set(ylabel="difference of risks", ylim=(low - room, high + room))
+
+    return _panels_by_cost_1(grid, "Difference of risks", draw)
+
+
+def _panels_by_cost_1(grid: dict[str, Any], what: str, draw: Any) -> list[str]:
+    """draw(ax, columns of the grid, their c_e) for every c_1."""
+    panels = []
+    for cost_1 in sorted({cost["cost_1"] for cost in grid["costs"]}):
+        columns = [i for i, cost in enumerate(grid["costs"]) if cost["cost_1"] == cost_1]
+        columns.sort(key=lambda i: grid["costs"][i]["cost_e"])
+        x = [grid["costs"][i]["cost_e"] for i in columns]
+
+        def fill(ax: Axes, columns=columns, x=x, cost_1=cost_1) -> None:
+            draw(ax, columns, x)
+            ax.set_title(f"c₁ = {cost_1:g}", loc="left")
+            ax.set_xlabel("cost of asking, cₑ")
+            if len(x) == 1:
+                ax.set_xticks(x, [f"{x[0]:g}"])
+
+        alt = f"{what} of every rule against the cost of asking, c_1 = {cost_1:g}"
+        panels.append(panel(f"{what}-{cost_1:g}", alt, fill, top=TITLE))
+    return panels
+
+
+def _over_cost(look: Look, count: int) -> dict[str, Any]:
+    """Smaller markers where there are many; a dash where a line without marker has one point."""
+    if count == 1 and not look.marker:
+        return look.line(marker="_", markersize=9, markeredgewidth=1.4, markeredgecolor=look.color)
+    return look.line(markersize=look.line()["markersize"] * (1 if count < 12 else 0.75))
+
+
+def _floats(values: list[float | None]) -> np.ndarray:
+    """None becomes nan."""
+    return np.array(values, dtype=np.float64)
+
+
+def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
+    """Accuracy and risk against reject rate; a large marker is where a rule itself stands."""
+
+    def draw(ax: Axes, key: str) -> None:
+        x = 100 * np.array(numbers["rates"])
+        scale = 100 if key == "accuracy" else 1
+        for row in reversed(numbers["rules"]):
+            look = looks[row["name"]]
+            ax.plot(x, scale * np.array(row[key]), **look.line(marker=""))
+            if row.get(f"own_{key}") is not None:
+                point = (100 * row["own_rate"], scale * row[f"own_{key}"])
+                ax.plot(*point, **look.line(marker=look.marker or "o", markersize=5.5))
+        unit = "accuracy on test (%)" if key == "accuracy" else "risk on test"
+        ax.set(xlabel="reject rate: share sent (%)", ylabel=unit, xlim=(-2, 102))
+
+    return [
+        panel(
+            f"curve-{key}",
+            f"{key} of every rule against reject rate",
+            lambda ax, k=key: draw(ax, k),
+        )
+        for key in ("accuracy", "risk")
+    ]
+
+
+def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> str:
+    """Difference of every rule's risk to the best confidence rule's, with its interval.
+
+    The axis shows the rules that compete; those far outside are an arrow at its edge.
+    """
+    rows = [row for row in rows if row["name"] != rival and row["kind"] != "oracle"]
+    rows.sort(key=lambda row: row["difference"])
+    near = [row for row in rows if row["kind"] != "limit"] or rows
+    edges = [row[f"difference_{end}"] for row in near for end in ("low", "high")]
+    low, high = min(0.0, *edges), max(0.0, *edges)
+    room = 0.08 * (high - low) or 0.01
+    low, high = low - room, high + room
+
+    def draw(ax: Axes) -> None:
+        ax.axvline(0, color=looks[rival].color, linewidth=1.4)
+        for y, row in enumerate(reversed(rows)):
+            look, x = looks[row["name"]], row["difference"]
+            if low <= x <= high:
+                ends = [row["difference_low"], row["difference_high"]]
+                ax.plot(ends, [y, y], color=look.color, linewidth=1.6, solid_capstyle="butt")
+                ax.plot([x], [y], **look.line(marker=look.marker or "o", markersize=5))
+            else:
+                side, arrow = (low, "<") if x < low else (high, ">")
+                ax.plot([side], [y], **look.line(marker=arrow, markersize=5), clip_on=False)
+                text = f"{x:+.3f}".replace("-", "−")
+                align = "left" if x < low else "right"
+                ax.annotate(
+                    text, (side, y), (8 if x < low else -8, 0), textcoords="offset points",
+                    ha=align, va="center", fontsize=7,
+                )  # fmt: skip
+        ax.set_yticks(range(len(rows)), [_short(row["label"]) for row in reversed(rows)])
+        ax.set(xlim=(low, high), ylim=(-0.7, len(rows) - 0.3))
+        ax.set_xlabel("risk minus the best confidence rule's")
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
+        ax.spines["left"].set_visible(False)
+
+    alt = "Risk of every rule minus that of the best confidence rule, with intervals"
+    return panel("ladder", alt, draw, width=4.4, height=0.6 + 0.22 * len(rows), left=1.65)
+
+
+def promises(numbers: dict[str, Any]) -> list[str]:
+    """Reject rate that comes about, and accuracy, against the rate that was promised."""
+    names = [name for name in PROMISES if name in numbers["at"][0]["simulated"]["rules"]]
+    x = [100 * row["max_rate"] for row in numbers["at"]]
+
+    def draw(ax: Axes, key: str) -> None:
+        for name in names:
+            found = [row["simulated"]["rules"][name] for row in numbers["at"]]
+            ax.plot(x, [100 * one[key] for one in found], **KNOWN[name].line())
+            if key == "rate" and name in ("guaranteed", "empirical"):
+                spread = np.array([np.quantile(one["rates"], [0.05, 0.95]) for one in found])
+                ax.fill_between(x, *(100 * spread.T), color=KNOWN[name].color, alpha=0.15, lw=0)
+        if key == "rate":
+            ax.plot(x, x, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        unit = "reject rate that came about" if key == "rate" else "accuracy"
+        ax.set(xlabel="reject rate that was allowed (%)", ylabel=f"{unit} (%)")
+
+    return [
+        panel(
+            f"promise-{key}",
+            f"{key} against the reject rate allowed",
+            lambda ax, k=key: draw(ax, k),
+        )
+        for key in ("rate", "accuracy")
+    ]
+
+
+def reliability(rows: list[dict[str, Any]], looks: dict[str, Look]) -> list[str]:
+    """How often a net was right against how often it was estimated to be; a panel a net."""
+
+    def draw(ax: Axes, net: str) -> None:
+        ax.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        for row in rows:
+            if row["net"] == net:
+                x, y = (100 * np.array(row[key]) for key in ("estimated", "observed"))
+                ax.plot(x, y, **looks[row["name"]].line())
+        ax.set_title(f"the {net} net", loc="left")
+        ax.set(xlabel="estimated to be right (%)", ylabel="was right (%)")
+
+    return [
+        panel(
+            f"reliability-{net}",
+            f"Estimated and observed: {net} net",
+            lambda ax, n=net: draw(ax, n),
+        )
+        for net in ("local", "remote")
+    ]
+
+
+def _short(text: str, longest: int = 24) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def panel(
+    name: str,
+    alt: str,
+    draw: Callable[[Axes], None],
+    *,
+    width: float = WIDTH,
+    height: float = HEIGHT,
+    left: float = 0.64,
+    top: float = 0.1,
+) -> str:
+    """One SVG for an HTML page. draw(ax) fills it; `name` keeps its ids apart from others'.
+
+    Sizes are in inches; `left` is the room for the y axis, `top` that for a title. matplotlib's own
+    layouts would draw every figure twice to find them.
+    """
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        fig = Figure(figsize=(width, height))
+        room = [left / width, 0.44 / height, 1 - (left + 0.08) / width, 1 - (top + 0.44) / height]
+        draw(fig.add_axes(room))
+        file = io.StringIO()
+        fig.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    return _inline(file.getvalue(), alt)
+
+
+def _inline(svg: str, alt: str) -> str:
+    """matplotlib's file without what HTML has no use for, and with a text for those who hear it."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S
+    )
+    svg = svg.replace("xlink:href=", "href=")
+    svg = re.sub(r" font-family: [^;\"]*(;|(?=\"))", "", svg)  # the page says which
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
+    box = re.search(r'viewBox="[^"]+"', svg)[0]
+    head = f'<svg class="chart" role="img" aria-label="{_attribute(alt)}" {box}>'
+    return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

@@ -1,0 +1,293 @@
+"""Every number of a report, as one dict of plain values: what the page shows and the JSON holds.
+
+Runs differ in their seeds alone: the same test rows, in the same order. Thresholds and the choice
+of what is shown are made on val, everything else is measured on test. None stands for what is not
+there or not defined.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deferral import curves, estimates, per_class, rules
+from deferral.bootstrap import interval
+from deferral.compare import Comparison, Decision, compare, decide
+from deferral.predictions import Predictions
+from deferral.risk import accuracy, costs, random_risk, risk, send_rate
+
+Pair = tuple[float, float]
+STEPS = 100  # a drawn curve has a point at every 1 / STEPS of the reject rate
+BINS = 10  # of the reliability diagram, equally many samples each
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sure the report is: bootstrap draws and their seed, level of the intervals."""
+
+    draws: int = 1000
+    seed: int = 0
+    level: float = 0.95
+
+
+def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[str, Any]:
+    """All rules at one pair (c_1, c_e), a row each, and which confidence rule is to be beaten.
+
+    Here as everywhere, a rule that is not in every run is left out.
+    """
+    found = compare(runs, [cost], options.draws, options.seed, options.level)
+    decisions = [decide(run, *cost) for run in runs]
+    correct = [run.part("test").correct for run in runs]
+    rows = [row for row in _rows(found, 0, runs[0]) if row["risk"] is not None]
+    for row in rows:
+        by_chance = [
+            random_risk(right, send_rate(decided[row["name"]].stop), *costs(*cost))
+            for right, decided in zip(correct, decisions, strict=True)
+        ]
+        row["random_risk"] = float(np.mean(by_chance))
+    return {
+        "cost_1": cost[0],
+        "cost_e": cost[1],
+        "best_confidence": found.best_confidence,
+        "rules": rows,
+    }
+
+
+def over_grid(runs: Sequence[Predictions], grid: list[Pair], options: Options) -> dict[str, Any]:
+    """Risk of every rule at every pair of costs, and on the mean over all of them.
+
+    A rule that is not there at some of the costs has None there, and no mean.
+    """
+    found = compare(runs, grid, options.draws, options.seed, options.level)
+    rows, against = _rows(found, len(grid), runs[0]), found.against()
+    at_each = {
+        "risk_at": found.risk,
+        "risk_std_at": found.risk_std,
+        "reject_rate_at": found.reject_rate,
+        "accuracy_at": found.accuracy,
+        "difference_at": against.difference,
+        "difference_low_at": against.low,
+        "difference_high_at": against.high,
+    }
+    for r, row in enumerate(rows):
+        row |= {key: plain(values[r, :-1]) for key, values in at_each.items()}
+    return {
+        "costs": [{"cost_1": c1, "cost_e": ce} for c1, ce in grid],
+        "best_confidence": found.best_confidence,
+        "rules": rows,
+    }
+
+
+def _rows(found: Comparison, column: int, run: Predictions) -> list[dict[str, Any]]:
+    """One column of a comparison as a row a rule, with the bootstrap interval of its risk.
+
+    What the settings of `run` tell of its own rules (at the first of the costs) is added.
+    """
+    own = trained_rules(run, found.costs[0])
+    low, high = interval(found.draws[:, :, column], found.level)
+    against = {
+        "difference": found.against(),
+        "from_never": found.against("never"),
+    }
+    rows = []
+    for r, rule in enumerate(found.rules):
+        row = {k: getattr(rule, k) for k in ("name", "label", "kind", "about")}
+        setting = own[rule.name][0] if rule.name in own else {}
+        row["about"] = setting.get("about", row["about"])
+        row |= {key: setting.get(key) for key in ("parameters", "multiply_adds")}
+        for key in ("risk", "reject_rate", "accuracy"):
+            row[key] = plain(getattr(found, key)[r, column])
+            row[f"{key}_std"] = plain(getattr(found, f"{key}_std")[r, column])
+        row |= {"risk_low": plain(low[r]), "risk_high": plain(high[r])}
+        for name, rivals in against.items():
+            row[name] = plain(rivals.difference[r, column])
+            row[f"{name}_low"] = plain(rivals.low[r, column])
+            row[f"{name}_high"] = plain(rivals.high[r, column])
+            row[f"{name}_verdict"] = rivals.verdicts[r][column] or None
+        rows.append(row)
+    return rows
+
+
+def trained_rules(run: Predictions, cost: Pair) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
+    """The file's own rules at these costs, by `decide`'s names: (settings, score on val [Nv]).
+
+    Rejectors trained for them, and estimators by the Bayes rule; all send iff the score is > 0.
+    """
+    val, decided = run.part("val"), decide(run, *cost)
+
+    def names(kind: str) -> list[str]:
+        return [n for n, d in decided.items() if d.rule.kind == kind and n != "post_hoc"]
+
+    rejectors = [
+        (setting, score)
+        for setting, score in zip(run.settings["rejectors"], val.scores, strict=True)
+        if (setting["cost_1"], setting["cost_e"]) == cost
+    ]
+    estimators = run.settings.get("estimators") or []
+    scores = [estimates.bayes_score(val.estimates[a], *cost) for a in range(len(estimators))]
+    # `decide` keeps the order of the file.
+    return dict(zip(names("rejector"), rejectors, strict=True)) | dict(
+        zip(names("estimates"), zip(estimators, scores, strict=True), strict=True)
+    )
+
+
+def shown_rule(runs: Sequence[Predictions], cost: Pair, best_confidence: str) -> str:
+    """The file's own rule of least mean val risk; `best_confidence` where there is none."""
+    risks: dict[str, list[float]] = {}
+    for run in runs:
+        correct = run.part("val").correct
+        for name, (_, score) in trained_rules(run, cost).items():
+            paid = risk(correct, rules.threshold(score, 0), *costs(*cost))
+            risks.setdefault(name, []).append(paid)
+    means = {name: np.mean(found) for name, found in risks.items() if len(found) == len(runs)}
+    return min(means, key=means.get) if means else best_confidence
+
+
+def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
+    """Accuracy and risk against reject rate, mean over runs, of every rule that has a score.
+
+    `rules`: name, label, kind, accuracy and risk [STEPS + 1] at `rates`, accuracy_at and its _std
+    [9] at `sent`, normalised_area and error_area (both with _std), and aurc and augrc of the local
+    net alone. `oracle` and `random` have the first of these.
+    """
+    grid = np.arange(STEPS + 1) / STEPS
+    found: dict[str, list[dict[str, Any]]] = {}
+    limits: dict[str, list[dict[str, Any]]] = {"random": [], "oracle": []}
+    about: dict[str, Decision] = {}
+    for run in runs:
+        correct, price = run.part("test").correct, costs(*cost)
+        best = curves.oracle_curve(correct, *price)
+        ends = {k: getattr(best, k)[[0, -1]] for k in ("rate", "accuracy", "risk")}
+        limits["random"].append(_one_curve(curves.Curve(**ends), best, grid))
+        limits["oracle"].append(_one_curve(best, best, grid))
+        for name, decision in decide(run, *cost).items():
+            if decision.score is None:
+                continue
+            about[name] = decision
+            drawn = curves.deferral_curve(decision.score, correct, *price)
+            one = _one_curve(drawn, best, grid)
+            one["aurc"] = curves.aurc(decision.score, ~correct[0])
+            one["augrc"] = curves.augrc(decision.score, ~correct[0])
+            one["own_rate"] = send_rate(decision.stop)
+            one["own_accuracy"] = accuracy(correct, decision.stop)
+            one["own_risk"] = risk(correct, decision.stop, *price)
+            found.setdefault(name, []).append(one)
+    rows = [
+        {"name": name, "label": about[name].rule.label, "kind": about[name].rule.kind}
+        | _over_runs(per_run)
+        for name, per_run in found.items()
+        if len(per_run) == len(runs)
+    ]
+    rows += [
+        {"name": name, "label": name, "kind": "limit"} | _over_runs(per_run)
+        for name, per_run in limits.items()
+    ]
+    return {"rates": plain(grid), "sent": list(curves.RATES), "rules": rows}
+
+
+def _over_runs(per_run: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean of every key, and the standard deviation of those that are not whole curves."""
+    found: dict[str, Any] = {}
+    for key in per_run[0]:
+        values = np.array([one[key] for one in per_run])
+        found[key] = plain(values.mean(0))
+        if key not in ("accuracy", "risk"):
+            found[f"{key}_std"] = plain(_std(values))
+    return found
+
+
+def _one_curve(curve: curves.Curve, oracle: curves.Curve, grid: np.ndarray) -> dict[str, Any]:
+    return {
+        "accuracy": curves.accuracy_at(curve, grid),
+        "risk": curves.risk_at(curve, grid),
+        "accuracy_at": curves.accuracy_at(curve),
+        "normalised_area": curves.normalised_area(curve, oracle),
+        "error_area": curves.error_area(curve),
+    }
+
+
+def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
+    """How far estimated probabilities are from what happens, on the test rows of all runs.
+
+    A dict an estimator (post_hoc first) and net: name, net ("local" or "remote"), estimated and
+    observed [BINS], calibration_error (mean distance of the two over bins of equally many
+    samples) and brier (mean squared distance to 0 and 1).
+    """
+    pooled: dict[str, list[np.ndarray]] = {}
+    right = np.concatenate([run.part("test").correct for run in runs], axis=1)
+    for run in runs:
+        val, test = run.part("val"), run.part("test")
+        pooled.setdefault("post_hoc", []).append(estimates.post_hoc(val, test)[1])
+        if test.estimates is not None:
+            described = run.settings["estimators"]
+            for setting, values in zip(described, test.estimates, strict=True):
+                pooled.setdefault(setting["name"], []).append(values)
+    rows = []
+    for name, parts in pooled.items():
+        if len(parts) < len(runs):
+            continue
+        values = np.concatenate(parts, axis=1)
+        for net, p, happened in zip(("local", "remote"), values, right, strict=True):
+            bins = np.array_split(np.argsort(p, kind="stable"), min(BINS, len(p)))
+            estimated = np.array([p[rows].mean() for rows in bins])
+            observed = np.array([happened[rows].mean() for rows in bins])
+            share = np.array([len(rows) / len(p) for rows in bins])
+            rows.append(
+                {
+                    "name": name,
+                    "net": net,
+                    "estimated": plain(estimated),
+                    "observed": plain(observed),
+                    "calibration_error": float((share * np.abs(estimated - observed)).sum()),
+                    "brier": float(np.mean((p - happened) ** 2)),
+                }
+            )
+    return rows
+
+
+def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any]:
+    """Which classes one rule sends, and who is taken for whom: counts of all runs together."""
+    names = [str(c) for c in runs[0].settings["classes"]]
+    groups, kept, sent = [], 0, 0
+    for run in runs:
+        test = run.part("test")
+        stop = decide(run, *cost)[name].stop
+        groups.append(
+            per_class.per_class(test.labels, test.correct, stop, len(names), costs(*cost))
+        )
+        one_kept, one_sent = per_class.kept_and_sent(test, stop)
+        kept, sent = kept + one_kept, sent + one_sent
+    keys = ("total", "sent", "local_correct", "edge_correct", "cascade_correct", "cost")
+    total = per_class.Groups(**{k: sum(getattr(g, k) for g in groups) for k in keys})
+    known = per_class.local_classes(runs[0])
+    rows = []
+    for k, label in enumerate(names):
+        row = {"class": label, "seen": None if known is None else k in known}
+        row |= {key: plain(getattr(total, key)[k]) for key in ("total", "sent")}
+        for key in ("reject_rate", "local_accuracy", "edge_accuracy", "accuracy", "risk"):
+            row[key] = plain(getattr(total, key)[k])
+        rows.append(row)
+    return {
+        "rule": name,
+        "classes": rows,
+        "confusion_kept": plain(kept),
+        "confusion_sent": plain(sent),
+    }
+
+
+def plain(value: Any) -> Any:
+    """numpy to Python's own int, float and list; None for what is not a finite number."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return [plain(one) for one in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+def _std(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over runs (n - 1), nan for one run."""
+    return values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)

@@ -1,0 +1,102 @@
+"""Rules that estimate instead of deciding: their checkpoints to estimates and settings.
+
+Two kinds: rejectors whose surrogate knows no costs (losses/deferral.py), trained beside the edge,
+and amortized rejectors (train_rejector.py), which may carry linear rejectors a cost with them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import experiment
+from learning_to_help.amortized import describe_all, estimate_all
+from losses.deferral import edge_right
+from models.amortized import AmortizedRejector
+from models.checkpoints import fill
+from models.cost import multiply_adds, parameters
+from models.rejector import Rejector
+
+INPUT_WORDS = {
+    "features": "what the local net has computed",
+    "image": "the image",
+    "both": "the image and what the local net has computed",
+}
+
+
+def image_rejector_cost() -> dict[str, int]:
+    """Parameters and multiply-adds of the paper's rejector, a LeNet-5 on the image."""
+    net = Rejector()
+    image = torch.zeros(1, 3, net.size, net.size)
+    return {"parameters": parameters(net), "multiply_adds": multiply_adds(net, image)}
+
+
+def cost_free(scores: Tensor, local_logits: Tensor, checkpoint: dict) -> tuple[Tensor, dict]:
+    """Estimates [2, N] and settings of a rejector whose surrogate knows no costs.
+
+    scores [N] (logit REMOTE - logit LOCAL), local_logits [N, K]. P(m right | x) is m's own max
+    softmax, as both papers have it.
+    """
+    name, freq = checkpoint["surrogate"], checkpoint["async_freq"]
+    estimates = torch.stack(
+        [local_logits.softmax(-1).amax(-1), edge_right(scores, local_logits, name)]
+    )
+    return estimates, {
+        "name": name if freq == 1 else f"{name}, {'S = ' if freq != 'joint' else ''}{freq}",
+        "about": f"{name} deferral score on the image; P(m right) is m's max softmax",
+        "fitted_on": "the nets' training images",
+        "seed": checkpoint["seed"],
+        **image_rejector_cost(),
+    }
+
+
+def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
+    """The checkpoints of train_rejector.py by file stem; ValueError if they need other nets."""
+    found = {}
+    for path in sorted(save_dir.glob(f"{name}-rejector-*.pth")):
+        checkpoint = experiment.load_checkpoint(path)
+        if checkpoint.get("kind") != "amortized":
+            raise ValueError(f"{path}: not a checkpoint of train_rejector.py")
+        for other, digest in hashes.items():
+            if checkpoint[f"{other}_sha256"] != digest:
+                raise ValueError(f"{path}: needs another {other} net than the one here (SHA-256)")
+        found[path.stem] = checkpoint
+    return found
+
+
+def build(checkpoint: dict, where: str) -> AmortizedRejector:
+    """The network of one of `read`'s checkpoints."""
+    sizes = [checkpoint[k] for k in ("input", "num_classes", "num_features", "hidden")]
+    return fill(AmortizedRejector(*sizes), checkpoint["state_dict"], where, "amortized rejector")
+
+
+def amortized(net, local, batches, checkpoint: dict) -> tuple[Tensor, dict[str, Any]]:
+    """Estimates [2, N] over all batches, and settings, of an amortized rejector."""
+    estimates = torch.cat([estimate_all(net, local, b) for b in batches], -1)
+    about = f"amortized: one rejector for all costs, on {INPUT_WORDS[net.input]}"
+    keys = ("parameters", "multiply_adds", "seconds", "fitted_on", "seed")
+    settings = {"name": f"amortized, {net.input}", "about": about}
+    return estimates, settings | {k: checkpoint[k] for k in keys}
+
+
+def per_cost(net, local, batches, checkpoint: dict, stem: str) -> tuple[Tensor, list[dict]]:
+    """Scores [R, N] over all batches, and settings, of the linear rejectors a cost."""
+    weight, bias = checkpoint["per_cost_weight"], checkpoint["per_cost_bias"]
+    described = torch.cat([describe_all(net, local, b) for b in batches])
+    scores = described @ weight.T.to(described) + bias.to(described)
+    settings = [
+        {
+            "stem": f"{stem}-{surrogate}-cost_1-{cost_1:.12g}-cost_e-{cost_e:.12g}",
+            "async_freq": 1,  # the edge is as it ended
+            "cost_1": cost_1,
+            "cost_e": cost_e,
+            "surrogate": f"{surrogate}, {net.input}",
+            "seed": checkpoint["seed"],
+            "fitted_on": checkpoint["fitted_on"],
+            "parameters": checkpoint["parameters"],
+            "multiply_adds": checkpoint["multiply_adds"],
+        }
+        for surrogate, cost_1, cost_e in checkpoint["per_cost"]
+    ]
+    return scores.T, settings

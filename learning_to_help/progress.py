@@ -1,0 +1,92 @@
+"""How the cascades do on val while they are trained, and what was sent to get them there."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data import Batches
+from deferral import risk, rules
+from learning_to_help.rejectors import Rejectors
+from learning_to_help.settings import Setting
+from models.checkpoints import predict
+
+KINDS = {"step": np.int64, "seconds": np.float64, "risk": np.float32, "accuracy": np.float32}
+KINDS |= {"bytes": np.int64}
+
+
+class Progress:
+    """The arrays progress_* of deferral.predictions, a row whenever val is looked at.
+
+    Every rejector decides by its own rule (REMOTE iff its score > 0); what it sends, the edge
+    answers as it is by then, not the copy that the rejector knows. val is looked at after every
+    `every` batches since the start, or where that is None at the end of each epoch. seconds are
+    those of training alone, from the start and over resumes, of the one pass that trains all
+    settings. A rejector that knows no costs has no risk: nan.
+    """
+
+    def __init__(
+        self, settings: Sequence[Setting], local_logits: Tensor, val: Batches, every: int | None
+    ):
+        self.settings, self.val, self.every = settings, val, every
+        self.labels = val.labels.cpu()
+        self.local_correct = local_logits.argmax(-1).cpu() == self.labels
+        self.rows: dict[str, list] = {kind: [] for kind in KINDS}
+        self.seconds = 0.0
+
+    def start(self) -> None:
+        """Training goes on."""
+        self.started = time.perf_counter()
+
+    def stop(self, rejectors: Rejectors) -> None:
+        """Training pauses."""
+        next(rejectors.net.parameters()).sum().item()  # reading a value waits for the device
+        self.seconds += time.perf_counter() - self.started
+
+    def after_batch(self, edge: torch.nn.Module, rejectors: Rejectors) -> None:
+        if self.every and rejectors.copies.step % self.every == 0:
+            self.stop(rejectors)
+            self.look(predict(edge, self.val), rejectors)
+            self.start()
+
+    def after_epoch(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
+        """edge_logits [Nv, K]: of the val images; training must have been stopped."""
+        if self.every is None:
+            self.look(edge_logits, rejectors)
+
+    def look(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
+        """Another row of every array."""
+        edge_correct = edge_logits.argmax(-1).cpu() == self.labels
+        correct = torch.stack([self.local_correct, edge_correct]).numpy()
+        pairs = predict(rejectors.net, self.val).cpu().numpy()  # [R, Nv, 2]
+        risks, accuracies = [], []
+        for setting, pair in zip(self.settings, pairs, strict=True):
+            stop = rules.threshold(pair[:, 1] - pair[:, 0], 0.0)
+            accuracies.append(risk.accuracy(correct, stop))
+            cost = setting.cost_1, setting.cost_e
+            risks.append(np.nan if None in cost else risk.risk(correct, stop, *risk.costs(*cost)))
+        sent = [rejectors.copies.bytes_sent(s.async_freq) for s in self.settings]
+        row = (rejectors.copies.step, self.seconds, risks, accuracies, sent)
+        for kind, value in zip(KINDS, row, strict=True):
+            self.rows[kind].append(np.array(value, KINDS[kind]))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """progress_step and progress_seconds [P], progress_risk, _accuracy and _bytes [P, R]."""
+        width = {"step": (), "seconds": ()}
+        return {
+            f"progress_{kind}": np.array(rows, KINDS[kind]).reshape(
+                len(rows), *width.get(kind, (len(self.settings),))
+            )
+            for kind, rows in self.rows.items()
+        }
+
+    def state(self) -> dict:
+        arrays = {k: torch.from_numpy(v) for k, v in self.arrays().items()}
+        return {"progress": arrays | {"seconds": self.seconds}}
+
+    def load(self, state: dict) -> None:
+        saved = state["progress"]
+        self.seconds = saved["seconds"]
+        self.rows = {kind: list(saved[f"progress_{kind}"].numpy()) for kind in KINDS}

@@ -1,0 +1,107 @@
+"""One rejector for all costs: estimates of P(m right | x) and P(e right | x), asked once.
+
+With both estimates the Bayes rule of learning to help (Wu et al., ICLR 2025) answers for any costs:
+REMOTE iff 1 - P(m right | x) > c_e + c_1 (1 - P(e right | x)).
+
+Two parts. A *student* guesses the edge's class probabilities (it is distilled from the edge, which
+says K numbers an image where right or wrong says one) and whether each net is right. A *combiner*,
+a logistic regression on what the student and the local net say, turns that into the two estimates;
+it is fitted on images that neither net was trained on, where both err as often as they do in use.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.localnet import LeNet5
+
+INPUTS = ("features", "image", "both")
+LARGEST_INDEXED = 100  # classes; beyond, the combiner sees sorted probabilities only
+LOWEST = -20.0  # log-probabilities are cut off there, since a linear layer follows
+TOP = 5  # highest log-probabilities that the combiner sees
+
+
+class AmortizedRejector(nn.Module):
+    """Logits [B, 2] of P(m right | x) and P(e right | x).
+
+    input: `features`, what the local net has computed anyway (num_features values) and its logits;
+    `image`, a LeNet-5 of its own on the image, as the paper's rejector, and nothing of m; `both`.
+    """
+
+    def __init__(self, input: str, num_classes: int, num_features: int, hidden: int = 256):
+        super().__init__()
+        if input not in INPUTS:
+            raise ValueError(f"rejector input {input!r} is unknown; there are {', '.join(INPUTS)}")
+        self.input, self.num_classes = input, num_classes
+        self.num_features, self.hidden = num_features, hidden
+        seen = 0
+        if input != "features":
+            self.image_net = LeNet5(num_classes + 2 if input == "image" else hidden)
+            seen += 0 if input == "image" else hidden
+        if input != "image":
+            seen += num_features
+            self.register_buffer("mean", torch.zeros(num_features))
+            self.register_buffer("std", torch.ones(num_features))
+            self.head = nn.Sequential(
+                nn.Linear(seen, hidden),
+                nn.ReLU(),
+                nn.Dropout(0.4),
+                nn.Linear(hidden, num_classes + 2),
+            )
+        width = self.describe(*(torch.zeros(1, k) for k in (num_classes + 2, num_classes)))
+        self.combiner = nn.Linear(width.shape[1], 2)
+
+    def student(self, images: Tensor | None, features: Tensor | None) -> Tensor:
+        """Guessed logits of the edge, then of m and of e being right: [B, K + 2].
+
+        images [B, 3, H, W] unless the input is `features`; features [B, D] unless it is `image`.
+        """
+        if self.input == "image":
+            return self.image_net(images)
+        x = (features - self.mean) / self.std
+        if self.input == "both":
+            x = torch.cat([F.relu(self.image_net(images)), x], 1)
+        return self.head(x)
+
+    def describe(self, student: Tensor, local_logits: Tensor) -> Tensor:
+        """What the combiner sees: student [B, K + 2] and local_logits [B, K] to [B, F]."""
+        guess, right = student[:, : self.num_classes], student[:, self.num_classes :]
+        seen = [right, *_answer(guess)]
+        if self.input != "image":
+            seen += [*_answer(local_logits), *_agreement(guess, local_logits)]
+        return torch.cat(seen, 1)
+
+    def forward(
+        self, images: Tensor | None, local_logits: Tensor, features: Tensor | None
+    ) -> Tensor:
+        """Logits [B, 2] of both estimates; what the input does not use may be None."""
+        return self.combiner(self.describe(self.student(images, features), local_logits))
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, -1).clamp_min(LOWEST)
+
+
+def _answer(logits: Tensor) -> list[Tensor]:
+    """An answer [B, K] in numbers: [B, *] each."""
+    log_p = _log_softmax(logits)
+    p = log_p.exp()
+    top = log_p.topk(min(TOP, logits.shape[-1]), -1).values
+    seen = [top, -(p * log_p).sum(-1, keepdim=True), p.amax(-1, keepdim=True)]
+    if logits.shape[-1] <= LARGEST_INDEXED:
+        seen += [log_p, F.one_hot(logits.argmax(-1), logits.shape[-1]).to(log_p.dtype)]
+    return seen
+
+
+def _agreement(guess: Tensor, local_logits: Tensor) -> list[Tensor]:
+    """How the guessed edge and the local net agree: [B, 1] each."""
+    log_p, own = _log_softmax(guess), _log_softmax(local_logits).exp()
+    answer = local_logits.argmax(-1, keepdim=True)
+    of_answer = log_p.gather(-1, answer)
+    return [
+        of_answer,
+        of_answer.exp(),
+        log_p.amax(-1, keepdim=True) - of_answer,
+        (log_p.exp() * own).sum(-1, keepdim=True),
+        (log_p.argmax(-1, keepdim=True) == answer).to(log_p.dtype),
+    ]

@@ -1,0 +1,213 @@
+"""Per-class sums and confusions against loops over samples, and against their limits."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deferral import counts, per_class, rules
+from deferral.predictions import load
+from deferral.risk import accuracy, costs, risk, send_rate
+
+K = 5
+COST = costs(1.25, 0.25)
+
+
+@pytest.fixture
+def drawn():
+    """labels, correct [2, N], stop [N]; class 3 has no samples."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, 2, 4], 200)
+    correct = rng.random((2, 200)) < np.array([[0.6], [0.8]])
+    return labels, correct, (rng.random(200) < 0.2 + 0.1 * labels).astype(int)
+
+
+def slow(group, correct, stop, count, cost):
+    """One dict a group, sample by sample."""
+    keys = ("total", "sent", "local_correct", "edge_correct", "cascade_correct", "cost")
+    sums = [dict.fromkeys(keys, 0) for _ in range(count)]
+    query, error = cost
+    for n, k in enumerate(group):
+        right = bool(correct[stop[n]][n])
+        sums[k]["total"] += 1
+        sums[k]["sent"] += stop[n] > 0
+        sums[k]["local_correct"] += correct[0][n]
+        sums[k]["edge_correct"] += correct[-1][n]
+        sums[k]["cascade_correct"] += right
+        sums[k]["cost"] += query[stop[n]] + error[stop[n]] * (not right)
+    return sums
+
+
+def check(found, sums):
+    """Sums are equal, shares are the sums divided by the totals, nan without samples."""
+    for i, group in enumerate(sums):
+        for key in ("total", "sent", "local_correct", "edge_correct", "cascade_correct"):
+            assert getattr(found, key)[i] == group[key], (i, key)
+        assert found.cost[i] == pytest.approx(group["cost"])
+        for share, key in (
+            ("reject_rate", "sent"),
+            ("local_accuracy", "local_correct"),
+            ("edge_accuracy", "edge_correct"),
+            ("accuracy", "cascade_correct"),
+            ("risk", "cost"),
+        ):
+            value = getattr(found, share)[i]
+            if group["total"]:
+                assert value == pytest.approx(group[key] / group["total"]), (i, share)
+            else:
+                assert np.isnan(value), (i, share)
+
+
+@pytest.mark.filterwarnings("error")
+def test_per_class_is_the_loop_over_samples(drawn):
+    labels, correct, stop = drawn
+    found = per_class.per_class(labels, correct, stop, K, COST)
+    assert found.total[3] == 0
+    check(found, slow(labels, correct, stop, K, COST))
+    assert per_class.per_class(labels, correct, stop, K).risk is None
+
+
+def test_per_class_of_three_stages(drawn):
+    labels, correct, _ = drawn
+    rng = np.random.default_rng(1)
+    correct = np.concatenate([correct, rng.random((1, 200)) < 0.9])
+    stop = rng.integers(0, 3, 200)
+    cost = np.array([0, 0.1, 0.3]), np.array([1, 1.1, 1.5])
+    found = per_class.per_class(labels, correct, stop, K, cost)
+    check(found, slow(labels, correct, stop, K, cost))
+
+
+def test_totals_are_those_of_counts(drawn):
+    labels, correct, stop = drawn
+    found = per_class.per_class(labels, correct, stop, K)
+    both = counts.cascade_counts(labels, correct, stop, K)
+    edge = counts.stage_counts(labels, correct[1], K)
+    assert (found.total.sum(), found.cascade_correct.sum()) == (both["total"], both["correct"])
+    assert found.sent.sum() == both["predict_remotely"]
+    assert found.edge_correct.sum() == edge["correct"]
+    for k in (0, 1, 2, 4):
+        row = both["labels_map"][str(k)]
+        assert found.sent[k] == row["remote_total"]
+        assert found.total[k] - found.sent[k] == row["local_total"]
+        assert found.cascade_correct[k] == row["local_correct"] + row["remote_correct"]
+        assert found.edge_correct[k] == edge["labels_map"][str(k)]["correct"]
+
+
+def test_classes_together_are_the_cascade(drawn):
+    labels, correct, stop = drawn
+    found = per_class.per_class(labels, correct, stop, K, COST)
+    n = found.total.sum()
+    assert found.sent.sum() / n == send_rate(stop)
+    assert found.cascade_correct.sum() / n == accuracy(correct, stop)
+    assert found.cost.sum() / n == pytest.approx(risk(correct, stop, *COST))
+
+
+def test_send_none_and_send_all(drawn):
+    labels, correct, _ = drawn
+    here = [0, 1, 2, 4]
+    for stop, rate in ((rules.never(200), 0), (rules.always(200), 1)):
+        found = per_class.per_class(labels, correct, stop, K, COST)
+        assert (found.reject_rate[here] == rate).all()
+        alone = found.edge_accuracy if rate else found.local_accuracy
+        np.testing.assert_array_equal(found.accuracy, alone)
+        one_net = 0.25 + 1.25 * (1 - alone) if rate else 1 - alone
+        np.testing.assert_allclose(found.risk, one_net)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seen", [[0, 1], [4, 0, 2], [], list(range(K)), [3]])
+def test_seen_and_unseen_are_the_loop_over_samples(drawn, seen):
+    labels, correct, stop = drawn
+    found = per_class.seen_and_unseen(labels, correct, stop, seen, K, COST)
+    side = [per_class.SEEN if k in seen else per_class.UNSEEN for k in labels]
+    check(found, slow(side, correct, stop, 2, COST))
+    assert found.total.sum() == 200
+
+
+def slow_confusion(labels, answers, rows):
+    counted = np.zeros((K, K), int)
+    for true, answered, row in zip(labels, answers, rows, strict=True):
+        counted[true, answered] += row
+    return counted
+
+
+def test_confusion_is_the_loop_over_samples(drawn):
+    labels, _, stop = drawn
+    answers = np.random.default_rng(2).integers(0, K, 200)
+    found = per_class.confusion(labels, answers, stop == 1, K)
+    np.testing.assert_array_equal(found, slow_confusion(labels, answers, stop == 1))
+    assert not per_class.confusion(labels, answers, np.zeros(200, bool), K).any()
+
+
+@pytest.fixture
+def part(arrays, save):
+    return load(save(arrays)).part("test")
+
+
+def test_kept_and_sent(part):
+    local, edge = part.stage_logits.argmax(-1)
+    stop = rules.threshold(part.scores[0], 0)
+    assert 0 < stop.sum() < len(stop)
+    kept, sent = per_class.kept_and_sent(part, stop)
+    pairs = list(zip(part.labels, local, edge, stop, strict=True))
+    for i in range(3):
+        for j in range(3):
+            assert kept[i, j] == sum(y == i and m == j and s == 0 for y, m, _, s in pairs)
+            assert sent[i, j] == sum(y == i and e == j and s == 1 for y, _, e, s in pairs)
+    both = counts.cascade_counts(part.labels, part.correct, stop, 3)
+    assert (kept.sum(), sent.sum()) == (both["predict_locally"], both["predict_remotely"])
+    assert np.trace(kept) + np.trace(sent) == both["correct"]
+    found = per_class.per_class(part.labels, part.correct, stop, 3)
+    np.testing.assert_array_equal(sent.sum(1), found.sent)
+    np.testing.assert_array_equal(np.diag(kept) + np.diag(sent), found.cascade_correct)
+
+
+def test_kept_is_the_local_nets_confusion_and_sent_the_edges(part):
+    n = len(part.labels)
+    everything = np.ones(n, bool)
+    nets = [
+        per_class.confusion(part.labels, answers, everything, 3)
+        for answers in part.stage_logits.argmax(-1)
+    ]
+    assert (nets[0] != nets[1]).any()
+    for stop in (0, 1):
+        found = per_class.kept_and_sent(part, np.full(n, stop))
+        np.testing.assert_array_equal(found[stop], nets[stop])
+        assert not found[1 - stop].any()
+
+
+def test_local_classes(arrays, save):
+    settings = json.loads(str(arrays["settings"]))
+
+    def told(value):
+        arrays["settings"] = np.array(json.dumps(settings | value))
+        return per_class.local_classes(load(save(arrays)))
+
+    assert told({}) is None
+    assert told({"local_classes": [2, 0, 2]}) == [0, 2]
+    assert told({"local_classes": []}) == []
+    for bad in ("0-2", [3], [-1], [True], [0.0], {"0": 1}, 2):
+        with pytest.raises(ValueError, match=r"digits-predictions.npz: local_classes .* 0\.\.2"):
+            told({"local_classes": bad})
+
+
+def test_what_does_not_fit_is_refused(drawn, part):
+    labels, correct, stop = drawn
+    yes = np.ones(200, bool)
+    for call, telling in (
+        (lambda: per_class.per_class(labels, correct, stop, 4), "labels hold numbers outside 0..3"),
+        (lambda: per_class.per_class(labels - 1, correct, stop, K), "outside 0..4"),
+        (lambda: per_class.per_class(labels / 2, correct, stop, K), "must be class numbers"),
+        (lambda: per_class.per_class(labels[1:], correct, stop, K), "labels (199,) do not fit"),
+        (lambda: per_class.per_class(labels, correct, stop + 1, K), "stages outside 0..1"),
+        (lambda: per_class.per_class(labels, correct, stop[1:], K), "does not fit"),
+        (lambda: per_class.seen_and_unseen(labels, correct, stop, [5], K), "seen hold numbers"),
+        (lambda: per_class.confusion(labels, labels[1:], yes, K), "must be [N]"),
+        (lambda: per_class.confusion(labels, labels, stop, K), "bool [N]"),
+        (lambda: per_class.kept_and_sent(part, stop), "2 stages and a stop"),
+        (lambda: per_class.kept_and_sent(part, np.full(8, 2)), "2 stages and a stop"),
+    ):
+        with pytest.raises(ValueError) as e:  # noqa: PT011
+            call()
+        assert telling in str(e.value)
+        assert "\n" not in str(e.value)

@@ -1,0 +1,224 @@
+"""train_rejector.py from a trained pair of nets to the rules of a report."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import eval_all
+import eval_fprint
+import experiment
+import train_edgenet_async
+import train_localnet
+import train_rejector
+from deferral import predictions as saved
+from deferral import report
+from deferral.compare import decide
+from learning_to_help import amortized
+from learning_to_help.estimators import build
+from losses.deferral import COST_FREE
+from models.checkpoints import edge_net, local_net, predict
+from tests.made import SMALL_EDGE, make_npz, quiet
+
+FEW = ["--epochs", 2, "--batch_size", 32]
+PAIRS = ["1:0", "1.25:0.25"]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """(data, run): nets that never saw 40 of the images, rivals beside the rejectors, all rules."""
+    folder = tmp_path_factory.mktemp("held")
+    npz = make_npz(folder / "tiny.npz", train=200)
+    run = folder / "run"
+    common = ["--dataset", npz, "--save_dir", run]
+    kept = ["--rejector_val_size", 40, "--val_size", 30]
+    quiet(train_localnet.main, *common, *kept, "--epochs", 2, "--lr", 0.01)
+    quiet(
+        train_edgenet_async.main, *common, *kept, *SMALL_EDGE, "--epochs", 2, "--costs", *PAIRS,
+        "--rivals", "cost_sensitive", *COST_FREE, "--rival_costs", "1.25:0.25", "--schedule",
+        "cosine", "--augment", "flip_crop", "--weight_decay", 1e-3,
+    )  # fmt: skip
+    quiet(
+        train_rejector.main, *common, *FEW, "--rejector", "amortized", "per_cost",
+        "--rejector_input", "features", "image", "both", "--costs", *PAIRS,
+        "--surrogates", "stage_switching", "released",
+    )  # fmt: skip
+    quiet(eval_all.main, *common)
+    return npz, run
+
+
+def test_all_rules_arrive(held):
+    pred = saved.load(held[1] / "tiny-predictions.npz")
+    names = {*COST_FREE, "amortized, features", "amortized, image", "amortized, both"}
+    assert {e["name"] for e in pred.settings["estimators"]} == names
+    assert pred.estimates.shape == (5, 2, 90)
+    per_cost = {f"{s}, {i}" for s in ("stage_switching", "released") for i in ("features", "image",
+                "both")}  # fmt: skip
+    found = decide(pred, 1.25, 0.25)
+    assert names | per_cost | {"stage_switching", "cost_sensitive", "post_hoc"} <= set(found)
+    assert "cost_sensitive" not in decide(pred, 1, 0)
+    assert len(pred.settings["rejectors"]) == 2 + 1 + 3 * 2 * 2
+    for setting in (*pred.settings["rejectors"], *pred.settings["estimators"]):
+        assert setting["parameters"] > 0
+        assert setting["multiply_adds"] > 0
+    result = json.loads((held[1] / "tiny-eval_all.json").read_text())
+    assert set(result) == {r["stem"] for r in pred.settings["rejectors"]}
+
+
+def test_estimates_are_those_of_the_checkpoint(held):
+    """Val and test by hand: the net of the file on m's features, image by image order kept."""
+    npz, run = held
+    dataset = data.load(str(npz), val_size=30, rejector_val_size=40)
+    assert [len(p.labels) for p in (dataset.train, dataset.val, dataset.rejector)] == [130, 30, 40]
+    checkpoint = experiment.load_checkpoint(run / "tiny-rejector-both.pth")
+    local = local_net(experiment.load_checkpoint(run / "tiny-localnet.pth"), 4, "m")
+    net = build(checkpoint, "here").eval()
+    pred = saved.load(run / "tiny-predictions.npz")
+    row = [e["name"] for e in pred.settings["estimators"]].index("amortized, both")
+    images = torch.cat([dataset.val.images, dataset.test.images]) / 127.5 - 1
+    with torch.no_grad():
+        expected = net(images, *local.with_features(images)).sigmoid().T
+    wrong = np.abs(pred.estimates[row] - expected.numpy())
+    assert wrong.max() < 1e-3, (wrong.max(), (wrong > 1e-4).sum())
+    per_cost = [r["stem"] for r in pred.settings["rejectors"]].index(
+        "tiny-rejector-both-released-cost_1-1.25-cost_e-0.25"
+    )
+    with torch.no_grad():
+        described = net.describe(net.student(images, local.with_features(images)[1]), local(images))
+    score = described @ checkpoint["per_cost_weight"][3] + checkpoint["per_cost_bias"][3]
+    assert np.allclose(pred.scores[per_cost], score, atol=1e-3)
+
+
+def test_the_combiner_is_fitted_on_what_neither_net_saw(held, tmp_path, monkeypatch):
+    npz, run = held
+    copied = shutil.copytree(run, tmp_path / "run")
+    seen = {}
+    for name in ("fit_combiner", "calibrate"):
+        own = getattr(amortized, name)
+        monkeypatch.setattr(
+            amortized,
+            name,
+            lambda net, x, right, own=own, name=name: (
+                seen.update({name: right}),
+                own(net, x, right),
+            ),
+        )
+    quiet(train_rejector.main, "--dataset", npz, "--save_dir", copied, *FEW, "--overwrite")
+    dataset = data.load(str(npz), val_size=30, rejector_val_size=40)
+    nets = [
+        build_net(experiment.load_checkpoint(run / f"tiny-{kind}net.pth"), 4, kind)
+        for build_net, kind in ((local_net, "local"), (edge_net, "edge"))
+    ]
+    for name, part in (("fit_combiner", dataset.rejector), ("calibrate", dataset.val)):
+        batches = data.Batches(part, 50, "cpu")
+        expected = amortized.both_right(*(predict(net, batches) for net in nets), part.labels)
+        assert torch.equal(seen[name], expected)
+    assert not (copied / "tiny-predictions.npz").exists()  # of the rejectors that were replaced
+
+
+def test_without_images_of_its_own_it_takes_val(npz, run_copy):
+    quiet(train_rejector.main, "--dataset", npz, "--save_dir", run_copy, *FEW)
+    checkpoint = experiment.load_checkpoint(run_copy / "tiny-rejector-features.pth")
+    assert checkpoint["fitted_on"] == "12 images of val"
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run_copy, "--overwrite")
+    assert decide(saved.load(run_copy / "tiny-predictions.npz"), 7, 0.3)["amortized, features"]
+
+
+def test_same_seed_same_weights(held, tmp_path):
+    npz, run = held
+    found = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        copied = shutil.copytree(run, tmp_path / name)
+        flags = ["--overwrite", "--seed", seed, "--rejector_input", "image"]
+        quiet(train_rejector.main, "--dataset", npz, "--save_dir", copied, *FEW, *flags)
+        found.append(experiment.load_checkpoint(copied / "tiny-rejector-image.pth")["state_dict"])
+    a, b, c = found
+    assert all(torch.equal(v, b[k]) for k, v in a.items())
+    assert not torch.equal(a["image_net.fc1.weight"], c["image_net.fc1.weight"])
+
+
+def test_complete_is_kept_and_a_second_run_refused(held, refused, capsys):
+    npz, run = held
+    common = "--dataset", npz, "--save_dir", run
+    refused(train_rejector.main, *common, *FEW, telling="--overwrite replaces it")
+    before = (run / "tiny-rejector.json").read_bytes()
+    args = json.loads((run / "args.json").read_text())["tiny-rejector"]["args"]
+    again = ["--rejector", *args["rejector"], "--rejector_input", *args["rejector_input"]]
+    again += ["--costs", *PAIRS, "--surrogates", *args["surrogates"], "--resume"]
+    quiet(train_rejector.main, *common, *FEW, *again)
+    assert (run / "tiny-rejector.json").read_bytes() == before
+
+
+def test_the_report_reads_it(held, tmp_path):
+    out = tmp_path / "page.html"
+    flags = ["--cost_1", 1.25, "--cost_e", 0.25, "--draws", 50, "--out", out]
+    quiet(report.main, held[1] / "tiny-predictions.npz", *flags)
+    assert "amortized, both" in out.read_text()
+
+
+def test_a_rival_in_eval_fprint(held, capsys):
+    npz, run = held
+    path = run / "tiny-edgenet-async-1-one_vs_all.pth"
+    eval_fprint.main(["--dataset", str(npz), "--model_path", str(path)])
+    assert "knows no costs" in capsys.readouterr().out
+    path = run / "tiny-edgenet-async-1-cost_1-1.25-cost_e-0.25-cost_sensitive.pth"
+    eval_fprint.main(["--dataset", str(npz), "--model_path", str(path)])
+    assert "risk at c_1 1.25, c_e 0.25" in capsys.readouterr().out
+
+
+def test_seeds(npz, tmp_path):
+    """--seeds 3 4 is --seed 3 and --seed 4, each in its own folder."""
+    common = ["--dataset", npz, "--epochs", 1]
+    quiet(train_localnet.main, *common, "--save_dir", tmp_path, "--seeds", 3, 4)
+    quiet(train_localnet.main, *common, "--save_dir", tmp_path / "alone", "--seed", 4)
+    nets = [
+        experiment.load_checkpoint(folder / "tiny-localnet.pth")["state_dict"]
+        for folder in (tmp_path / "seed-3", tmp_path / "seed-4", tmp_path / "alone")
+    ]
+    assert torch.equal(nets[1]["fc3.weight"], nets[2]["fc3.weight"])
+    assert not torch.equal(nets[0]["fc3.weight"], nets[2]["fc3.weight"])
+
+
+def test_bad_input(held, npz, tmp_path, refused):
+    made, run = held
+    refused(
+        train_rejector.main, "--dataset", made, "--save_dir", tmp_path, telling="train_localnet.py"
+    )
+    assert not list(tmp_path.iterdir())
+    copied = shutil.copytree(run, tmp_path / "run")
+    common = ["--save_dir", copied, "--overwrite"]
+    refused(train_rejector.main, "--dataset", npz, *common, telling="is not what")
+    refused(
+        train_rejector.main,
+        "--dataset",
+        made,
+        *common,
+        "--cost_1",
+        1,
+        telling="--cost_e go together",
+    )
+    refused(
+        train_edgenet_async.main, "--dataset", made, "--save_dir", tmp_path / "new",
+        "--rivals", "stage_switching", telling="is the --surrogate already",
+    )  # fmt: skip
+    refused(
+        train_localnet.main, "--dataset", made, "--save_dir", tmp_path / "new",
+        "--rejector_val_size", 190, telling="leave 1 or more to train on",
+    )  # fmt: skip
+    other = experiment.load_checkpoint(copied / "tiny-rejector-image.pth") | {"edge_sha256": "0"}
+    experiment.save_checkpoint(copied / "tiny-rejector-image.pth", other)
+    before = (copied / "tiny-predictions.npz").read_bytes()
+    refused(
+        eval_all.main,
+        "--dataset",
+        made,
+        *common,
+        telling="needs another edge net than the one here",
+    )
+    (copied / "tiny-rejector-image.pth").write_bytes(b"cut off")
+    refused(eval_all.main, "--dataset", made, *common, telling="tiny-rejector-image.pth")
+    assert (copied / "tiny-predictions.npz").read_bytes() == before
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,200 @@
+"""Train a rejector after both nets are fixed, on images that neither was trained on.
+
+  python train_rejector.py --dataset digits --save_dir results/runs/first
+  python train_rejector.py --dataset cifar10 --save_dir results/runs/first \\
+      --rejector_input features image both
+
+`--rejector amortized` is one rejector for all costs: it estimates P(m right | x) and
+P(e right | x), and the Bayes rule of Wu et al. (ICLR 2025) answers for any (c_1, c_e) without
+further training (models/amortized.py). Its student learns on the nets' training images from the
+edge's probabilities; its combiner on the images that `--rejector_val_size` kept from both nets
+(on val where that was 0), because both nets are too often right on what they were trained on; its
+calibration on val. `--rejector per_cost` fits a linear rejector a cost pair and surrogate on the
+same student instead, for comparison.
+
+train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir.
+Writes {dataset}-rejector-{input}.pth an input and, last, {dataset}-rejector.json; eval_all.py adds
+the estimates to the predictions. On features, a minute on one CPU core for CIFAR-10.
+"""
+
+import itertools
+import time
+
+import torch
+
+import data
+import experiment
+from experiment import number
+from learning_to_help import amortized
+from learning_to_help.per_cost import fit_per_cost
+from learning_to_help.settings import add_cost_flags, check_cost_flags, cost_pairs
+from losses.stage_switching import SURROGATES
+from models.amortized import INPUTS, AmortizedRejector
+from models.checkpoints import edge_net, local_net, predict
+from models.cost import multiply_adds, parameters
+from models.localnet import LeNet5
+
+REJECTORS = ("amortized", "per_cost")
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
+    group = parser.add_argument_group("rejector")
+    group.add_argument(
+        "--rejector", choices=REJECTORS, nargs="+", default=["amortized"], help="what is fitted"
+    )
+    group.add_argument(
+        "--rejector_input",
+        choices=INPUTS,
+        nargs="+",
+        default=["features"],
+        help="features: what the local net has computed anyway, and its logits; image: a LeNet-5 "
+        "on the image, as in the paper; both",
+    )
+    add_cost_flags(group)
+    group.add_argument(
+        "--surrogates",
+        choices=SURROGATES,
+        nargs="+",
+        default=[SURROGATES[0]],
+        help="of --rejector per_cost",
+    )
+    group = parser.add_argument_group("training of the student")
+    group.add_argument("--epochs", type=number(int, 1), default=14, help="passes over train")
+    group.add_argument("--batch_size", type=number(int, 1), default=128, help="images a step")
+    group.add_argument("--lr", type=number(float, 0, above=True), default=2e-3, help="of AdamW")
+    group.add_argument("--hidden", type=number(int, 1), default=256, help="units of its layer")
+    group.add_argument(
+        "--augment", choices=data.AUGMENTATIONS, default="none", help="of its training images"
+    )
+    parser.add_common(seed=43)
+    args = parser.parse_args(argv)
+    check_cost_flags(parser, args)
+    return args
+
+
+def read_nets(save_dir, args):
+    """(data set, local net, edge net, SHA-256 of each file) of a run directory."""
+    name = data.stem(args.dataset)
+    checkpoints, digests = [], {}
+    for kind in ("local", "edge"):
+        path = save_dir / f"{name}-{kind}net.pth"
+        if not path.exists():
+            script = "train_localnet.py" if kind == "local" else "train_edgenet_async.py"
+            raise ValueError(f"{path}: not there; {script} makes it")
+        checkpoints.append(experiment.load_checkpoint(path))
+        digests |= {f"{kind}_file": path.name, f"{kind}_sha256": experiment.sha256(path)}
+    edge = checkpoints[1]
+    split = [edge.get(k, 0) for k in ("val_size", "split_seed", "rejector_val_size")]
+    dataset = data.load(args.dataset, args.data_root, *split)
+    for checkpoint, what in zip(checkpoints, ("local", "edge"), strict=True):
+        if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
+            path = save_dir / digests[f"{what}_file"]
+            raise ValueError(f"--dataset {args.dataset}: is not what {path} was trained on")
+    nets = [
+        build(checkpoint, len(dataset.classes), str(save_dir / digests[f"{kind}_file"]))
+        for build, checkpoint, kind in zip(
+            (local_net, edge_net), checkpoints, ("local", "edge"), strict=True
+        )
+    ]
+    return dataset, *nets, digests
+
+
+def device_cost(net: AmortizedRejector) -> dict[str, int]:
+    """Parameters and multiply-adds that the rejector adds to what the local net does anyway."""
+    device = net.combiner.weight.device
+    shapes = (3, LeNet5.size, LeNet5.size), (net.num_classes,), (net.num_features,)
+    inputs = [torch.zeros(1, *shape, device=device) for shape in shapes]
+    return {"parameters": parameters(net), "multiply_adds": multiply_adds(net, *inputs)}
+
+
+def main(argv=None):
+    for args in experiment.each_seed(parse_args(argv)):
+        train(args)
+
+
+def train(args):
+    """One run: every input's rejector, to its checkpoint and the result."""
+    pairs = cost_pairs(args)
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-rejector", args)
+        if run.complete:
+            return print(f"{run.result}: complete")
+        dataset, local, edge, belongs_to = read_nets(run.dir, args)
+        local, edge = local.to(device), edge.to(device)
+        parts = {"train": dataset.train, "val": dataset.val}
+        parts["held"] = dataset.rejector if len(dataset.rejector.labels) else dataset.val
+        names = (f"{dataset.name}-rejector-*.pth", f"{dataset.name}-predictions.npz")
+        stale = [
+            p for name in (*names, f"{dataset.name}-eval_all.json") for p in run.dir.glob(name)
+        ]
+        run.start(device, dataset.fingerprint(), stale)
+
+    batches = {k: data.Batches(part, 500, device) for k, part in parts.items()}
+    answers = {
+        k: (*amortized.local_answers(local, b), predict(edge, b)) for k, b in batches.items()
+    }
+    right = {
+        k: amortized.both_right(logits, edge_logits, batches[k].labels)
+        for k, (logits, _, edge_logits) in answers.items()
+    }
+    augment = data.AUGMENTATIONS[args.augment]
+    shuffled = data.Batches(
+        parts["train"], args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
+    )
+    files, seconds = {}, {}
+    for kind in args.rejector_input:
+        start = time.perf_counter()
+        experiment.seed_everything(args.seed)
+        logits, features, edge_logits = answers["train"]
+        net = AmortizedRejector(kind, len(dataset.classes), features.shape[1], args.hidden)
+        net = net.to(device)
+        losses = amortized.train_student(
+            net, shuffled, local, edge_logits, features, right["train"],
+            epochs=args.epochs, lr=args.lr,
+        )  # fmt: skip
+        for epoch, loss in enumerate(losses, 1):
+            print(f"{run.stem} {kind}  epoch {epoch}/{args.epochs}  loss {loss:.4g}", flush=True)
+        described = amortized.describe_all(net, local, batches["held"])
+        checkpoint = {}
+        if "amortized" in args.rejector:
+            amortized.fit_combiner(net, described, right["held"])
+            on_val = net.combiner(amortized.describe_all(net, local, batches["val"]))
+            amortized.calibrate(net, on_val.detach(), right["val"])
+        seconds[kind] = time.perf_counter() - start
+        if "per_cost" in args.rejector:
+            logits, _, edge_logits = answers["held"]
+            fitted = fit_per_cost(
+                described, logits, edge_logits, batches["held"].labels, args.surrogates, pairs
+            )
+            checkpoint |= dict(zip(("per_cost_weight", "per_cost_bias"), fitted, strict=True))
+            settings = [(s, *pair) for s, pair in itertools.product(args.surrogates, pairs)]
+            checkpoint["per_cost"] = [list(setting) for setting in settings]
+        path = run.dir / f"{dataset.name}-rejector-{kind}.pth"
+        checkpoint |= {
+            "kind": "amortized",
+            "amortized": "amortized" in args.rejector,
+            "input": kind,
+            "num_classes": net.num_classes,
+            "num_features": net.num_features,
+            "hidden": net.hidden,
+            "seed": args.seed,
+            "seconds": seconds[kind],
+            "fitted_on": f"{len(described)} images kept from both nets"
+            if len(dataset.rejector.labels)
+            else f"{len(described)} images of val",
+            **device_cost(net),
+            **belongs_to,
+            "state_dict": {k: v.cpu() for k, v in net.state_dict().items()},
+        }
+        files[path.name] = experiment.save_checkpoint(path, checkpoint)
+    run.finish({"seconds": seconds, "sha256": files})
+    return print(f"{run.dir}: {', '.join(files)}")
+
+
+if __name__ == "__main__":
+    main()
