@@ -1,5 +1,6 @@
 """The shell chains once, small: DATASETS=digits FAST=1, to their tables and figures."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -98,12 +99,32 @@ def test_which_local_net(tmp_path):
     assert "local_classes" not in local + edge
 
 
+def test_compare(tmp_path):
+    """Two seeds, all rules, one report; again, only the report is made anew."""
+    data, run = make_npz(tmp_path / "tiny.npz", train=200), tmp_path / "run"
+    few = {"DATASETS": str(data), "SEEDS": "3 4", "EXTRA_LOCAL": "--epochs 1"}
+    few["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
+    ok(bash("compare.sh", run, **few))
+    folder = run / "compare"
+    report = json.loads((folder / "tiny-report.json").read_text())
+    assert (folder / "tiny-report.html").exists()
+    for seed in (3, 4):
+        predictions = saved.load(folder / "tiny" / f"seed-{seed}" / "tiny-predictions.npz")
+        assert predictions.settings["seed"] == seed
+        assert len(predictions.settings["rejectors"]) == 42 + 2 * 8 + 3 * 3 * 42
+        assert len(predictions.settings["estimators"]) == 2 + 3
+    text = json.dumps(report)
+    assert "amortized, both" in text
+    assert "stage_switching, features" in text
+    assert ok(bash("compare.sh", run, **few)).count(": complete") == 8
+
+
 def test_edge_only(run):
     ok(bash("train-edgeonly.sh", run, EXTRA="--epochs 1"))
     assert (run / "edgeonly" / "digits-eval_all.json").exists()
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*-*.sh")) + ["eval.sh"])
+@pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*-*.sh")) + ["eval.sh", "compare.sh"])
 def test_usage(script):
     done = bash(script)
     assert done.returncode != 0

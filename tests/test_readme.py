@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-SCRIPTS = ("train_localnet", "train_edgenet_async", "eval_all", "eval_fprint")
+SCRIPTS = ("train_localnet", "train_edgenet_async", "train_rejector", "eval_all", "eval_fprint")
 
 
 def commands():
@@ -43,7 +43,9 @@ def test_command(environment, words, trained, tmp_path, capsys):
         pipeline = "pipeline.sh" in script.read_text()
         assert len(words) == (3 if pipeline else 2)
         assert set(environment) <= (
-            {"DATASETS", "EXTRA", "EXTRA_LOCAL", "FAST"} if pipeline else set()
+            {"DATASETS", "EXTRA", "EXTRA_LOCAL", "FAST", "SEEDS", "LOCAL_CLASSES"}
+            if pipeline
+            else set()
         )
         if "EXTRA" in environment:
             train = importlib.import_module("train_edgenet_async")
@@ -62,7 +64,7 @@ def test_every_script_figure_and_pipeline_is_named():
     named = (
         [f"{s}.py" for s in SCRIPTS]
         + [p.name for p in ROOT.glob("*-*.sh")]
-        + ["eval.sh", "plot.sh"]
+        + ["eval.sh", "plot.sh", "compare.sh"]
     )
     assert [n for n in named if n not in README] == []
 

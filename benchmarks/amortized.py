@@ -1,0 +1,133 @@
+"""What one rejector for all costs takes to train, beside one rejector a cost.
+
+  python -m benchmarks.amortized --out results/published/benchmarks/amortized-cpu.json
+
+The plain side is our own fast one: 42 stacked LeNet-5 rejectors, whose step this times (forward,
+loss, backward, SGD), for --epochs passes over --images. The other side is timed whole: the student
+of `--rejector_input features` (14 passes), its combiner with the choice of its L2 strength, and its
+calibration; the local net's features and the edge's answers are asked for once by either way.
+Random pictures of CIFAR-10's size: what is learnt does not matter here.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+
+import data
+import experiment
+from data.datasets import Part
+from learning_to_help import amortized
+from losses.stacked import StackedLoss
+from models.amortized import AmortizedRejector
+from models.localnet import LeNet5
+from models.rejector import new_rejectors
+
+GRID = [(c1, 0.025 * k) for c1 in (1.0, 1.25) for k in range(21)]
+HELD = 5000  # images of the combiner, and of val
+STUDENT_EPOCHS = 14  # train_rejector.py's default
+
+
+def made(count: int) -> Part:
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    return Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
+
+
+def clock(device, work) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def seconds_per_step(device, batch_size: int, steps: int) -> float:
+    """One step of the 42 stacked rejectors."""
+    stack = new_rejectors(len(GRID), 0).to(device)
+    optimizer = torch.optim.SGD(stack.parameters(), 1e-3, 0.9, fused=True)
+    loss = StackedLoss(["stage_switching"] * len(GRID), *zip(*GRID, strict=True), device)
+    images = torch.randn(batch_size, 3, 32, 32, device=device)
+    logits = torch.randn(batch_size, 10, device=device)
+    labels = torch.randint(10, (batch_size,), device=device)
+    wrong = (torch.rand(batch_size, device=device) < 0.2).expand(len(GRID), -1)
+
+    def step():
+        total = loss(stack(images), logits, labels, wrong).sum()
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+
+    step()
+    return clock(device, lambda: [step() for _ in range(steps)]) / steps
+
+
+def amortized_fit(device, part: Part, held: Part):
+    """A function that fits one rejector for all costs, everything that both ways share given."""
+    torch.manual_seed(0)
+    local = LeNet5(10).to(device).eval()
+    batches = data.Batches(part, 128, device, shuffle=True)
+    in_order, of_held = data.Batches(part, 500, device), data.Batches(held, 500, device)
+    features = amortized.local_answers(local, in_order)[1]
+    edge_logits = 3 * torch.randn(len(part.labels), 10, device=device)
+    right = (torch.rand(len(part.labels), 2, device=device) < 0.7).float()
+    right_held = (torch.rand(len(held.labels), 2, device=device) < 0.7).float()
+
+    def fit():
+        net = AmortizedRejector("features", 10, features.shape[1]).to(device)
+        steps = amortized.train_student(
+            net, batches, local, edge_logits, features, right, epochs=STUDENT_EPOCHS, lr=2e-3
+        )
+        assert len(list(steps)) == STUDENT_EPOCHS
+        described = amortized.describe_all(net, local, of_held)
+        amortized.fit_combiner(net, described, right_held)
+        amortized.calibrate(net, net.combiner(described).detach(), right_held)
+
+    return fit
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
+    parser.add_argument("--images", type=int, default=40_000, help="training images")
+    parser.add_argument("--epochs", type=int, default=8, help="of the 42 rejectors")
+    parser.add_argument("--batch_size", type=int, default=64, help="of the 42 rejectors")
+    parser.add_argument("--steps", type=int, default=10, help="of the 42 that are timed a round")
+    parser.add_argument("--rounds", type=int, default=3, help="turns taken; the median counts")
+    parser.add_argument("--out", help="write the numbers there as JSON")
+    args = parser.parse_args(argv)
+    device = experiment.pick_device(args.device)
+    fit = amortized_fit(device, made(args.images), made(min(HELD, args.images)))
+    steps = args.epochs * -(-args.images // args.batch_size)
+    rounds = [
+        (seconds_per_step(device, args.batch_size, args.steps) * steps, clock(device, fit))
+        for _ in range(args.rounds)
+    ]
+    each, once = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
+    ratios = sorted(a / b for a, b in rounds)
+    head, dirty = experiment.commit()
+    result = {
+        "hardware": experiment.hardware(device),
+        "torch": torch.__version__,
+        "commit": head,
+        "dirty": dirty,
+        **{k: getattr(args, k) for k in ("images", "epochs", "batch_size", "rounds")},
+        "one_a_cost_seconds": each,
+        "amortized_seconds": once,
+        "ratio": each / once,
+        "ratio_range": [ratios[0], ratios[-1]],
+    }
+    print(f"{result['hardware']}, {args.images} images")
+    print(f"42 rejectors, {args.epochs} epochs (from {args.steps} steps a round)  {each:8.1f} s")
+    print(f"one amortized rejector on features                 {once:8.1f} s")
+    print(f"ratio {each / once:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})")
+    if args.out:
+        with open(args.out, "w") as f:
+            f.write(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
