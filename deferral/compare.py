@@ -328,6 +328,7 @@ def _rejector_rule(setting: dict[str, Any]) -> Rule:
     surrogate, every = setting["surrogate"], setting["async_freq"]
     suffix = "" if every == 1 else f", {setting_name(every)}"
     about = f"a rejector trained on the {surrogate} loss at these costs{suffix}"
+    about = str(setting.get("about", about))
     return Rule(surrogate + suffix, surrogate.replace("_", " ") + suffix, "rejector", about)
 
 

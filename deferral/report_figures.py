@@ -145,6 +145,8 @@ def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str
     drawn = [_floats(row["difference_at"]) for row in rows]
     drawn += [_floats(row[f"difference_{end}_at"]) for row in banded for end in ("low", "high")]
     low, high = min(0.0, np.nanmin(drawn)), max(0.0, np.nanmax(drawn))
+    # The worst rules leave the panel: what is near the best confidence rule is to be told apart.
+    high = min(high, max(-3 * low, np.nanquantile(drawn, 0.75), 0.01))
     room = 0.08 * (high - low) or 0.01
 
     def draw(ax: Axes, columns: list[int], x: list[float]) -> None:

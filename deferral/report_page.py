@@ -136,7 +136,7 @@ def _grid(report: dict[str, Any], looks: dict[str, Look]) -> str:
     caption = (
         "Risk on test, and its difference to that of the best confidence rule, "
         f"{_labels(whole)[grid['best_confidence']]}, with intervals as bands. Lower is better. "
-        "Always asking leaves the figure where it is far above."
+        "What is far above leaves the figure."
     )
     drawn = grid | {"rules": whole}
     panels = charts.risk_by_cost(drawn, looks) + charts.difference_by_cost(drawn, looks)

@@ -124,7 +124,10 @@ def test_edge_only(run):
     assert (run / "edgeonly" / "digits-eval_all.json").exists()
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*-*.sh")) + ["eval.sh", "compare.sh"])
+STAGES = [*sorted(p.name for p in ROOT.glob("*-*.sh")), "eval.sh", "compare.sh"]
+
+
+@pytest.mark.parametrize("script", STAGES)
 def test_usage(script):
     done = bash(script)
     assert done.returncode != 0
