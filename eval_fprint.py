@@ -17,6 +17,7 @@ import numpy as np
 import data
 import experiment
 from deferral import rules
+from deferral.calibrate import reject_rate_threshold, risk_threshold
 from deferral.counts import cascade_counts, stage_counts
 from deferral.risk import costs, random_risk, risk, send_rate
 from experiment import number
@@ -35,7 +36,19 @@ def parse_args(argv=None):
         "--max_reject_rate",
         type=number(float, 0, 1, above=True),
         metavar="Q",
-        help="also hold the reject rate to Q, by three rules fitted on val",
+        help="also hold the reject rate to Q, by four rules fitted on val",
+    )
+    group.add_argument(
+        "--max_risk",
+        type=number(float, 0, above=True),
+        metavar="R",
+        help="also look for a threshold whose risk is at most R",
+    )
+    group.add_argument(
+        "--delta",
+        type=number(float, 1e-9, 0.5),
+        default=0.05,
+        help="chance that the guaranteed threshold of either breaks its promise",
     )
     group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
     parser.add_common(seed=43, many=False)
@@ -119,19 +132,33 @@ def print_risks(val, test, cost_1, cost_e):
     print(f"  {'random, same rate':22} {random_risk(correct, rate, *cost):.4f}  sends {rate:.1%}")
 
 
-def print_bounded(val, test, rate, seed):
-    """The reject rate held to `rate`: a threshold on r's score, and the release's two rules."""
+def print_bounded(val, test, rate, delta, seed):
+    """The reject rate held to `rate`: thresholds on r's score, and the release's two rules."""
     own = rules.threshold(test[2], 0.0)
     own_rate = send_rate(rules.threshold(val[2], 0.0))
     rng = np.random.default_rng(seed)
     print(f"\nreject rate held to {rate:g}")
+    sure = reject_rate_threshold(val[2], rate, delta)
     for name, stop in (
+        (f"guaranteed, {1 - delta:g}", rules.threshold(test[2], sure)),
         ("threshold", rules.threshold(test[2], rules.rate_threshold(val[2], rate))),
         ("Bernoulli (release)", rules.thin_or_top_up(own, own_rate, rate, rng)),
         ("window (release)", rules.sliding_window(own, rate)),
     ):
         right = np.where(stop == 1, test[1][1], test[1][0]).mean()
         print(f"  {name:22} {right:.2%} right  sends {send_rate(stop):.1%}")
+
+
+def print_bounded_risk(val, test, cost, max_risk, delta, seed):
+    """The threshold on r's score that keeps the risk with probability 1 - delta and sends least."""
+    cut = risk_threshold(val[2], val[1], *cost, max_risk, delta, seed)
+    print(f"\nrisk held to {max_risk:g} with probability {1 - delta:g}")
+    if cut is None:
+        return print("  no threshold can be promised it")
+    stop = rules.threshold(test[2], cut)
+    return print(
+        f"  threshold {cut:.4f}: {risk(test[1], stop, *cost):.4f}  sends {send_rate(stop):.1%}"
+    )
 
 
 def main(argv=None):
@@ -180,10 +207,13 @@ def main(argv=None):
     cost_e = own.get("cost_e") if args.cost_e is None else args.cost_e
     if cost_1 is not None and cost_e is not None:
         print_risks(val, test, cost_1, cost_e)
+        if args.max_risk:
+            bound = args.max_risk, args.delta, args.seed
+            print_bounded_risk(val, test, costs(cost_1, cost_e), *bound)
     else:
         print("\nthis rejector knows no costs: --cost_1 and --cost_e give the risks")
     if args.max_reject_rate:
-        print_bounded(val, test, args.max_reject_rate, args.seed)
+        print_bounded(val, test, args.max_reject_rate, args.delta, args.seed)
 
 
 if __name__ == "__main__":

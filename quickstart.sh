@@ -22,4 +22,7 @@ if [ "${FAST:-0}" = 1 ]; then epochs=2; fi
 "$python" eval_all.py --dataset digits --save_dir "$run" --resume
 "$python" -m figures "$run"
 echo
+"$python" -m deferral.report "$run" --cost_1 1.25 --cost_e 0.2 --overwrite
+echo
 echo "Figures (PNG and PDF) and tables (md, tex, csv) are in $run/figures; look at digits-risk.png first."
+echo "The page to open in a browser is $run/digits-report.html."

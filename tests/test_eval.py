@@ -13,6 +13,8 @@ import eval_fprint
 import experiment
 import figures.__main__
 from deferral import predictions as saved
+from deferral.calibrate import reject_rate_threshold, risk_threshold
+from deferral.risk import costs
 from models import checkpoints
 from models.edgenet import AlexNet, ViT
 from models.localnet import LeNet5
@@ -145,6 +147,27 @@ def test_fprint_of_ours_says_what_eval_all_says(npz, trained, result, capsys):
         line = next(x for x in said.splitlines() if x.strip().startswith(name))
         assert f"{risk[key]:.4f}" in line
     assert "reject rate held to 0.3" in said
+
+
+def test_fprint_keeps_promises(npz, trained, capsys):
+    """The guaranteed thresholds are calibrate's, on the same val scores; a hopeless one is said."""
+    flags = ["--dataset", str(npz), "--model_path", str(trained / f"{STEM}.pth"), "--delta", "0.4"]
+    pred = saved.load(trained / "tiny-predictions.npz")
+    row = [s["stem"] for s in pred.settings["rejectors"]].index(STEM)
+    val, test = pred.part("val"), pred.part("test")
+    setting = pred.settings["rejectors"][row]
+    eval_fprint.main([*flags, "--max_reject_rate", "0.6", "--max_risk", "1.1", "--seed", "3"])
+    said = capsys.readouterr().out
+    cut = reject_rate_threshold(val.scores[row], 0.6, 0.4)
+    assert np.isfinite(cut)
+    line = next(x for x in said.splitlines() if "guaranteed, 0.6" in x)
+    assert f"sends {(test.scores[row] > cut).mean():.1%}" in line
+    cost = costs(setting["cost_1"], setting["cost_e"])
+    cut = risk_threshold(val.scores[row], val.correct, *cost, 1.1, 0.4, seed=3)
+    assert cut is not None
+    assert f"threshold {cut:.4f}: " in said
+    eval_fprint.main([*flags, "--max_risk", "0.0001"])
+    assert "no threshold can be promised it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["localnet", "edgenet"])
