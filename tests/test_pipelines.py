@@ -177,3 +177,4 @@ def test_quickstart(tmp_path):
         assert "rejector  never  always" in said
         assert said.count(": complete") == (3 if again else 0)
     assert (copy / "results/runs/quickstart/figures/digits-risk.png").exists()
+    assert (copy / "results/runs/quickstart/digits-report.html").exists()
