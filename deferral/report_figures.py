@@ -304,6 +304,7 @@ def reliability(rows: list[dict[str, Any]], looks: dict[str, Look]) -> list[str]
             f"reliability-{net}",
             f"Estimated and observed: {net} net",
             lambda ax, n=net: draw(ax, n),
+            top=TITLE,
         )
         for net in ("local", "remote")
     ]
