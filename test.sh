@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The tests: makes its environment if there is none, then runs pytest on the CPU, offline.
-# bash test.sh [pytest's arguments]; some 4 minutes on 2 cores.
+# The tests: makes its environment if there is none, then runs pytest on the CPU, offline, a process a
+# core with one thread each (two threads each would wait for one another).
+# bash test.sh [pytest's arguments]; some 5 minutes on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./environment.sh
 
 make_environment requirements-dev.txt
-export CUDA_VISIBLE_DEVICES= MPLBACKEND=Agg
-"$python" -m pytest "$@"
+export CUDA_VISIBLE_DEVICES= MPLBACKEND=Agg OMP_NUM_THREADS=1
+"$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

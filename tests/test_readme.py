@@ -93,3 +93,35 @@ def test_what_is_claimed_of_the_digits_is_published():
     assert f"in {below} of the 72 below the confidence threshold" in README
     mean = sum(r["rejector"] for r in risks) / 72
     assert f"rejector {mean:.3f} ±" in README
+
+
+def test_what_is_claimed_of_cifar10_is_published():
+    """Every number of the table of all rules is the published report's."""
+    folder = ROOT / "results" / "published" / "cifar10-compare"
+    report = json.loads((folder / "report.json").read_text())
+    costs = [(1, 0.25), (1.25, 0), (1.25, 0.25)]
+    at = {
+        (s["cost_1"], s["cost_e"]): {r["name"]: r for r in s["rules"]} for s in report["settings"]
+    }
+    grid = {rule["name"]: rule for rule in report["grid"]["rules"]}
+    assert len(report["grid"]["costs"]) == 42
+    assert report["data"]["seeds"] == [0, 1, 2]
+    rows = re.findall(r"^\| `([^`]+)` \| (0\.\d+ ± .*) \|$", README, re.M)
+    assert {name for name, _ in rows} == set(at[costs[0]])
+    for name, text in rows:
+        cells = [cell.strip() for cell in text.split("|")]
+        for pair, cell in zip(costs, cells, strict=False):
+            rule = at[pair][name]
+            assert cell == f"{rule['risk']:.3f} ± {rule['risk_std']:.3f}", (name, pair)
+        mean = grid.get(name, {}).get("risk")
+        if mean is not None:
+            assert cells[3] == f"{mean:.4f} ± {grid[name]['risk_std']:.4f}"
+            shown = [float(x.replace("−", "-")) for x in re.findall(r"[−+]\d\.\d+", cells[5])]
+            keys = ("difference", "difference_low", "difference_high")
+            assert shown == [round(grid[name][k], 4) for k in keys] or name == "margin"
+            assert grid[name]["difference_verdict"] in cells[5] or name in ("margin", "oracle")
+        assert cells[7] == (f"{rule['multiply_adds']:,}" if rule["multiply_adds"] else "")
+    lowest = min(
+        (r for r in grid.values() if r["kind"] != "oracle" and r["risk"]), key=lambda r: r["risk"]
+    )
+    assert rows[0][0] == lowest["name"] == "amortized, both"
