@@ -18,6 +18,7 @@ the estimates to the predictions. On features, a minute on one CPU core for CIFA
 """
 
 import itertools
+import math
 import time
 
 import torch
@@ -158,6 +159,8 @@ def train(args):
             epochs=args.epochs, lr=args.lr,
         )  # fmt: skip
         for epoch, loss in enumerate(losses, 1):
+            if not math.isfinite(loss):
+                experiment.fail(f"loss is {loss} in epoch {epoch}: training diverged; lower --lr")
             print(f"{run.stem} {kind}  epoch {epoch}/{args.epochs}  loss {loss:.4g}", flush=True)
         described = amortized.describe_all(net, local, batches["held"])
         checkpoint = {}

@@ -81,7 +81,7 @@ def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> No
     On images that neither net was trained on. The L2 strength is chosen by cross-validation; a net
     that is always right, or never, gets the constant (n + 1) / (N + 2) in logits.
     """
-    x, y = described.double().cpu().numpy(), right.cpu().numpy().astype(int)
+    x, y = described.cpu().double().numpy(), right.cpu().numpy().astype(int)
     mean, std = x.mean(0), x.std(0)
     std[std < 1e-3] = 1.0  # constant columns; tiny ones would need weights that cancel
     x = (x - mean) / std
@@ -92,7 +92,7 @@ def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> No
         else:
             model = LogisticRegression(C=best_strength(x, y[:, k]), max_iter=1000).fit(x, y[:, k])
             weight, bias = model.coef_[0] / std, model.intercept_[0]
-        net.combiner.weight.data[k] = torch.from_numpy(weight)
+        net.combiner.weight.data[k] = torch.from_numpy(weight).float()
         net.combiner.bias.data[k] = float(bias - (weight * mean).sum())
 
 
@@ -117,7 +117,7 @@ def calibrate(net: AmortizedRejector, logits: Tensor, right: Tensor) -> None:
     logits [N, 2] of the net on val, right [N, 2]. Two numbers an estimate.
     """
     for k in range(2):
-        x, y = logits[:, k : k + 1].double().cpu().numpy(), right[:, k].cpu().numpy().astype(int)
+        x, y = logits[:, k : k + 1].cpu().double().numpy(), right[:, k].cpu().numpy().astype(int)
         if min(y.sum(), len(y) - y.sum()) < 5 or x.std() < 1e-6:
             continue
         model = LogisticRegression(max_iter=1000).fit(x, y)

@@ -222,3 +222,6 @@ def test_bad_input(held, npz, tmp_path, refused):
     refused(eval_all.main, "--dataset", made, *common, telling="tiny-rejector-image.pth")
     assert (copied / "tiny-predictions.npz").read_bytes() == before
     assert not (tmp_path / "new").exists()
+    few = ["--overwrite", "--rejector_input", "image", *FEW, "--lr", 1e30]
+    refused(train_rejector.main, "--dataset", made, "--save_dir", copied, *few, telling="diverged")
+    assert not (copied / "tiny-rejector.json").exists()
