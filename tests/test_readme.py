@@ -1,5 +1,6 @@
 """Every command of the README exists and takes the flags that it is shown with."""
 
+import csv
 import importlib
 import json
 import re
@@ -7,6 +8,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,3 +127,46 @@ def test_what_is_claimed_of_cifar10_is_published():
         (r for r in grid.values() if r["kind"] != "oracle" and r["risk"]), key=lambda r: r["risk"]
     )
     assert rows[0][0] == lowest["name"] == "amortized, both"
+
+
+def test_what_is_claimed_of_the_nines_is_published():
+    report = json.loads((ROOT / "results/published/digits-noniid/report.json").read_text())
+    classes = report["classes"]["classes"]
+    unseen, seen = ([c for c in classes if c["seen"] == known] for known in (False, True))
+    sent, total = (sum(c[key] for c in unseen) for key in ("sent", "total"))
+    assert f"({sent} of {total})" in " ".join(README.split())
+    rest = sum(c["sent"] for c in seen) / sum(c["total"] for c in seen)
+    assert f"{100 * rest:.1f} % of the rest" in " ".join(README.split())
+    at = {
+        (s["cost_1"], s["cost_e"]): {r["name"]: r for r in s["rules"]} for s in report["settings"]
+    }
+    found = [at[1.25, 0.25][name] for name in ("stage_switching", "margin")]
+    own, best = (f"{r['risk']:.3f} ± {r['risk_std']:.3f}" for r in found)
+    assert f"its risk is {own} against {best}" in " ".join(README.split())
+
+
+def test_what_is_claimed_of_the_asynchronous_study_is_published():
+    """Refreshes, megabytes, and the mean risk of three cost pairs, over three seeds."""
+    rows = re.findall(r"^\| (\S[^|]*?) \| (\d\S* \| \d\S* \| 0\.\d+ ± .*) \|$", README, re.M)
+    claimed = {name.replace("\\", ""): cells.split(" | ") for name, cells in rows}
+    checked = 0
+    for column, link in ((0, "up"), (3, "outage")):
+        found = {}
+        for seed in (43, 44, 45):
+            path = (
+                ROOT / f"results/published/digits-async/{link}/seed-{seed}/digits-async_study.csv"
+            )
+            with open(path) as f:
+                for row in csv.DictReader(f):
+                    found.setdefault(row["refresh"], {}).setdefault(seed, []).append(row)
+        for name in ("1", "10", "100", "adaptive, 0.02", "adaptive, 0.1"):
+            each = list(found[name].values())
+            assert all(len(rows) == 3 for rows in each)
+            risk = np.mean([[float(r["risk_rejector"]) for r in rows] for rows in each], axis=1)
+            refreshes = np.mean([float(rows[0]["refreshes"]) for rows in each])
+            sent = np.mean([float(rows[0]["bytes_sent"]) for rows in each]) / 1e6
+            expected = [f"{round(refreshes, 1):g}", f"{sent:.1f}"]
+            expected.append(f"{risk.mean():.3f} ± {risk.std(ddof=1):.3f}")
+            assert claimed[name][column : column + 3] == expected, (link, name)
+            checked += 1
+    assert checked == 10
