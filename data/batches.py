@@ -41,6 +41,8 @@ class Batches:
             [B, 3, H, W], and a generator on `device` that starts from (seed, epoch); returns the
             batch to use. It may write into `images`.
         mean, std: one number, or one a channel, in units of the full range 0..1.
+        rank, world: of several processes that share each batch, this one gets rows rank,
+            rank + world, ... of it; all draw the same order and the same augmentation.
 
     Raises:
         ValueError: an empty part, images not uint8 [N, 1 or 3, H, W], `batch_size` < 1, a negative
@@ -58,6 +60,8 @@ class Batches:
         augment: Augment | None = None,
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         shape = list(part.images.shape)
         if part.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
@@ -77,21 +81,20 @@ class Batches:
         self.shuffle = shuffle
         self.seed = seed
         self.augment = augment
+        self._share = slice(rank, None, world)
 
-        center, spread = _per_channel("mean", mean), _per_channel("std", std)
-        if not (spread > 0).all():
-            raise ValueError(f"std is {std}: give numbers above 0")
-        # (x / 255 - mean) / std as one multiply and one add, the two factors rounded once.
-        self._scale = (1 / (255 * spread)).float().to(self.device)
-        self._shift = (-center / spread).float().to(self.device)
+        self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
-        total = len(part.labels)
-        lone_last = total > batch_size and total % batch_size == 1
-        self._used = total - 1 if shuffle and lone_last else total
+        self._used = rows_used(len(part.labels), batch_size, shuffle)
 
     def __len__(self) -> int:
         """Number of batches an epoch."""
         return -(-self._used // self.batch_size)
+
+    def global_sizes(self) -> list[int]:
+        """Samples in each batch of an epoch, those of all processes together."""
+        full, last = divmod(self._used, self.batch_size)
+        return [self.batch_size] * full + [last] * (last > 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         return self.epoch(0)
@@ -118,19 +121,15 @@ class Batches:
             ):
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
-                yield index, batch, target
+                yield index[self._share], batch[self._share], target[self._share]
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
         """The `index` of each batch of one epoch, for who needs no images."""
         yield from self._order(epoch).split(self.batch_size)
 
     def _order(self, epoch: int) -> Tensor:
-        total = len(self.labels)
-        if not self.shuffle:
-            return torch.arange(total, device=self.device)
-        # Drawn on the CPU whatever the device, so that all devices see one order.
-        generator = torch.Generator().manual_seed(_seeds(self.seed, epoch)[0])
-        return torch.randperm(total, generator=generator)[: self._used].to(self.device)
+        order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)
+        return order[: self._used].to(self.device)
 
     def plain(self, index: Tensor) -> Tensor:
         """The images of some rows [B] as they are without `augment`: float32 [B, 3, H, W]."""
@@ -141,6 +140,34 @@ class Batches:
         count, _, height, width = pixels.shape
         images = torch.empty((count, 3, height, width), dtype=torch.float32, device=pixels.device)
         return images.copy_(pixels).mul_(self._scale).add_(self._shift)
+
+
+def rows_used(total: int, batch_size: int, shuffle: bool) -> int:
+    """How many of `total` rows an epoch gives: all, but for a lone last one where they shuffle."""
+    lone_last = total > batch_size and total % batch_size == 1
+    return total - 1 if shuffle and lone_last else total
+
+
+def rows_in_order(total: int, seed: int, epoch: int, shuffle: bool) -> Tensor:
+    """The rows 0..total-1, or with `shuffle` the order of (total, seed, epoch): int64 [total]."""
+    if not shuffle:
+        return torch.arange(total)
+    # Drawn on the CPU whatever the device, so that all devices see one order.
+    generator = torch.Generator().manual_seed(_seeds(seed, epoch)[0])
+    return torch.randperm(total, generator=generator)
+
+
+def scale_and_shift(
+    mean: float | Sequence[float], std: float | Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """What makes x * scale + shift of bytes x equal (x / 255 - mean) / std: float32, broadcasts.
+
+    One multiply and one add, the two factors rounded once. ValueError as `Batches`.
+    """
+    center, spread = _per_channel("mean", mean), _per_channel("std", std)
+    if not (spread > 0).all():
+        raise ValueError(f"std is {std}: give numbers above 0")
+    return (1 / (255 * spread)).float(), (-center / spread).float()
 
 
 def _per_channel(name: str, value: float | Sequence[float]) -> Tensor:

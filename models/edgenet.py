@@ -156,19 +156,24 @@ def build_edge(
     return net.train()
 
 
-def _load_pretrained(net: nn.Module, name: str) -> None:
-    if name == "convnet":
-        raise ValueError("edge net convnet has no ImageNet weights; train it with --no-pretrained")
-    inner = net.vit if name == "vit" else net if name == "alexnet" else net.net
-    weights = get_model_weights("vit_b_16" if name == "vit" else name).DEFAULT
+def imagenet_weights(name: str) -> dict[str, Tensor]:
+    """The best ImageNet weights of torchvision's network `name`; ValueError if out of reach."""
+    weights = get_model_weights(name).DEFAULT
     try:
-        state = weights.get_state_dict(check_hash=True, progress=False)
+        return weights.get_state_dict(check_hash=True, progress=False)
     except (OSError, RuntimeError) as e:
         raise ValueError(
             f"ImageNet weights of {name} cannot be had ({str(e).splitlines()[0]}): put "
             f"{weights.url.rsplit('/', 1)[1]} into {torch.hub.get_dir()}/checkpoints, "
             "or train from random weights with --no-pretrained"
         ) from None
+
+
+def _load_pretrained(net: nn.Module, name: str) -> None:
+    if name == "convnet":
+        raise ValueError("edge net convnet has no ImageNet weights; train it with --no-pretrained")
+    inner = net.vit if name == "vit" else net if name == "alexnet" else net.net
+    state = imagenet_weights("vit_b_16" if name == "vit" else name)
     own = inner.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     missing = [k for k in own if k not in fitting]

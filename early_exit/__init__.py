@@ -1,0 +1,1 @@
+"""Networks with exits: base, l2w and boosted training, anytime and budgeted evaluation."""

@@ -1,0 +1,100 @@
+"""Images for networks with exits: in memory, or streamed from a folder of ImageNet's size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import data
+from data.batches import Augment
+from data.folders import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    FolderBatches,
+    FolderDataset,
+    FolderPart,
+    load_folder,
+)
+
+
+def load_data(
+    name: str, root: str, val_size: float, split_seed: int, stream: bool
+) -> data.Dataset | FolderDataset:
+    """The data set `name`, val cut from its train set; `stream`: a folder whose images stay there.
+
+    ValueError, one line, where it cannot be had.
+    """
+    if stream:
+        return load_folder(name, val_size, split_seed)
+    return data.load(name, root, val_size, split_seed)
+
+
+def make_batches(
+    part: data.Part | FolderPart,
+    batch_size: int,
+    device: torch.device | str,
+    *,
+    stream: bool,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    shuffle: bool = False,
+    seed: int = 0,
+    train: bool = False,
+    augment: Augment | None = None,
+    workers: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> data.Batches | FolderBatches:
+    """Batches of images [B, 3, size, size], normalised by `mean` and `std` in units of 0..1.
+
+    train: whether streamed images are randomly cropped and flipped; images in memory are changed
+    by `augment`, and those of another size then resized (bilinear). workers: of streamed images.
+    rank, world: which rows of each batch this process gets.
+    """
+    if stream:
+        extra = {} if workers is None else {"workers": workers}
+        return FolderBatches(
+            part, batch_size, device,
+            shuffle=shuffle, seed=seed, size=size, train=train, mean=mean, std=std,
+            rank=rank, world=world, **extra,
+        )  # fmt: skip
+    if tuple(part.images.shape[2:]) != (size, size):
+        augment = _then_resize(augment, size)
+    return data.Batches(
+        part, batch_size, device, shuffle=shuffle, seed=seed, augment=augment, mean=mean, std=std,
+        rank=rank, world=world,
+    )  # fmt: skip
+
+
+def pixel_stats(part: data.Part | FolderPart) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, 3 numbers each, in units of 0..1.
+
+    Those of all pixels in memory (a grey image counts three times over); for images that are
+    streamed ImageNet's. A channel of one value has its std replaced by a step of 8 bits.
+    """
+    if not isinstance(part, data.Part):
+        return list(IMAGENET_MEAN), list(IMAGENET_STD)
+    level = torch.arange(256)
+    means, stds = [], []
+    for channel in range(part.images.shape[1]):
+        # Whole numbers until the division: exact for any number of pixels.
+        counts = torch.bincount(part.images[:, channel].flatten(), minlength=256)
+        total = int(counts.sum())
+        first, second = int((counts * level).sum()), int((counts * level**2).sum())
+        means.append(first / total / 255)
+        stds.append(max((total * second - first**2) ** 0.5 / total, 1) / 255)
+    return (means, stds) if len(means) == 3 else (means * 3, stds * 3)
+
+
+def _then_resize(augment: Augment | None, size: int) -> Augment:
+    """`augment`, if there is one, and then images [B, 3, H, W] to [B, 3, size, size]."""
+
+    def both(images: Tensor, generator: torch.Generator) -> Tensor:
+        images = images if augment is None else augment(images, generator)
+        return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+    return both

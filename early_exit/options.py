@@ -1,0 +1,155 @@
+"""Flags of early_exit/train.py that say how to train, and the training step that they make."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import math
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from early_exit.methods import L2W, Base, Boosted
+from early_exit.parallel import Workers
+from experiment import Parser, number
+from losses.early_exit import METHODS, exit_shares
+from models.exit_net import ExitNet
+from models.weight_net import DIMENSIONS, INPUTS, WeightNet
+
+TARGET_P = 20  # q = target_p_index / 20
+
+
+def add_training_flags(parser: Parser) -> None:
+    """The method and all that it and its optimizers need."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--method", choices=METHODS, default="base", help="how exits are trained")
+    group.add_argument("--epochs", type=number(int, 1), default=300, help="passes over train")
+    group.add_argument("--batch_size", type=number(int, 2), default=64, help="of all processes")
+    group.add_argument("--lr", type=number(float, 0, above=True), default=0.1, help="of SGD")
+    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
+    group.add_argument("--nesterov", action="store_true", help="of SGD")
+    group.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="of SGD")
+    group.add_argument(
+        "--schedule",
+        choices=("cosine", "steps", "constant"),
+        default="cosine",
+        help="of both lr: to 0 along a half cosine, or a tenth from 1/2 and from 3/4 of the epochs",
+    )
+    group.add_argument(
+        "--label_smoothing", type=number(float, 0, 1), default=0.0, help="of targets"
+    )
+    group = parser.add_argument_group("l2w")
+    group.add_argument("--epsilon", type=number(float, 0), default=0.8, help="reach of the weights")
+    group.add_argument(
+        "--target_p_index",
+        type=number(int, 1),
+        default=15,
+        help=f"exits are charged with shares q^k, q = this / {TARGET_P}",
+    )
+    group.add_argument(
+        "--meta_lr",
+        type=number(float, 0, above=True),
+        default=1e-4,
+        help="of the weight net's Adam",
+    )
+    group.add_argument("--meta_weight_decay", type=number(float, 0), default=1e-4, help="of Adam")
+    group.add_argument(
+        "--meta_interval", type=number(int, 1), default=1, help="batches a weight net step"
+    )
+    group.add_argument("--meta_net_hidden_size", type=number(int, 1), default=500, help="units")
+    group.add_argument("--meta_net_num_layers", type=number(int, 1), default=1, help="hidden")
+    group.add_argument("--meta_net_input_type", choices=INPUTS, default="loss", help="what it sees")
+    group.add_argument(
+        "--constraint_dimension",
+        choices=DIMENSIONS,
+        default="col",
+        help="mean weight 1 over the matrix, each sample or each exit",
+    )
+    group = parser.add_argument_group("boosted")
+    group.add_argument(
+        "--ensemble_reweight",
+        type=number(float, 0, 1),
+        default=0.5,
+        help="t of G_k = f_k + t G_k-1",
+    )
+    group.add_argument(
+        "--no_equilibrium", action="store_true", help="gradients of exits add up in shared blocks"
+    )
+    group = parser.add_argument_group("speed")
+    group.add_argument("--channels_last", action="store_true", help="memory order of the maps")
+    group.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    group.add_argument("--compile", action="store_true", help="torch.compile the training pass")
+
+
+def make_method(
+    args: argparse.Namespace,
+    net: ExitNet,
+    size: int,
+    device: torch.device,
+    workers: Workers,
+) -> Base:
+    """The training step with its optimizers; `net`, for images of `size` px, is on the device."""
+    if args.channels_last:
+        net.to(memory_format=torch.channels_last)
+    model: nn.Module = torch.compile(net) if args.compile else net
+    if workers.world > 1:
+        model = DistributedDataParallel(
+            model,
+            [device.index] if device.type == "cuda" else None,
+            find_unused_parameters=has_unused_parameters(net, size),
+        )
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        args.lr,
+        args.momentum,
+        weight_decay=args.weight_decay,
+        nesterov=args.nesterov,
+        fused=device.type != "mps",
+    )
+    autocast = contextlib.nullcontext
+    if args.bf16:
+        autocast = functools.partial(torch.autocast, device.type, torch.bfloat16)
+    order = torch.channels_last if args.channels_last else torch.contiguous_format
+    common = net, model, optimizer, workers, args.label_smoothing, autocast, order
+    if args.method == "base":
+        return Base(*common)
+    if args.method == "boosted":
+        return Boosted(*common, args.ensemble_reweight, not args.no_equilibrium)
+    weight_net = WeightNet(
+        net.num_exits,
+        args.meta_net_input_type,
+        args.meta_net_hidden_size,
+        args.meta_net_num_layers,
+    ).to(device)
+    meta_optimizer = torch.optim.Adam(
+        weight_net.parameters(), args.meta_lr, weight_decay=args.meta_weight_decay
+    )
+    shares = exit_shares(args.target_p_index / TARGET_P, net.num_exits)
+    return L2W(
+        *common,
+        weight_net,
+        meta_optimizer,
+        args.epsilon,
+        args.constraint_dimension,
+        shares,
+        args.meta_interval,
+    )
+
+
+def has_unused_parameters(net: ExitNet, size: int) -> bool:
+    """Whether no exit needs some parameter, as a shallow MSDNet's last maps of the finer scales."""
+    images = torch.zeros(2, 3, size, size, device=next(net.parameters()).device)
+    params = list(net.parameters())
+    net.eval()  # leaves the running statistics alone
+    logits = torch.stack(net(images)).sum()
+    net.train()
+    return any(g is None for g in torch.autograd.grad(logits, params, allow_unused=True))
+
+
+def factor(schedule: str, share: float) -> float:
+    """What the learning rates are multiplied by after a share 0..1 of the training."""
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * share)) / 2
+    return 1.0 if schedule == "constant" or share < 0.5 else 0.1 if share < 0.75 else 0.01

@@ -1,0 +1,97 @@
+"""Losses of networks with exits: base, weighted (L2W) and boosted, per sample and exit.
+
+base     BranchyNet (Teerapittayanon et al., ICPR 2016): sum over exits of the mean cross-entropy.
+l2w      Learning to weight samples (Han et al., ECCV 2022, arXiv 2209.08310).
+boosted  Boosted dynamic neural networks (Yu et al., AAAI 2023, arXiv 2211.16726).
+
+Logits are one [B, K] an exit, E of them; losses are [B, E]. All means are sums and one division.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+METHODS = ("base", "l2w", "boosted")
+
+
+def exit_losses(
+    logits: Sequence[Tensor] | Tensor, labels: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy of every sample at every exit: E times [B, K] and labels [B] to [B, E].
+
+    In float32 at least, whatever the network computed in.
+    """
+    each = [
+        F.cross_entropy(_wide(f), labels, reduction="none", label_smoothing=label_smoothing)
+        for f in logits
+    ]
+    return torch.stack(each, dim=1)
+
+
+def confidences(logits: Sequence[Tensor] | Tensor) -> Tensor:
+    """Max softmax of every sample at every exit: E times [B, K] to [B, E]."""
+    return torch.stack([_wide(f).softmax(-1).amax(-1) for f in logits], dim=1)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def boosted_logits(logits: Sequence[Tensor] | Tensor, t: float) -> Tensor:
+    """G_k = f_k + t G_(k-1), G_0 = 0: what boosted exits answer with, [E, B, K].
+
+    With t = 0 the logits themselves.
+    """
+    total = [logits[0]]
+    for f in logits[1:]:
+        total.append(f + t * total[-1])
+    return torch.stack(total)
+
+
+def boosted_losses(
+    logits: Sequence[Tensor] | Tensor, labels: Tensor, t: float, label_smoothing: float = 0.0
+) -> Tensor:
+    """CE(f_k + stopgrad(t G_(k-1)), y): each exit learns what those before it left, [B, E]."""
+    before = t * boosted_logits(logits, t).detach()
+    shifted = [logits[0], *(f + g for f, g in zip(logits[1:], before[:-1], strict=True))]
+    return exit_losses(shifted, labels, label_smoothing)
+
+
+def exit_shares(q: float, num_exits: int) -> Tensor:
+    """Share of samples that leaves at each exit: p_k proportional to q^k, k = 1..E; sums to 1.
+
+    Float64 [E]; q = 1 is uniform, less means earlier exits. ValueError unless q is above 0.
+    """
+    if not q > 0:
+        raise ValueError(f"q is {q:g}: give a number above 0")
+    powers = torch.tensor(float(q), dtype=torch.float64) ** torch.arange(1, num_exits + 1)
+    return powers / powers.sum()
+
+
+def assign_exits(confidence: Tensor, shares: Tensor) -> Tensor:
+    """The exit that each sample of a batch would take: int64 [B], from confidences [B, E].
+
+    Exit k takes the floor(B p_k) most confident of those not yet taken, the last exit the rest
+    (L2W, section 3.2). Equal confidences go in the batch's order.
+    """
+    batch, num_exits = confidence.shape
+    taken_by = torch.full((batch,), num_exits - 1, device=confidence.device)
+    counts = (shares[:-1] * batch).floor().long().tolist()
+    left = confidence.clone()
+    for k, count in enumerate(counts):
+        free = left[:, k].argsort(descending=True, stable=True)[:count]
+        taken_by[free] = k
+        left[free] = -1.0  # below every confidence: not free any more
+    return taken_by
+
+
+def exit_means(exits: Tensor, losses: Tensor) -> Tensor:
+    """Factors [B, E] that turn losses into the meta loss: the sum over exits of the mean over the
+    samples that take it. 1 / count where sample i takes exit k (`exits`, int64 [B]), else 0.
+
+    `losses` lends its number of exits and its dtype; B is that of `exits`.
+    """
+    takes = F.one_hot(exits, losses.shape[1]).to(losses.dtype)
+    return takes / takes.sum(0).clamp(min=1)

@@ -1,0 +1,24 @@
+"""Attention as plain matrix products, where torch's fused kernels will not do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.backends import mha
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Inside, attention is matrix products and a softmax, in train and in eval mode alike.
+
+    Fused kernels have no forward-mode derivative, and no second one; counters of multiply-adds do
+    not know all of them. There are two kinds: of scaled_dot_product_attention, and of
+    nn.MultiheadAttention as a whole, which it takes in eval mode where no gradient is wanted.
+    """
+    fast_path = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mha.set_fastpath_enabled(fast_path)

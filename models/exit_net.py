@@ -1,0 +1,93 @@
+"""What every network with exits is: blocks in a row, a classifier after each of them.
+
+A network of a new kind subclasses `ExitNet`, lists itself in models/exit_nets.py, and has all that
+trains, evaluates and stops early.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# What passes from one block to the next: a tensor, or lists of such; axis 0 counts samples.
+State = Tensor | list["State"]
+
+
+class ExitNet(nn.Module):
+    """E blocks and E heads: `block` computes what exit k adds to exit k - 1, `head` its logits.
+
+    Exits are counted from 0 here and from 1 in tables. A subclass sets `num_exits` and defines
+    `block`, `head`, `add_flags` and `from_settings`. Nothing in a block may mix samples (batch norm
+    in train mode aside): a state without some of its samples is the state of the others.
+    """
+
+    num_exits: int
+    input_size: int | None = None  # px it must be given; None: it takes any
+
+    @staticmethod
+    def add_flags(group: argparse._ArgumentGroup) -> None:
+        """The flags of this architecture; their values are the `settings` of `from_settings`."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> ExitNet:
+        """The network for images of `size` px. ValueError, one line, for what cannot be built."""
+        raise NotImplementedError
+
+    def block(self, k: int, state: State) -> State:
+        """From the state after block k - 1 (k = 0: images [B, 3, H, W]) to that after block k."""
+        raise NotImplementedError
+
+    def head(self, k: int, state: State) -> Tensor:
+        """Logits of exit k, [B, K], from the state after block k."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, equilibrium: bool = False) -> list[Tensor]:
+        """Images [B, 3, H, W] to the logits of every exit, E times [B, K].
+
+        `equilibrium` changes gradients only: what reaches block k from exit k and the E - 1 - k
+        later ones is their mean and not their sum (gradient equilibrium, Li et al., ICCV 2019:
+        scaled by 1 / (E - k) going in and by E - 1 - k going on). Here all of the state is scaled,
+        so that this holds for every path; the heads' own gradients are left as they are.
+        """
+        state: State = images
+        logits = []
+        for k in range(self.num_exits):
+            state = self.block(k, state)
+            if equilibrium:
+                state = _scale_gradients(state, 1 / (self.num_exits - k))
+            logits.append(self.head(k, state))
+            if equilibrium:
+                state = _scale_gradients(state, self.num_exits - 1 - k)
+        return logits
+
+
+def each(function: Callable[[Tensor], Tensor], state: State) -> State:
+    """`function` of every tensor of a state, which is not changed itself."""
+    return [each(function, s) for s in state] if isinstance(state, list) else function(state)
+
+
+def keep(state: State, rows: Tensor) -> State:
+    """The state of some samples only: rows int64 [M] or bool [B]."""
+    return each(lambda x: x[rows], state)
+
+
+def _scale_gradients(state: State, scale: float) -> State:
+    return each(lambda x: _ScaleGradient.apply(x, scale) if x.is_floating_point() else x, state)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """x itself, its gradient times `scale`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return gradient * ctx.scale, None

@@ -1,0 +1,229 @@
+"""Multi-scale dense networks (MSDNet; Huang et al., ICLR 2018, arXiv 1703.09844).
+
+The configurations of L2W (Han et al., 2022) and of Boosted Dynamic Networks (Yu et al., 2023), with
+the parameter names of their published checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.dense_layers import Bottleneck, Conv, Head, check_size, initialise, numbers
+from models.exit_net import ExitNet, State
+
+STEMS = ("auto", "cifar", "imagenet")
+LARGE_IMAGES = 96  # px from which `auto` takes ImageNet's first layer and heads
+CIFAR_HEAD = 128  # channels
+
+
+class MSDNet(ExitNet):
+    """Maps of S scales, fine to coarse, that every layer extends; exits see the coarsest.
+
+    All layers are counted through the blocks, n = 1..L; see `_scales` for how many scales each
+    still computes. Parameters at 32 px, 10 classes, defaults: 1,892,990; exits after 14,955,776,
+    24,081,920, 32,377,600, 39,532,544 and 47,373,568 multiply-adds.
+    """
+
+    @staticmethod
+    def add_flags(group: argparse._ArgumentGroup) -> None:
+        group.add_argument("--n_blocks", type=int, default=5, help="exits")
+        group.add_argument("--base", type=int, default=4, help="layers of the first block")
+        group.add_argument("--step", type=int, default=2, help="layers of each later block")
+        group.add_argument(
+            "--step_mode",
+            choices=("even", "lin_grow"),
+            default="even",
+            help="lin_grow: block k of 0, 1, ... has STEP * k + 1 layers",
+        )
+        group.add_argument("--n_channels", type=int, default=16, help="of the first layer")
+        group.add_argument("--growth_rate", type=int, default=6, help="channels a layer adds")
+        group.add_argument("--gr_factor", default="1-2-4", help="growth of each scale, times this")
+        group.add_argument("--bn_factor", default="1-2-4", help="bottleneck width of each scale")
+        group.add_argument(
+            "--prune",
+            choices=("max", "min"),
+            default="max",
+            help="max: drop a scale at each 1/S of the depth; min: what no exit needs (paper)",
+        )
+        group.add_argument(
+            "--reduction", type=float, default=0.5, help="of the channels, at transitions"
+        )
+        group.add_argument(
+            "--stem",
+            choices=STEMS,
+            default="auto",
+            help=f"first layer and heads; auto: imagenet from {LARGE_IMAGES} px",
+        )
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> MSDNet:
+        small = dict(settings)
+        for flag in ("n_blocks", "base", "step", "n_channels", "growth_rate"):
+            if small[flag] < 1:
+                raise ValueError(f"--{flag} {small[flag]}: give 1 or more")
+        if not 0 < small["reduction"] <= 1:
+            raise ValueError(f"--reduction {small['reduction']:g}: give a share above 0, up to 1")
+        growth, width = (numbers(small.pop(f), f) for f in ("gr_factor", "bn_factor"))
+        if len(growth) != len(width):
+            raise ValueError(
+                f"--gr_factor has {len(growth)} scales and --bn_factor {len(width)}: give as many"
+            )
+        odd = [g for g in growth[1:] if small["growth_rate"] * g % 2]
+        if odd:
+            raise ValueError(
+                f"--growth_rate {small['growth_rate']} times {odd[0]} is odd, and its halves come "
+                "from two scales: give an even --growth_rate, or even factors after the first"
+            )
+        if (stem := small.pop("stem")) == "auto":
+            stem = "imagenet" if size >= LARGE_IMAGES else "cifar"
+        net = cls(
+            num_classes, gr_factor=growth, bn_factor=width, imagenet=stem == "imagenet", **small
+        )
+        check_size(net, size, "msdnet")
+        return net
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        n_blocks: int,
+        base: int,
+        step: int,
+        step_mode: str,
+        n_channels: int,
+        growth_rate: int,
+        gr_factor: list[int],
+        bn_factor: list[int],
+        prune: str,
+        reduction: float,
+        imagenet: bool,
+    ):
+        super().__init__()
+        self.num_exits = n_blocks
+        steps = [base] + [step if step_mode == "even" else step * k + 1 for k in range(1, n_blocks)]
+        total, scales = sum(steps), len(gr_factor)
+        channels = n_channels  # of a scale with factor 1; the others have theirs times more
+        first = _FirstLayer([channels * g for g in gr_factor], imagenet)
+        self.blocks, self.classifier = nn.ModuleList(), nn.ModuleList()
+        n = 0
+        for k in range(n_blocks):
+            layers: list[nn.Module] = [first] if k == 0 else []
+            for _ in range(steps[k]):
+                n += 1
+                have, left = _scales(prune, n, total, scales)
+                layers.append(_Layer(channels, growth_rate, gr_factor, bn_factor, have, left))
+                channels += growth_rate
+                if reduction < 1 and _narrows(prune, n, total, have, left):
+                    narrow = math.floor(reduction * channels)
+                    factors = gr_factor[scales - left :]
+                    layers.append(_Transition(channels, narrow, factors))
+                    channels = narrow
+            self.blocks.append(nn.Sequential(*layers))
+            wide = channels * gr_factor[-1]
+            self.classifier.append(Head(wide, wide if imagenet else CIFAR_HEAD, num_classes))
+        initialise(self)
+
+    def block(self, k: int, state: State) -> State:
+        return self.blocks[k](state)
+
+    def head(self, k: int, state: State) -> Tensor:
+        return self.classifier[k](state[-1])
+
+
+def _scales(prune: str, n: int, total: int, scales: int) -> tuple[int, int]:
+    """How many of the coarsest scales layer n of 1..total sees, and how many it leaves.
+
+    max: one fewer as the depth passes each 1/S of all layers. min: all that a later layer, one
+    scale coarser each, can still carry to the last exit.
+    """
+    if prune == "min":
+        return min(scales, total - n + 2), min(scales, total - n + 1)
+    every = math.ceil(total / scales)
+    return scales - max(0, n - 2) // every, scales - (n - 1) // every
+
+
+def _narrows(prune: str, n: int, total: int, have: int, left: int) -> bool:
+    """Whether a transition follows layer n: where scales are dropped, or at both thirds (paper)."""
+    return n in (total // 3, 2 * total // 3) if prune == "min" else have > left
+
+
+class _FirstLayer(nn.Module):
+    """An image to maps of every scale, each from the finer one."""
+
+    def __init__(self, channels: list[int], imagenet: bool):
+        super().__init__()
+        if imagenet:
+            finest: nn.Module = nn.Sequential(
+                nn.Conv2d(3, channels[0], 7, 2, 3),
+                nn.BatchNorm2d(channels[0]),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, 2, 1),
+            )
+        else:
+            finest = Conv(3, channels[0])
+        self.layers = nn.ModuleList([finest])
+        self.layers.extend(Conv(fine, coarse, stride=2) for fine, coarse in pairwise(channels))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+
+class _Layer(nn.Module):
+    """Every scale's map, with new features of it and of the finer scale behind it.
+
+    channels: of the map with factor 1. Of the `have` scales that come in, the coarsest `left` go
+    on; where one is dropped, it still feeds the next.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        growth: int,
+        gr_factor: list[int],
+        bn_factor: list[int],
+        have: int,
+        left: int,
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList()
+        finest_in, finest = len(gr_factor) - have, len(gr_factor) - left
+        for s in range(finest, len(gr_factor)):
+            new = growth * gr_factor[s]
+            halves = nn.ModuleDict()
+            if s > finest_in:
+                new //= 2
+                finer = channels * gr_factor[s - 1]
+                halves["conv_down"] = Bottleneck(finer, new, bn_factor[s - 1], stride=2)
+            halves["conv_normal"] = Bottleneck(channels * gr_factor[s], new, bn_factor[s])
+            self.layers.append(halves)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        dropped = len(maps) - len(self.layers)
+        new = []
+        for s, halves in enumerate(self.layers, start=dropped):
+            parts = [maps[s]]
+            if "conv_down" in halves:
+                parts.append(halves["conv_down"](maps[s - 1]))
+            new.append(torch.cat([*parts, halves["conv_normal"](maps[s])], dim=1))
+        return new
+
+
+class _Transition(nn.Module):
+    """A 1x1 convolution on every scale, to fewer channels."""
+
+    def __init__(self, channels: int, narrow: int, factors: list[int]):
+        super().__init__()
+        self.m = nn.ModuleList(Conv(channels * f, narrow * f, kernel=1) for f in factors)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return [conv(x) for conv, x in zip(self.m, maps, strict=True)]

@@ -1,0 +1,263 @@
+"""Resolution adaptive networks (RANet; Yang et al., CVPR 2020, arXiv 2003.07326).
+
+The CIFAR configurations of Boosted Dynamic Networks (Yu et al., 2023), with the parameter names of
+their published checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dense_layers import Bottleneck, Conv, Head, initialise, numbers
+from models.exit_net import ExitNet, State
+
+CIFAR_HEAD = 128  # channels
+REDUCTION = 0.5  # of the channels, at transitions
+
+
+class RANet(ExitNet):
+    """Sub-networks ("flows") on coarse maps first; each later one fuses the one before.
+
+    Flow s has n_blocks + s * block_step dense blocks. A block that the flow before also has, by its
+    index, fuses the features of that one and has no exit; every other block has one. A flow of
+    scale n starts from maps 2^(n - 1) times as wide as the heads see and halves them n - 1 times,
+    in the blocks that are, by their index, the last ones of the n - 1 flows before it. It narrows
+    its channels at each 1/n of its own blocks (which are the same ones in all but the last flow of
+    the configuration with 8 exits, 1-2-3-3). First layer and heads are those for CIFAR; the ones
+    for ImageNet are not here.
+
+    Parameters at 32 px, 100 classes, defaults: 2,520,818; exits after 13,390,336, 28,836,864,
+    42,137,472, 47,839,616, 58,013,248 and 61,012,032 multiply-adds.
+    """
+
+    @staticmethod
+    def add_flags(group: argparse._ArgumentGroup) -> None:
+        group.add_argument("--n_blocks", type=int, default=2, help="blocks of sub-network 0")
+        group.add_argument("--block_step", type=int, default=2, help="more in each later one")
+        group.add_argument("--step", type=int, default=4, help="layers of a block")
+        group.add_argument(
+            "--step_mode",
+            choices=("even", "lin_grow"),
+            default="even",
+            help="lin_grow: block b of 0, 1, ... has STEP * (b + 1) layers",
+        )
+        group.add_argument("--n_channels", type=int, default=16, help="of factor 1's input")
+        group.add_argument("--growth_rate", type=int, default=6, help="channels a layer adds")
+        group.add_argument(
+            "--scale_list", default="1-2-3", help="scale of each sub-network, coarse to fine"
+        )
+        group.add_argument("--gr_factor", default="4-2-1", help="its channels and growth, times")
+        group.add_argument("--bn_factor", default="4-2-1", help="its bottlenecks' width")
+        group.add_argument(
+            "--compress_factor",
+            type=float,
+            default=0.25,
+            help="share of new channels that come from the coarser sub-network",
+        )
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> RANet:
+        plain = dict(settings)
+        for flag in ("n_blocks", "block_step", "step", "n_channels", "growth_rate"):
+            if plain[flag] < 1:
+                raise ValueError(f"--{flag} {plain[flag]}: give 1 or more")
+        texts = {f: plain.pop(f) for f in ("scale_list", "gr_factor", "bn_factor")}
+        lists = {flag: numbers(text, flag) for flag, text in texts.items()}
+        if len({len(values) for values in lists.values()}) > 1:
+            said = ", ".join(f"--{flag} {text}" for flag, text in texts.items())
+            raise ValueError(f"{said}: give as many numbers in each, one a sub-network")
+        scales, compress = lists["scale_list"], plain["compress_factor"]
+        if scales[0] != 1 or any(b - a not in (0, 1) for a, b in pairwise(scales)):
+            raise ValueError(
+                f"--scale_list {texts['scale_list']}: begin with 1; each later scale is the one "
+                "before or 1 more"
+            )
+        if not 0 < compress < 1:
+            raise ValueError(f"--compress_factor {compress:g}: give a share between 0 and 1")
+        for s, factor in enumerate(lists["gr_factor"]):
+            new = plain["growth_rate"] * factor
+            if s and math.floor(new * compress) < 1:
+                raise ValueError(
+                    f"--compress_factor {compress:g}: of the {new} channels that a layer of "
+                    f"sub-network {s} adds, that share is none; give a larger one or a larger "
+                    "--growth_rate"
+                )
+        unit = 2 ** (scales[-1] - 1)
+        if not 4 * unit < size <= 12 * unit:  # the heads' maps: 5 to 12 px
+            raise ValueError(
+                f"--scale_list {texts['scale_list']} takes images of {4 * unit + 1} to {12 * unit} "
+                f"px, and these have {size}; one scale more doubles that, one fewer halves it"
+            )
+        return cls(num_classes, **lists, **plain)
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        n_blocks: int,
+        block_step: int,
+        step: int,
+        step_mode: str,
+        n_channels: int,
+        growth_rate: int,
+        scale_list: list[int],
+        gr_factor: list[int],
+        bn_factor: list[int],
+        compress_factor: float,
+    ):
+        super().__init__()
+        self.FirstLayer = _FirstLayer([n_channels * g for g in gr_factor], scale_list)
+        self.scale_flows, self.classifier = nn.ModuleList(), nn.ModuleList()
+        self.plan: list[tuple[int, int, int]] = []  # exit k adds blocks first..last of a flow
+        blocks = [n_blocks + s * block_step for s in range(len(scale_list))]
+        coarse: list[list[int]] = []  # channels of the maps in each block of the flow before
+        for s, (scale, factor) in enumerate(zip(scale_list, gr_factor, strict=True)):
+            halvings = blocks[max(0, s - scale + 1) : s]
+            narrowings = [i * blocks[s] // scale for i in range(1, scale)]
+            channels, flow, seen, first = n_channels * factor, nn.ModuleList(), [], 0
+            for b in range(blocks[s]):
+                layers = step if step_mode == "even" else step * (b + 1)
+                new, narrow = growth_rate * factor, b + 1 in narrowings
+                fusion = None
+                if b < len(coarse):
+                    halve = b + 1 in halvings
+                    fusion = _Fusion(coarse[b], bn_factor[s - 1], compress_factor, halve)
+                block = _Block(channels, layers, new, bn_factor[s], narrow, fusion)
+                if fusion is None:
+                    self.classifier.append(Head(block.channels, CIFAR_HEAD, num_classes))
+                    self.plan.append((s, first, b))
+                    first = b + 1
+                flow.append(block)
+                channels = block.channels
+                seen.append(block.seen)
+            self.scale_flows.append(flow)
+            coarse = seen
+        self.num_exits = len(self.plan)
+        initialise(self)
+
+    def block(self, k: int, state: State) -> State:
+        """The state: the last map; each block's maps, for the next flow; inputs of later flows.
+
+        The last flow's state is the last map alone. Where a flow begins, exit k adds its fused
+        blocks too.
+        """
+        s, first, last = self.plan[k]
+        x, features, inputs = [None, [], self.FirstLayer(state)] if k == 0 else state
+        coarse: list[list[Tensor]] = []
+        if first == 0:
+            x, *inputs = inputs
+            coarse, features = features, []
+        for b in range(first, last + 1):
+            block = self.scale_flows[s][b]
+            x, maps = block(x, coarse[b]) if b < len(coarse) else block(x)
+            if inputs:
+                features = [*features, maps]
+        return [x, features, inputs]
+
+    def head(self, k: int, state: State) -> Tensor:
+        return self.classifier[k](state[0])
+
+
+class _FirstLayer(nn.Module):
+    """An image to the inputs of all flows, coarse to fine; each is made from the finer one."""
+
+    def __init__(self, channels: list[int], scale_list: list[int]):
+        super().__init__()
+        self.layers = nn.ModuleList([Conv(3, channels[-1])])
+        for s in reversed(range(len(channels) - 1)):
+            stride = 2 if scale_list[s] < scale_list[s + 1] else 1
+            self.layers.append(Conv(channels[s + 1], channels[s], stride=stride))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.insert(0, x)
+        return maps
+
+
+class _Fusion(NamedTuple):
+    """How a block fuses the maps of the same block of the coarser flow."""
+
+    channels: list[int]  # of the maps that each of its layers saw, and of the one that they left
+    width: int  # of its bottlenecks, times what they make
+    share: float  # of the channels that a layer adds, and of all at the end, made from it
+    halve: bool  # the last layer halves the height and width
+
+
+class _Block(nn.Module):
+    """Dense layers that add `new` channels each; with fusion, some of these from the coarser flow.
+
+    After them, with fusion, comes a 1x1 convolution of what the coarser flow's layers left
+    (`conv_last`), and, to narrow, one to half the channels (`trans`). width: of the bottlenecks,
+    times what they make.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        new: int,
+        width: int,
+        narrow: bool,
+        fusion: _Fusion | None = None,
+    ):
+        super().__init__()
+        self.seen = [channels + i * new for i in range(layers + 1)]
+        self.channels = self.seen[-1]  # that go out
+        self.low = fusion.channels if fusion else []
+        self.layers = nn.ModuleList()
+        for i in range(layers):
+            layer, own, stride = nn.ModuleDict(), new, 1
+            if fusion:
+                up = math.floor(new * fusion.share)
+                layer["conv_up"] = Bottleneck(fusion.channels[i], up, fusion.width)
+                own -= up
+                stride = 2 if fusion.halve and i == layers - 1 else 1
+            layer["conv_normal"] = Bottleneck(self.seen[i], own, width, stride)
+            self.layers.append(layer)
+        if fusion:
+            up = math.floor(self.channels * fusion.share)
+            self.conv_last = Conv(fusion.channels[-1], up, kernel=1)
+            self.channels += up
+        self.trans: nn.Module = nn.Identity()
+        if narrow:
+            wide, self.channels = self.channels, math.floor(self.channels * REDUCTION)
+            self.trans = Conv(wide, self.channels, kernel=1)
+
+    def forward(self, x: Tensor, low: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The map that goes out, and this block's maps, for the next flow as its `low`.
+
+        Those are all that the layers saw and left, in one map, or two where the last layer halves:
+        any other layer leaves what it saw as the first channels of what it makes.
+        """
+        maps = []
+        for i, layer in enumerate(self.layers):
+            own = layer["conv_normal"](x)
+            parts = [_resize(x, own)]
+            if low:
+                parts.append(_resize(layer["conv_up"](low[0][:, : self.low[i]]), own))
+            if own.shape[-2:] != x.shape[-2:]:
+                maps.append(x)
+            x = torch.cat([*parts, own], dim=1)
+        maps.append(x)
+        if low:
+            x = torch.cat([x, _resize(self.conv_last(low[-1]), x)], dim=1)
+        return self.trans(x), maps
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    """x at the height and width of `like`, bilinear, corner pixels on corner pixels."""
+    # Aligned corners, like the order of the parts in a block, shows in no shape and no count: it
+    # is the published code's to our knowledge, and was not held against published weights.
+    size = like.shape[-2:]
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)

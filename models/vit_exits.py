@@ -1,0 +1,186 @@
+"""A vision transformer (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929) with exits.
+
+torchvision's network, layer by layer, with its parameter names.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torchvision.models import VisionTransformer
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from models.attention import plain_attention
+from models.edgenet import imagenet_weights
+from models.exit_net import ExitNet, State
+from models.localnet import resize
+from models.trunks import exit_points, load_trunk
+
+SHAPE = ("patch_size", "hidden_dim", "num_layers", "num_heads", "mlp_dim")
+SMALL = dict(zip(SHAPE, (4, 128, 6, 4, 256), strict=True))
+NAMED = {
+    "vit_b_16": dict(zip(SHAPE, (16, 768, 12, 12, 3072), strict=True)),
+    "vit_b_32": dict(zip(SHAPE, (32, 768, 12, 12, 3072), strict=True)),
+    "vit_l_16": dict(zip(SHAPE, (16, 1024, 24, 16, 4096), strict=True)),
+    "vit_l_32": dict(zip(SHAPE, (32, 1024, 24, 16, 4096), strict=True)),
+}
+NAMED_SIZE = 224  # px
+
+
+class ViTExits(ExitNet):
+    """Patches and a class token through the encoder; exits see the token after chosen layers.
+
+    An exit is a layer norm and a linear layer on the class token. Each has its own norm, since the
+    tokens' scale grows with depth; the last one's is the encoder's. Linear layers start as
+    nn.Linear does and not at 0 as in torchvision, where no gradient would reach the trunk at first.
+    Images of another size are resized. State: tokens [B, 1 + patches, hidden_dim], the class token
+    first. Parameters at 32 px, 10 classes, defaults: 814,238; exits after 19,597,056, 38,800,896
+    and 58,004,736 multiply-adds.
+    """
+
+    @staticmethod
+    def add_flags(group: argparse._ArgumentGroup) -> None:
+        group.add_argument(
+            "--vit_name",
+            choices=("", *NAMED),
+            default="",
+            help="torchvision's network of that name; not given: the five flags below",
+        )
+        for flag, text in zip(
+            SHAPE,
+            ("px", "width of a token", "encoder layers", "of attention", "hidden layer"),
+            strict=True,
+        ):
+            group.add_argument(f"--{flag}", type=int, default=SMALL[flag], help=text)
+        group.add_argument(
+            "--vit_size",
+            type=int,
+            default=0,
+            help="px that images are resized to; 0: their own, or 224 with --vit_name",
+        )
+        group.add_argument("--vit_dropout", type=float, default=0.0, help="of tokens and MLPs")
+        group.add_argument(
+            "--exits",
+            default="",
+            help="the layers they follow, as 2-4-6; not given: after each third of the layers",
+        )
+        group.add_argument(
+            "--pretrained",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="start from torchvision's ImageNet weights of --vit_name",
+        )
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> ViTExits:
+        name, shape = settings["vit_name"], _shape(settings)
+        layers = shape["num_layers"]
+        size = settings["vit_size"] or (NAMED_SIZE if name else size)
+        if size < 1 or size % shape["patch_size"]:
+            raise ValueError(
+                f"--patch_size {shape['patch_size']} does not divide images of {size} px: give "
+                "one that does, or another --vit_size"
+            )
+        if not 0 <= settings["vit_dropout"] < 1:
+            raise ValueError(f"--vit_dropout {settings['vit_dropout']:g}: give 0 or more, below 1")
+        thirds = sorted({-(-layers * i // 3) for i in (1, 2, 3)})  # rounded up
+        exits = exit_points(settings["exits"] or "-".join(map(str, thirds)), layers, "layers")
+        if settings["pretrained"] and not name:
+            raise ValueError(
+                "--pretrained: there are ImageNet weights for --vit_name only; give one of "
+                f"{', '.join(NAMED)}, or leave --pretrained out"
+            )
+        # Before the network is built, which takes seconds: weights may be out of reach.
+        theirs = imagenet_weights(name) if settings["pretrained"] else None
+        net = cls(num_classes, size, exits=exits, dropout=settings["vit_dropout"], **shape)
+        if theirs is not None:
+            theirs = interpolate_embeddings(size, shape["patch_size"], theirs)
+            load_trunk(net, name, theirs, new=("norms.", "heads."))
+        return net
+
+    def __init__(
+        self,
+        num_classes: int,
+        size: int,
+        *,
+        patch_size: int,
+        hidden_dim: int,
+        num_layers: int,
+        num_heads: int,
+        mlp_dim: int,
+        exits: list[int],
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.num_exits, self.size = len(exits), size
+        self.bounds = [0, *exits]
+        trunk = VisionTransformer(
+            size, patch_size, num_layers, num_heads, hidden_dim, mlp_dim, dropout
+        )
+        self.class_token, self.conv_proj = trunk.class_token, trunk.conv_proj
+        self.encoder = trunk.encoder
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim, eps=1e-6) for _ in exits[:-1])
+        self.heads = nn.ModuleList(nn.Linear(hidden_dim, num_classes) for _ in exits)
+
+    def block(self, k: int, state: State) -> State:
+        tokens = self._tokens(state) if k == 0 else state
+        for i in range(self.bounds[k], self.bounds[k + 1]):
+            layer = self.encoder.layers[i]
+            with _attention_of(layer, tokens):
+                tokens = layer(tokens)
+        return tokens
+
+    def head(self, k: int, state: State) -> Tensor:
+        norm = self.norms[k] if k < self.num_exits - 1 else self.encoder.ln
+        return self.heads[k](norm(state[:, 0]))
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to what the first layer sees."""
+        patches = self.conv_proj(resize(images, self.size)).flatten(2).transpose(1, 2)
+        token = self.class_token.expand(len(patches), -1, -1)
+        return self.encoder.dropout(torch.cat([token, patches], 1) + self.encoder.pos_embedding)
+
+
+def _shape(settings: dict[str, Any]) -> dict[str, int]:
+    """The sizes of the encoder, of --vit_name or of the flags; ValueError for impossible ones."""
+    shape = {flag: settings[flag] for flag in SHAPE}
+    if name := settings["vit_name"]:
+        if name not in NAMED:
+            raise ValueError(f"--vit_name {name}: unknown; {', '.join(NAMED)}")
+        for flag, value in shape.items():
+            if value not in (SMALL[flag], NAMED[name][flag]):
+                raise ValueError(
+                    f"--{flag} {value}: {name} has {NAMED[name][flag]}; leave out one of the flags"
+                )
+        return NAMED[name]
+    for flag, value in shape.items():
+        if value < 1:
+            raise ValueError(f"--{flag} {value}: give 1 or more")
+    if shape["hidden_dim"] % shape["num_heads"]:
+        raise ValueError(
+            f"--hidden_dim {shape['hidden_dim']} does not divide into --num_heads "
+            f"{shape['num_heads']}: give a multiple"
+        )
+    return shape
+
+
+def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
+    """Attention as plain matrix products under forward-mode AD, else the kernel torch chooses.
+
+    torch 2.15 has no forward derivative of the fused kernels ("Trying to use forward AD with
+    _scaled_dot_product_flash_attention_for_cpu that does not support it"), nor of
+    nn.MultiheadAttention's own for eval mode. A training step at the defaults takes a tenth longer
+    without them (0.43 against 0.39 s, batch 64, one core), so they stay wherever there is no
+    tangent.
+    """
+    inputs = (tokens, *layer.parameters())
+    if all(unpack_dual(x).tangent is None for x in inputs):
+        return nullcontext()
+    # torch.compile cannot follow the switch in plain_attention, which only eval mode needs.
+    return sdpa_kernel(SDPBackend.MATH) if layer.training else plain_attention()

@@ -1,0 +1,210 @@
+"""The meta-gradient in forward mode against a double backward pass through the pseudo-step."""
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from early_exit import meta_gradient
+from early_exit.methods import L2W, Half
+from early_exit.parallel import Workers
+from losses.early_exit import assign_exits, confidences, exit_losses, exit_means, exit_shares
+from models.msdnet import MSDNet
+from models.weight_net import WeightNet, sample_weights
+
+SMALL = {
+    "n_blocks": 3,
+    "base": 2,
+    "step": 1,
+    "step_mode": "even",
+    "n_channels": 4,
+    "growth_rate": 2,
+    "gr_factor": "1-2-4",
+    "bn_factor": "1-2-4",
+    "prune": "max",
+    "reduction": 0.5,
+    "stem": "cifar",
+}
+SGD = {
+    "plain": {},
+    "weight decay": {"weight_decay": 0.01},
+    "momentum": {"momentum": 0.9, "weight_decay": 0.01},
+    "nesterov": {"momentum": 0.9, "weight_decay": 0.01, "nesterov": True},
+}
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def make(optimizer, label_smoothing=0.0, dimension="col", inputs="loss", warm=True):
+    """A small MSDNet in train mode whose optimizer has taken a step, and its L2W method."""
+    torch.manual_seed(0)
+    net = MSDNet.from_settings(SMALL, 4, 32).train()
+    weight_net = WeightNet(3, inputs, hidden=8)
+    sgd = torch.optim.SGD(net.parameters(), 0.05, **optimizer)
+    method = L2W(
+        net, net, sgd, Workers(), label_smoothing,
+        weight_net=weight_net, meta_optimizer=torch.optim.Adam(weight_net.parameters(), 1e-2),
+        dimension=dimension, shares=exit_shares(0.75, 3),
+    )  # fmt: skip
+    a, b = (
+        Half(torch.randn(n, 3, 32, 32), torch.randint(0, 4, (n,)), n, f)
+        for n, f in ((9, 0), (8, 9))
+    )
+    if warm:
+        method.update(exit_losses(net(a.images), a.labels).sum(), a.total)
+    return method, a, b
+
+
+def by_double_backward(method, a, b):
+    """d meta / d weight net, as the authors compute it: through the pseudo-step's own backward."""
+    net, group = method.net, method.optimizer.param_groups[0]
+    params = dict(net.named_parameters())
+    buffers = {name: x.clone() for name, x in net.named_buffers()}
+    logits = functional_call(net, {**params, **buffers}, (a.images,))
+    losses = exit_losses(logits, a.labels, method.label_smoothing)
+    scores = method.weight_net(losses.detach(), confidences(logits).detach())
+    weights = sample_weights(scores, method.epsilon, method.dimension)
+    loss = (weights * losses).mean(0).sum()
+    gradients = torch.autograd.grad(
+        loss, list(params.values()), create_graph=True, materialize_grads=True
+    )
+    stepped = {}
+    for (name, p), g in zip(params.items(), gradients, strict=True):
+        d = g + group["weight_decay"] * p.detach()
+        if group["momentum"]:
+            old = method.optimizer.state[p].get("momentum_buffer")
+            v = d if old is None else group["momentum"] * old + d
+            d = d + group["momentum"] * v if group["nesterov"] else v
+        stepped[name] = p.detach() - group["lr"] * d
+    buffers = {name: x.clone() for name, x in net.named_buffers()}
+    logits = functional_call(net, {**stepped, **buffers}, (b.images,))
+    losses_b = exit_losses(logits, b.labels, method.label_smoothing)
+    exits = assign_exits(confidences(logits).detach(), method.shares)
+    meta = sum(losses_b[exits == k, k].mean() for k in range(3) if (exits == k).any())
+    return torch.autograd.grad(meta, list(method.weight_net.parameters())), stepped
+
+
+def by_forward_mode(method, a, b):
+    net = method.net
+    state = meta_gradient.random_state(a.images.device)
+    logits = method.logits(a.images)
+    losses = exit_losses(logits, a.labels, method.label_smoothing)
+    seen = [losses.detach(), confidences(logits).detach()]
+    method.meta_optimizer.step = lambda: None
+    method.train_weight_net(losses, seen, a, b, state)
+    assert net.training
+    return [p.grad for p in method.weight_net.parameters()]
+
+
+def assert_same(method, a, b):
+    expected, _ = by_double_backward(method, a, b)
+    got = by_forward_mode(method, a, b)
+    largest = max(e.abs().max() for e in expected)
+    assert largest > 1e-7  # else agreement would mean nothing
+    for e, g in zip(expected, got, strict=True):
+        assert (e - g).abs().max() < 1e-10 * max(1, largest)
+        assert (e - g).abs().max() < 1e-8 * largest
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", SGD)
+def test_equals_double_backward(double, name, label_smoothing):
+    assert_same(*make(SGD[name], label_smoothing))
+
+
+@pytest.mark.parametrize(("dimension", "inputs"), [("mat", "conf"), ("row", "both")])
+def test_equals_double_backward_whatever_the_weight_net(double, dimension, inputs):
+    assert_same(*make(SGD["nesterov"], 0.1, dimension, inputs))
+
+
+def test_first_step_has_no_momentum_buffer_yet(double):
+    assert_same(*make(SGD["nesterov"], warm=False))
+
+
+@pytest.mark.parametrize("name", SGD)
+@pytest.mark.parametrize("warm", [False, True])
+def test_pseudo_step_is_the_step_of_sgd(double, name, warm):
+    method, a, _ = make(SGD[name], warm=warm)
+    params = dict(method.net.named_parameters())
+    loss = exit_losses(method.net(a.images), a.labels).mean(0).sum()
+    gradients = torch.autograd.grad(loss, list(params.values()), materialize_grads=True)
+    stepped = meta_gradient.pseudo_step(
+        params, dict(zip(params, gradients, strict=True)), method.optimizer
+    )
+    before = {name: p.detach().clone() for name, p in params.items()}
+    for p, g in zip(params.values(), gradients, strict=True):
+        p.grad = g
+    method.optimizer.step()
+    for key, p in params.items():
+        torch.testing.assert_close(stepped[key], p.detach(), rtol=0, atol=1e-15)
+    assert any((before[key] != p).any() for key, p in params.items())
+
+
+def test_running_statistics_move_once_a_half(double):
+    """Only the real pass over a half counts: neither the meta pass nor the one in forward mode."""
+    method, a, b = make(SGD["momentum"])
+    counts = [x for name, x in method.net.named_buffers() if name.endswith("num_batches_tracked")]
+    start = int(counts[0])
+    method.step(torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels]), 17)
+    assert {int(c) for c in counts} == {start + 2}
+
+
+def test_inner_products_are_those_with_each_gradient(double):
+    method, a, _ = make({})
+    params = dict(method.net.named_parameters())
+    along = {name: torch.randn_like(p) for name, p in params.items()}
+
+    def losses(p):
+        return exit_losses(meta_gradient.call(method.net, p, a.images), a.labels)
+
+    got = meta_gradient.inner_products(losses, params, along)
+    each = losses(params)
+    for i, k in ((0, 0), (3, 1), (8, 2)):
+        gradients = torch.autograd.grad(
+            each[i, k], list(params.values()), retain_graph=True, materialize_grads=True
+        )
+        expected = sum((g * v).sum() for g, v in zip(gradients, along.values(), strict=True))
+        assert abs(got[i, k] - expected) < 1e-12 * max(1, abs(expected))
+    assert not got.requires_grad
+
+
+def test_dropout_is_the_same_in_both_passes(double):
+    """Else the inner products would belong to another network than the one that takes the step."""
+    method, a, b = make({})
+    method.net.classifier[0].linear = torch.nn.Sequential(
+        torch.nn.Dropout(0.5), method.net.classifier[0].linear
+    )
+    state = meta_gradient.random_state(a.images.device)
+    first = method.net(a.images)[0]
+    second = method.net(a.images)[0]
+    assert (first != second).any()
+    before = torch.get_rng_state()
+    with meta_gradient.same_dropout(state, a.images.device):
+        again = meta_gradient.call(method.net, dict(method.net.named_parameters()), a.images)[0]
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert b.total == 8
+
+
+def test_weights_have_mean_one_where_they_are_told_to():
+    scores = torch.tensor([[0.5, -0.5], [0.1, 0.3]])
+    for dimension, dim in (("mat", None), ("col", 1), ("row", 0)):
+        weights = sample_weights(scores, 0.8, dimension)
+        mean = weights.mean() if dim is None else weights.mean(dim)
+        torch.testing.assert_close(mean, torch.ones_like(mean))
+    expected = 1 + 0.8 * (scores - 0.1)
+    torch.testing.assert_close(sample_weights(scores, 0.8, "mat"), expected)
+    expected = 1 + 0.8 * torch.tensor([[0.5, -0.5], [-0.1, 0.1]])
+    torch.testing.assert_close(sample_weights(scores, 0.8, "col"), expected)
+
+
+def test_exit_means_are_means():
+    losses = torch.rand(6, 3)
+    exits = torch.tensor([0, 0, 2, 2, 2, 0])
+    factors = exit_means(exits, losses)
+    expected = losses[[0, 1, 5], 0].mean() + losses[[2, 3, 4], 2].mean()
+    torch.testing.assert_close((factors * losses).sum(), expected)

@@ -1,0 +1,163 @@
+"""Multiply-adds of networks with exits against closed forms, and counting without side effects."""
+
+import pytest
+import torch
+from torch.backends import mha
+from torch.utils.flop_counter import flop_registry
+from torchvision.models import VisionTransformer, resnet18
+
+from models.cost import exit_multiply_adds, multiply_adds
+from models.exit_net import ExitNet
+from models.resnet_exits import ResNetExits
+from models.vit_exits import ViTExits
+
+
+def vit(exits=(1, 3), dim=32, heads=4, mlp=48, patch=8, size=32, classes=10):
+    return ViTExits(
+        classes, size, patch_size=patch, hidden_dim=dim, num_layers=exits[-1], num_heads=heads,
+        mlp_dim=mlp, exits=list(exits),
+    )  # fmt: skip
+
+
+def resnet(name="resnet18", exits=(1, 2, 3, 4), width=8, imagenet=False, classes=10):
+    return ResNetExits(classes, resnet=name, width=width, exits=list(exits), imagenet=imagenet)
+
+
+def vit_by_hand(exits, dim, mlp, patch, size, classes):
+    patches = (size // patch) ** 2
+    tokens = patches + 1
+    layer = tokens * dim * 3 * dim  # queries, keys, values
+    layer += tokens * tokens * dim  # QK^T: over all heads as many as for one of full width
+    layer += tokens * tokens * dim  # AV
+    layer += tokens * dim * dim  # out projection
+    layer += 2 * tokens * dim * mlp
+    first = patches * dim * 3 * patch**2
+    # All heads so far, on the class token alone.
+    return [first + e * layer + (k + 1) * dim * classes for k, e in enumerate(exits)]
+
+
+def resnet_by_hand(counts, bottleneck, exits, width, imagenet, size, classes):
+    px = size // 2 if imagenet else size
+    total = px**2 * width * 3 * (49 if imagenet else 9)
+    px = px // 2 if imagenet else px
+    channels, totals = width, []
+    for stage, count in enumerate(counts):
+        planes = width * 2**stage
+        out = planes * (4 if bottleneck else 1)
+        for i in range(count):
+            before = px
+            if i == 0 and stage > 0:
+                px //= 2
+            if bottleneck:  # the stride is in the 3x3 one
+                total += before**2 * channels * planes + px**2 * planes * (9 * planes + out)
+            else:
+                total += px**2 * planes * 9 * (channels + planes)
+            if i == 0 and (stage > 0 or channels != out):
+                total += px**2 * channels * out
+            channels = out
+        if stage + 1 in exits:
+            total += channels * classes
+            totals.append(total)
+    return totals
+
+
+@pytest.mark.parametrize(
+    ("exits", "dim", "mlp", "patch", "size", "classes"),
+    [((1, 3), 32, 48, 8, 32, 10), ((2,), 24, 96, 4, 20, 7), ((2, 4, 6), 128, 256, 4, 32, 10)],
+)
+def test_vit(exits, dim, mlp, patch, size, classes):
+    net = vit(exits, dim, 4, mlp, patch, size, classes)
+    counted = exit_multiply_adds(net, torch.zeros(1, 3, size, size))
+    assert counted == vit_by_hand(exits, dim, mlp, patch, size, classes)
+
+
+def test_vit_of_the_defaults():
+    """What the class's docstring says."""
+    by_hand = vit_by_hand((2, 4, 6), 128, 256, 4, 32, 10)
+    assert by_hand == [19_597_056, 38_800_896, 58_004_736]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "exits", "width", "imagenet", "size"),
+    [
+        ("resnet18", (2, 2, 2, 2), (1, 2, 3, 4), 64, False, 32),
+        ("resnet34", (3, 4, 6, 3), (2, 4), 8, False, 32),
+        ("resnet50", (3, 4, 6, 3), (1, 2, 3, 4), 8, True, 96),
+        ("resnet18", (2, 2, 2, 2), (4,), 64, True, 224),
+    ],
+)
+def test_resnet(name, counts, exits, width, imagenet, size):
+    with torch.device("meta"):
+        net = resnet(name, exits, width, imagenet)
+        counted = exit_multiply_adds(net, torch.zeros(1, 3, size, size))
+    by_hand = resnet_by_hand(counts, name == "resnet50", exits, width, imagenet, size, 10)
+    assert counted == by_hand
+    if (width, size) == (64, 32):
+        assert counted == [152_765_056, 286_984_064, 421_204_352, 555_427_200]
+
+
+def test_resnet_of_torchvision():
+    """Its published cost, 1.814 G multiply-adds for 1,000 classes."""
+    with torch.device("meta"):
+        images = torch.zeros(1, 3, 224, 224)
+        total = multiply_adds(resnet18(), images)
+        assert exit_multiply_adds(resnet("resnet18", (4,), 64, True, 1000), images) == [total]
+    assert round(total / 1e6) == 1814
+
+
+def test_without_exits_attention_is_counted_as_well():
+    net = VisionTransformer(32, 8, 3, 4, 32, 48, num_classes=10)
+    images = torch.zeros(1, 3, 32, 32)
+    assert [multiply_adds(net, images)] == vit_by_hand([3], 32, 48, 8, 32, 10)
+
+
+def test_the_last_exit_costs_what_the_network_costs():
+    images = torch.zeros(1, 3, 32, 32)
+    for net in (vit(), resnet()):
+        assert exit_multiply_adds(net, images)[-1] == multiply_adds(net, images)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_counter_that_knows_no_fused_attention(device, monkeypatch):
+    """Of older versions of torch."""
+    fused = [op for op in flop_registry if "scaled_dot_product" in str(op)]
+    assert fused
+    for op in fused:
+        monkeypatch.delitem(flop_registry, op)
+    with torch.device(device):
+        counted = exit_multiply_adds(vit(), torch.zeros(1, 3, 32, 32))
+    assert counted == vit_by_hand((1, 3), 32, 48, 8, 32, 10)
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_counting_leaves_everything_as_it_was(fast_path):
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(fast_path)
+    try:
+        net, images = resnet().train(), torch.randn(1, 3, 32, 32)
+        net.bn1.eval()  # one layer frozen
+        state = {k: v.clone() for k, v in net.state_dict().items()}
+        exit_multiply_adds(net, images)
+        assert net.training
+        assert net.layer1.training
+        assert not net.bn1.training
+        assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+        assert mha.get_fastpath_enabled() == fast_path
+        assert torch.is_grad_enabled()
+    finally:
+        mha.set_fastpath_enabled(before)
+
+
+def test_also_when_the_network_fails():
+    class Broken(ExitNet):
+        num_exits = 1
+
+        def block(self, k, state):
+            raise RuntimeError("no such block")
+
+    before, net = mha.get_fastpath_enabled(), Broken()
+    with pytest.raises(RuntimeError, match="no such block"):
+        exit_multiply_adds(net, torch.zeros(1, 3, 32, 32))
+    assert net.training
+    assert mha.get_fastpath_enabled() == before
+    assert torch.is_grad_enabled()
