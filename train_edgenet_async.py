@@ -93,7 +93,7 @@ def parse_args(argv=None):
         help="between looks at every rejector on val, 0 for none; at the end of each epoch if not "
         "given",
     )
-    parser.add_common(seed=43)
+    parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit"

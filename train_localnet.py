@@ -45,7 +45,7 @@ def parse_args(argv=None):
     group.add_argument("--lr", type=number(float, 0, above=True), default=1e-3, help="of SGD")
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
-    parser.add_common(seed=42)
+    parser.add_common(seed=42, logs=True)
     return parser.parse_args(argv)
 
 

@@ -71,7 +71,7 @@ def parse_args(argv=None):
     group.add_argument(
         "--augment", choices=data.AUGMENTATIONS, default="none", help="of its training images"
     )
-    parser.add_common(seed=43)
+    parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
     check_cost_flags(parser, args)
     return args

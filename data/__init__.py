@@ -3,15 +3,18 @@
 from data.augment import AUGMENTATIONS
 from data.batches import Batches
 from data.datasets import NAMES, Dataset, Part, keep_classes, load, parse_classes, stem
+from data.folders import FolderBatches, load_folder
 
 __all__ = [
     "AUGMENTATIONS",
     "NAMES",
     "Batches",
     "Dataset",
+    "FolderBatches",
     "Part",
     "keep_classes",
     "load",
+    "load_folder",
     "parse_classes",
     "stem",
 ]

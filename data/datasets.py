@@ -26,9 +26,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import resize
 
 from data.npz import read_npz
+from data.pictures import brief, list_folder, unreadable
 
 # name: (class in torchvision.datasets, the files it looks for under the root)
 _TORCHVISION = {
@@ -76,16 +78,21 @@ class Dataset(NamedTuple):
 
         It changes with the cut into parts too. Reads every byte, so call it once a run.
         """
-        digest = hashlib.sha256()
         parts = (self.train, self.val, self.test, self.rejector)
-        for part in parts if len(self.rejector.labels) else parts[:3]:
-            digest.update(str(tuple(part.images.shape)).encode())
-            digest.update(part.images.contiguous().numpy())
-            digest.update(part.labels.contiguous().numpy())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(parts if len(self.rejector.labels) else parts[:3])
 
 
-class _Source(NamedTuple):
+def fingerprint_of(parts: Iterable[Part]) -> str:
+    """16 hex digits of the SHA-256 of the images and labels of some parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(str(tuple(part.images.shape)).encode())
+        digest.update(part.images.contiguous().numpy())
+        digest.update(part.labels.contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+class Source(NamedTuple):
     """A data set as it comes: train not yet cut, `index` counting from 0 unless filtered."""
 
     train: Part
@@ -118,7 +125,7 @@ def load(
         name: one of `NAMES`; the path of an npz file with x_train, y_train, x_test, y_test
             (images uint8, or floats in 0..1, [N, H, W, C] or [N, H, W] with C 1 or 3; labels of
             any integer type [N]; `classes`, strings [K], if the names are to be more than 0..K-1);
-            or a folder with train/ and test/ of one folder a class.
+            or a folder with train/ and test/ (or, as in ImageNet, val/) of one folder a class.
         root: where torchvision's data sets are, or are downloaded to.
         val_size: images of val, as a fraction of train in (0, 1) or as a count of 1 or more.
         seed: of the cut, 0 or more. Which images are val depends on the number of train images,
@@ -131,16 +138,16 @@ def load(
             the sizes leave train or val empty. One line.
     """
     prefix = stem(name)
-    source = _source(name, Path(root))
+    source = source_of(name, Path(root))
     total = len(source.train.labels)
-    val = _count("val_size", val_size, total)
-    kept = _count("rejector_val_size", rejector_val_size, total) if rejector_val_size else 0
+    val = count_of("val_size", val_size, total)
+    kept = count_of("rejector_val_size", rejector_val_size, total) if rejector_val_size else 0
     if val + kept >= total:
         raise ValueError(
             f"val_size {val_size:g} and rejector_val_size {rejector_val_size:g} take {val + kept} "
             f"of {total} train images: leave 1 or more to train on"
         )
-    val_rows, rejector_rows = _cut(total, (val, kept), seed)
+    val_rows, rejector_rows = cut(total, (val, kept), seed)
     return Dataset(
         prefix,
         train=_select(source.train, ~(val_rows | rejector_rows)),
@@ -196,7 +203,7 @@ def _select(part: Part, rows: Tensor) -> Part:
     return Part(*(values[rows] for values in part))
 
 
-def _count(flag: str, size: float, total: int) -> int:
+def count_of(flag: str, size: float, total: int) -> int:
     """How many of `total` images a size means: a fraction in (0, 1), or a count of 1 or more."""
     if 0 < size < 1:
         count = round(total * size)
@@ -212,7 +219,7 @@ def _count(flag: str, size: float, total: int) -> int:
     return count
 
 
-def _cut(total: int, counts: Iterable[int], seed: int) -> list[Tensor]:
+def cut(total: int, counts: Iterable[int], seed: int) -> list[Tensor]:
     """Disjoint masks, bool [total] each, of so many images; none depends on the later ones."""
     if seed < 0:
         raise ValueError(f"seed is {seed}: give 0 or more")
@@ -226,7 +233,7 @@ def _cut(total: int, counts: Iterable[int], seed: int) -> list[Tensor]:
     return masks
 
 
-def _source(name: str, root: Path) -> _Source:
+def source_of(name: str, root: Path) -> Source:
     """Find out what a name means, and read it."""
     if name == "digits":
         return _digits()
@@ -243,7 +250,7 @@ def _source(name: str, root: Path) -> _Source:
         return _from_folder(path)
     if path.is_file() and path.suffix == ".npz":
         x_train, y_train, x_test, y_test, classes = read_npz(path)
-        return _Source(_part(x_train, y_train), _part(x_test, y_test), classes)
+        return Source(_part(x_train, y_train), _part(x_test, y_test), classes)
     if path.is_file():
         raise ValueError(f"{name} is no data set: give an npz file (its name ends in .npz)")
     if os.sep in name or path.suffix == ".npz":
@@ -269,7 +276,7 @@ def _part(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Part:
     )
 
 
-def _digits() -> _Source:
+def _digits() -> Source:
     """scikit-learn's 1797 digits: grey levels 0..16 at 8x8, here 0..255 at 32x32 in 3 channels.
 
     They come without a test set. Ours is 600 images, stratified, and never changes; `index`
@@ -284,10 +291,10 @@ def _digits() -> _Source:
         images, bunch.target, test_size=600, random_state=0, stratify=bunch.target
     )
     classes = tuple(str(k) for k in bunch.target_names)
-    return _Source(_part(x_train, y_train), _part(x_test, y_test), classes)
+    return Source(_part(x_train, y_train), _part(x_test, y_test), classes)
 
 
-def _from_torchvision(name: str, root: Path) -> _Source:
+def _from_torchvision(name: str, root: Path) -> Source:
     """One of torchvision's data sets, downloaded to `root` if it is not there."""
     class_name, files = _TORCHVISION[name]
     read = getattr(torchvision.datasets, class_name)
@@ -300,7 +307,7 @@ def _from_torchvision(name: str, root: Path) -> _Source:
                 splits = [read(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError, ValueError, AssertionError, EOFError, HTTPException) as error:
         raise ValueError(
-            f"{name} is not in {root} and could not be downloaded ({_brief(error)}): "
+            f"{name} is not in {root} and could not be downloaded ({brief(error)}): "
             f"put {files} into {root}, or use digits or an npz file"
         ) from error
     if name == "SVHN":
@@ -309,51 +316,25 @@ def _from_torchvision(name: str, root: Path) -> _Source:
     else:
         classes = tuple(splits[0].classes)
         train, test = (_part(np.asarray(s.data), np.asarray(s.targets)) for s in splits)
-    return _Source(train, test, classes)
+    return Source(train, test, classes)
 
 
-def _from_folder(path: Path) -> _Source:
-    """A folder with train/ and test/, a folder of pictures for each class in both.
+def _from_folder(path: Path) -> Source:
+    """A folder with train/ and test/ (or val/), a folder of pictures for each class in both.
 
     All pictures become RGB of one size, the most common among the train pictures.
     """
-    listings = []
-    for split in ("train", "test"):
-        if not (path / split).is_dir():
-            raise ValueError(f"no folder {split} in {path}: give a folder with train and test")
-        try:
-            listing = torchvision.datasets.ImageFolder(str(path / split), allow_empty=True)
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"no class folders in {path / split}: give one folder of pictures a class"
-            ) from error
-        listings.append(listing)
-    train, test = listings
-
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise ValueError(
-            f"class folders of train and test differ in {path} (in one only: {', '.join(odd)}): "
-            "give both the same"
-        )
-    if len(train.classes) < 2:
-        raise ValueError(f"only one class in {path / 'train'}: give folders for two or more")
-    empty = sorted(set(train.classes) - {train.classes[k] for k in train.targets})
-    if empty:
-        raise ValueError(f"no images in {path / 'train' / empty[0]}: add some, or drop the class")
-    if not test.targets:
-        raise ValueError(f"no images in {path / 'test'}: add some to its class folders")
-
+    train, test = list_folder(path)
     train_images, test_images = _decode(train), _decode(test)
     size = Counter(image.shape[:2] for image in train_images).most_common(1)[0][0]
-    return _Source(
+    return Source(
         _part(_stack(train_images, size), np.array(train.targets)),
         _part(_stack(test_images, size), np.array(test.targets)),
         tuple(train.classes),
     )
 
 
-def _decode(listing: torchvision.datasets.ImageFolder) -> list[NDArray[np.uint8]]:
+def _decode(listing: ImageFolder) -> list[NDArray[np.uint8]]:
     """Every picture of a listing, uint8 [H, W, 3], each of its own size."""
     images = []
     for file, _ in listing.samples:
@@ -361,9 +342,7 @@ def _decode(listing: torchvision.datasets.ImageFolder) -> list[NDArray[np.uint8]
             images.append(np.array(listing.loader(file)))
         # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
         except Exception as error:
-            raise ValueError(
-                f"picture {file} cannot be read ({_brief(error)}): replace or remove it"
-            ) from error
+            raise unreadable(file, error) from error
     return images
 
 
@@ -377,9 +356,3 @@ def _stack(images: list[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np
             pixels = torch.from_numpy(image).permute(2, 0, 1)
             row[:] = resize(pixels, list(size), antialias=True).permute(1, 2, 0).numpy()
     return stacked
-
-
-def _brief(error: BaseException) -> str:
-    """An error as a few words on one line."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 120 else f"{words[:117]}..."

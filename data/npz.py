@@ -35,10 +35,10 @@ class Arrays(NamedTuple):
 
 
 def read_npz(path: Path) -> Arrays:
-    """Read x_train, y_train, x_test, y_test and, where there is one, `classes`.
+    """Read x_train, y_train, x_test, y_test and, where there is one, `classes`; nothing else.
 
     Floats in 0..1 are rounded to uint8. Without `classes` the names are 0..K-1, K the largest
-    train label + 1, and each of these labels must occur in y_train.
+    train label + 1, and each of these labels must occur in y_train. With it any may be absent.
 
     Raises:
         ValueError: the file cannot be read, or an array is missing, of a wrong type or shape, out
@@ -146,7 +146,8 @@ def _labels(labels: NDArray, key: str, path: Path) -> NDArray[np.integer]:
 def _classes(names: NDArray | None, y_train: NDArray, path: Path) -> tuple[str, ...]:
     """The class names, from the file or from the train labels."""
     present = np.unique(y_train)
-    if len(present) < 2:
+    # A client of a partition may have images of one class only; the names then say of how many.
+    if len(present) < 2 and (names is None or names.size < 2):
         raise ValueError(f"only one class in y_train in {path}: give two or more")
     if names is None:
         # Without names, a label that does not occur is more likely a mistake than an empty class.

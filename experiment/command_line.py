@@ -10,6 +10,8 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
+from experiment.mirror import USED
+
 
 def fail(message: str) -> NoReturn:
     """Say in one line what is wrong and leave with status 2, as argparse does."""
@@ -44,8 +46,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         fail(f"{message} ({self.prog} --help lists the flags)")
 
-    def add_common(self, seed: int, many: bool = True) -> None:
-        """The flags that every script has; `many`: it runs for several seeds (`each_seed`)."""
+    def add_common(self, seed: int, many: bool = True, logs: bool = False) -> None:
+        """The flags that every script has.
+
+        many: it runs for several seeds (`each_seed`). logs: it trains, and so has metrics.
+        """
         group = self.add_argument_group("common")
         group.add_argument("--data_root", default="data_root", help="where data sets are kept")
         group.add_argument("--device", default="best", help="cuda, cuda:1, mps, cpu or best")
@@ -58,6 +63,12 @@ class Parser(argparse.ArgumentParser):
                 type=number(int, 0),
                 nargs="+",
                 help="one run each, in SAVE_DIR/seed-N, in place of --seed",
+            )
+        if logs:
+            group.add_argument(
+                "--log_to",
+                choices=USED,
+                help="mirror metrics.jsonl, offline; needs requirements-extra.txt",
             )
         again = group.add_mutually_exclusive_group()
         again.add_argument("--overwrite", action="store_true", help="replace a run that is there")

@@ -6,6 +6,7 @@ Per run, named by its stem (`digits-edgenet`, say), it holds
     metrics.jsonl        a line an epoch and stem
     STEM-state.pth       what `--resume` needs; written after every epoch, gone when the run ends
     STEM.json            the result; written last: where it is, the run is complete
+    tensorboard/, wandb/ what `--log_to` writes
 
 and the files that the script itself writes.
 """
@@ -27,9 +28,12 @@ import torch
 from experiment.command_line import fail
 from experiment.files import load_checkpoint, save_checkpoint, write_bytes, write_json
 from experiment.machine import commit, hardware
+from experiment.mirror import Mirror
 
 # What may differ between the two halves of a resumed run without changing its weights.
-FREE_TO_CHANGE = {"resume", "overwrite", "device", "data_root", "save_dir", "local_path"}
+FREE_TO_CHANGE = {
+    "resume", "overwrite", "device", "data_root", "save_dir", "local_path", "log_to",
+}  # fmt: skip
 
 
 class Run:
@@ -41,6 +45,8 @@ class Run:
         self.result = self.dir / f"{stem}.json"
         self.state_file = self.dir / f"{stem}-state.pth"
         self.complete = args.resume and self.result.exists()
+        log_to = self.args.get("log_to")
+        self.mirror = Mirror(log_to) if log_to and not self.complete else None
         there = self.result if self.result.exists() else self.state_file
         if there.exists() and not (args.resume or args.overwrite):
             what = "a finished" if there is self.result else "an unfinished"
@@ -94,7 +100,10 @@ class Run:
         if state is None:
             for path in [self.result, self.state_file, *stale]:
                 path.unlink(missing_ok=True)
-        self._keep_metrics(state["epoch"] if state else 0)
+        done = state["epoch"] if state else 0
+        self._keep_metrics(done)
+        if self.mirror:
+            self.mirror.start(self.dir, self.stem, self._read_args()[self.stem], done)
         return state
 
     def _keep_metrics(self, epochs: int) -> None:
@@ -123,6 +132,8 @@ class Run:
         except OSError as e:
             fail(f"{self.dir}/metrics.jsonl: cannot be written ({e.strerror}); --resume goes on")
         save_checkpoint(self.state_file, state | {"epoch": epoch})
+        if self.mirror:
+            self.mirror.log(epoch, metrics | {"seconds": line["seconds"]})
         left = datetime.timedelta(seconds=round(seconds * (epochs - epoch)))
         values = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
         print(
@@ -134,3 +145,5 @@ class Run:
         """The result last; then the state is of no more use."""
         write_json(self.result, result)
         self.state_file.unlink(missing_ok=True)
+        if self.mirror:
+            self.mirror.close()

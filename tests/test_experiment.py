@@ -1,9 +1,11 @@
 """Seeds, devices, whole files, and what args.json says."""
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +98,185 @@ def test_args_json_says_what_was_asked_and_with_what(trained):
     assert entry["torch"] == torch.__version__
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     assert entry["commit"] in (git.stdout.strip(), "unknown")
+
+
+class FakeLog:
+    """wandb.init or SummaryWriter, and what it makes: all that it was told, in order."""
+
+    def __init__(self):
+        self.told = []
+
+    def __call__(self, *args, **named):
+        self.told.append(("open", args, named))
+        return self
+
+    def log(self, metrics, step):
+        self.told.append(("log", step, dict(metrics)))
+
+    def add_scalar(self, name, value, step):
+        self.told.append(("scalar", step, name, value))
+
+    def flush(self):
+        pass
+
+    def finish(self):
+        self.told.append(("end",))
+
+    close = finish
+
+    def steps(self):
+        return [told[1] for told in self.told if told[0] in ("log", "scalar")]
+
+
+@pytest.fixture
+def fake_log(monkeypatch):
+    fake = FakeLog()
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=fake))
+    module = SimpleNamespace(SummaryWriter=fake)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    for name in ("WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    return fake
+
+
+def run_epochs(save_dir, log_to, first, last, resume=False, finish=False, **flags):
+    args = argparse.Namespace(resume=resume, overwrite=not resume, log_to=log_to, **flags)
+    run = experiment.Run(save_dir, "tiny-net", args)
+    run.start(torch.device("cpu"), "data")
+    for epoch in range(first, last + 1):
+        run.end_epoch(epoch, 9, 0.25, {}, loss=1 / epoch, accuracy=epoch / 10)
+    if finish:
+        run.finish({})
+    return run
+
+
+def test_wandb_is_told_what_the_log_is_and_stays_offline(tmp_path, fake_log):
+    run_epochs(tmp_path / "first", "wandb", 1, 2, finish=True)
+    (opened, _, named), *logged, end = fake_log.told
+    assert opened == "open"
+    assert named["mode"] == "offline"
+    assert named["dir"] == str(tmp_path / "first")
+    assert named["name"] == "first/tiny-net"
+    assert named["config"]["data"] == "data"
+    lines = map(json.loads, (tmp_path / "first" / "metrics.jsonl").read_text().splitlines())
+    dropped = {"run", "epoch"}
+    assert logged == [
+        ("log", line["epoch"], {k: v for k, v in line.items() if k not in dropped})
+        for line in lines
+    ]
+    assert logged[1] == ("log", 2, {"loss": 0.5, "accuracy": 0.2, "seconds": 0.25})
+    assert end == ("end",)
+
+
+def test_wandb_mode_of_the_environment_is_kept(tmp_path, fake_log, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    run_epochs(tmp_path, "wandb", 1, 1)
+    named = fake_log.told[0][2]
+    assert (named["mode"], named["project"]) == ("online", "mine")
+
+
+def test_tensorboard_is_told_what_the_log_is(tmp_path, fake_log):
+    run_epochs(tmp_path, "tensorboard", 1, 2, finish=True)
+    (opened, args, named), *logged, end = fake_log.told
+    assert (opened, args) == ("open", (str(tmp_path / "tensorboard" / "tiny-net"),))
+    assert named == {"purge_step": 1}
+    values = [{"loss": 1, "accuracy": 0.1}, {"loss": 0.5, "accuracy": 0.2}]
+    assert logged == [
+        ("scalar", epoch, name, value)
+        for epoch, metrics in enumerate(values, 1)
+        for name, value in (metrics | {"seconds": 0.25}).items()
+    ]
+    assert end == ("end",)
+
+
+@pytest.mark.parametrize("log_to", ["wandb", "tensorboard"])
+def test_a_resumed_run_logs_each_epoch_once(log_to, tmp_path, fake_log, monkeypatch):
+    """Also the epoch that was over, but whose state had not been saved."""
+    run_epochs(tmp_path, log_to, 1, 2)
+    with monkeypatch.context() as disk:
+        disk.setattr("experiment.run.save_checkpoint", lambda *args: experiment.fail("full"))
+        with pytest.raises(SystemExit):
+            run_epochs(tmp_path, log_to, 3, 3, resume=True)
+    run_epochs(tmp_path, log_to, 3, 4, resume=True, finish=True)
+    scalars = 1 if log_to == "wandb" else 3
+    assert fake_log.steps() == [epoch for epoch in (1, 2, 3, 4) for _ in range(scalars)]
+    opened = [told[2] for told in fake_log.told if told[0] == "open"]
+    if log_to == "wandb":
+        assert len({named["id"] for named in opened}) == 1
+    else:
+        assert [named["purge_step"] for named in opened] == [1, 3, 3]
+
+
+def test_a_replaced_run_starts_its_logs_anew(tmp_path, fake_log):
+    run_epochs(tmp_path, "wandb", 1, 1)
+    run_epochs(tmp_path, "wandb", 1, 1)
+    first, second = (told[2]["id"] for told in fake_log.told if told[0] == "open")
+    assert first != second
+
+    events = tmp_path / "tensorboard" / "tiny-net" / "events.out.tfevents.1.host"
+    other = tmp_path / "tensorboard" / "tiny-other" / "events.out.tfevents.1.host"
+    for path in (events, other):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    run_epochs(tmp_path, "tensorboard", 1, 1)
+    assert not events.exists()
+    assert other.exists()
+    events.touch()
+    run_epochs(tmp_path, "tensorboard", 2, 2, resume=True)
+    assert events.exists()
+
+
+def test_where_to_log_may_change_on_resume(tmp_path, fake_log):
+    run_epochs(tmp_path, None, 1, 2, lr=0.1)
+    assert fake_log.told == []
+    run_epochs(tmp_path, "tensorboard", 3, 3, resume=True, lr=0.1)
+    assert set(fake_log.steps()) == {3}
+    with pytest.raises(ValueError, match="other values of --lr"):
+        run_epochs(tmp_path, "wandb", 4, 4, resume=True, lr=0.2)
+
+
+def test_a_complete_run_needs_no_log(tmp_path, fake_log, monkeypatch):
+    run_epochs(tmp_path, "wandb", 1, 1, finish=True)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    args = argparse.Namespace(resume=True, overwrite=False, log_to="wandb")
+    assert experiment.Run(tmp_path, "tiny-net", args).complete
+
+
+@pytest.mark.parametrize("missing", [None, SimpleNamespace()], ids=["not there", "a mere folder"])
+@pytest.mark.parametrize("log_to", ["wandb", "tensorboard"])
+@pytest.mark.parametrize("script", ["train_localnet", "train_edgenet_async", "train_rejector"])
+def test_a_missing_package_is_said_before_training(
+    script, log_to, missing, npz, run_copy, refused, monkeypatch
+):
+    module = "wandb" if log_to == "wandb" else "torch.utils.tensorboard"
+    monkeypatch.setitem(sys.modules, module, missing)
+    before = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")}
+    refused(
+        importlib.import_module(script).main,
+        "--dataset", npz, "--save_dir", run_copy, "--overwrite", "--log_to", log_to,
+        telling=f"--log_to {log_to}: {log_to} cannot be imported",
+    )  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")} == before
+
+
+def test_only_what_trains_can_be_logged(capsys):
+    with pytest.raises(SystemExit):
+        eval_all.parse_args(["--log_to", "wandb"])
+    assert "unrecognized arguments: --log_to" in capsys.readouterr().err
+
+
+def test_tensorboard_itself_reads_each_epoch_once(tmp_path):
+    """The real one, where it is installed; the first run is killed, so never closed."""
+    pytest.importorskip("tensorboard")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run_epochs(tmp_path, "tensorboard", 1, 2)
+    run_epochs(tmp_path, "tensorboard", 3, 4, resume=True, finish=True)
+    read = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "tiny-net")).Reload()
+    assert sorted(read.Tags()["scalars"]) == ["accuracy", "loss", "seconds"]
+    assert [event.step for event in read.Scalars("loss")] == [1, 2, 3, 4]
+    losses = [event.value for event in read.Scalars("loss")]
+    assert losses == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
 
 
 def test_a_name_of_a_bug_is_not_hidden():

@@ -309,7 +309,7 @@ def with_value(array, value):
         ({"y_train": LABELS + 1}, "no label 0 in y_train"),
         ({"y_train": with_value(LABELS, 2**62)}, "add an array `classes`"),
         ({"y_train": LABELS * 0}, "only one class in y_train"),
-        ({"y_train": LABELS * 0, "classes": np.array(["a", "b"])}, "only one class in y_train"),
+        ({"y_train": LABELS * 0, "classes": np.array(["a"])}, "only one class in y_train"),
         ({"classes": np.array(["a", "b"])}, "y_train has label 2"),
         ({"classes": np.array([1, 2, 3])}, "classes is int64 [3]"),
         ({"classes": np.array([["a", "b", "c"]])}, "classes is <U1 [1, 3]"),

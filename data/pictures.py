@@ -1,0 +1,105 @@
+"""Folders of pictures: what lies in them, checked before any is read; and reading one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.io import ImageReadMode
+from torchvision.transforms.v2.functional import to_dtype
+
+try:
+    from torchvision.io import decode_image
+except ImportError:  # announced for after torchvision 0.29; PIL alone takes about twice as long
+    decode_image = None
+
+# Said at each picture, by each worker, to no use for who runs a script.
+warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of Torch")
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+
+
+def list_folder(path: Path) -> tuple[ImageFolder, ImageFolder]:
+    """The pictures under train/ and under test/, a folder for each class in both.
+
+    Where there is no test/ with folders in it, val/ is taken, as in ImageNet, whose own test
+    pictures have no labels. Listings are sorted, classes by name and pictures by path.
+
+    Raises:
+        ValueError: a part is not there or empty, its class folders are not those of the other
+            part, there are fewer than two, or one has no train picture. One line.
+    """
+    tests = [split for split in ("test", "val") if (path / split).is_dir()]
+    if not (path / "train").is_dir() or not tests:
+        split = "test" if (path / "train").is_dir() else "train"
+        raise ValueError(
+            f"no folder {split} in {path}: give a folder with train and test (or train and val)"
+        )
+    has_classes = [split for split in tests if any(p.is_dir() for p in (path / split).iterdir())]
+    test_split = (has_classes or tests)[0]
+    train, test = _listing(path / "train"), _listing(path / test_split)
+
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise ValueError(
+            f"class folders of train and {test_split} differ in {path} "
+            f"(in one only: {', '.join(odd)}): give both the same"
+        )
+    if len(train.classes) < 2:
+        raise ValueError(f"only one class in {path / 'train'}: give folders for two or more")
+    empty = sorted(set(train.classes) - {train.classes[k] for k in train.targets})
+    if empty:
+        raise ValueError(f"no images in {path / 'train' / empty[0]}: add some, or drop the class")
+    if not test.targets:
+        raise ValueError(f"no images in {path / test_split}: add some to its class folders")
+    return train, test
+
+
+def _listing(folder: Path) -> ImageFolder:
+    try:
+        return ImageFolder(str(folder), allow_empty=True)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no class folders in {folder}: give one folder of pictures a class"
+        ) from error
+
+
+def read_picture(file: str) -> Tensor:
+    """A picture as RGB, uint8 [3, H, W].
+
+    JPEG and PNG by torchvision, what it refuses and other formats by PIL. A turn that a camera
+    noted is not made, as in torchvision's data sets.
+
+    Raises:
+        ValueError: it cannot be read. One line.
+    """
+    try:
+        raw = Path(file).read_bytes()
+        if decode_image is not None and raw.startswith((_JPEG, _PNG)):
+            try:
+                data = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+                # A PNG may have 16 bits a value.
+                return to_dtype(decode_image(data, ImageReadMode.RGB), torch.uint8, scale=True)
+            except RuntimeError:
+                pass
+        with Image.open(file) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
+    except Exception as error:
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: str, error: BaseException) -> ValueError:
+    """What to raise for a picture that a decoder refuses."""
+    return ValueError(f"picture {file} cannot be read ({brief(error)}): replace or remove it")
+
+
+def brief(error: BaseException) -> str:
+    """An error as a few words on one line."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 120 else f"{words[:117]}..."

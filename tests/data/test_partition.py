@@ -1,0 +1,477 @@
+"""Partitions: nothing lost, nothing twice, what each word promises, and files that are data sets."""
+
+import io
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data.partition
+import train_localnet
+from data import load
+from data.client_counts import LEAST, dirichlet, pathological, sizes
+from data.partition import cut_validation, default_out, main, parse_args, split
+from data.partition_plot import draw
+from tests.made import make_npz, quiet
+
+STOCKS = {
+    "equal": [60] * 10,
+    "unequal": [118, 122, 119, 121, 117, 123, 122, 119, 121, 118],
+    "a class absent": [80, 0, 75, 90, 100],
+    "long tail": [900, 400, 180, 80, 36, 16],
+}
+KINDS = {
+    "iid": {},
+    "dir 0.1": {"alpha": 0.1},
+    "dir 1": {"alpha": 1.0},
+    "dir 100": {"alpha": 100.0},
+    "pat 2": {"classes_per_client": 2},
+    "pat 3": {"classes_per_client": 3},
+}
+
+
+def labels_of(stock, seed=0):
+    labels = np.repeat(np.arange(len(stock)), stock)
+    return np.random.default_rng(seed).permutation(labels)
+
+
+def counts_of(labels, parts):
+    return np.stack([np.bincount(labels[rows], minlength=labels.max() + 1) for rows in parts])
+
+
+@pytest.mark.parametrize("balance", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stock", STOCKS)
+def test_disjoint_complete_and_as_said(stock, kind, balance):
+    labels = labels_of(STOCKS[stock])
+    for clients in (10, 17):
+        rng = np.random.default_rng(3)
+        parts = split(labels, clients, rng, balance=balance, **KINDS[kind])
+        assert len(parts) == clients
+        assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+        assert all((np.diff(rows) > 0).all() for rows in parts)
+        numbers = np.array([len(rows) for rows in parts])
+        assert numbers.min() >= LEAST
+        if balance:
+            assert numbers.max() - numbers.min() <= 1
+        elif kind != "dir 100":
+            assert numbers.max() > 1.3 * numbers.min()
+        if kind.startswith("pat"):
+            held = (counts_of(labels, parts) > 0).sum(1)
+            assert (held == KINDS[kind]["classes_per_client"]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seeded(kind):
+    labels = labels_of(STOCKS["unequal"])
+
+    def rows(seed):
+        parts = split(labels, 12, np.random.default_rng(seed), balance=True, **KINDS[kind])
+        return [part.tolist() for part in parts]
+
+    assert rows(5) == rows(5)
+    assert rows(5) != rows(6)
+
+
+def test_which_images_of_a_class_is_chance():
+    """Not those that come first in the source."""
+    labels = np.repeat(np.arange(4), 100)
+    for kind in KINDS.values():
+        for rows in split(labels, 4, np.random.default_rng(0), balance=True, **kind):
+            within = rows % 100
+            if len(np.unique(labels[rows])) > 1:
+                assert 30 < within.mean() < 70
+
+
+def test_iid_is_uniform():
+    """Counts are hypergeometric: of 40 clients x 5 classes, chi squared has 4 x 39 freedoms."""
+    labels = labels_of([400] * 5)
+    counts = counts_of(labels, split(labels, 40, np.random.default_rng(1), balance=True))
+    chi_squared = ((counts - 10) ** 2 / 10).sum()
+    assert abs(chi_squared - 156) < 4 * np.sqrt(2 * 156)
+
+
+def test_iid_sizes_are_uniform_on_the_simplex():
+    draws = np.array([sizes(4000, 8, False, np.random.default_rng(s)) for s in range(2000)])
+    assert (draws.sum(1) == 4000).all()
+    assert draws.min() >= LEAST
+    shares = (draws - LEAST) / (4000 - 8 * LEAST)
+    assert shares.mean(0) == pytest.approx(np.full(8, 1 / 8), abs=0.012)
+    flat = 1 / 8 * 7 / 8 / 9  # variance of a share, Dirichlet(1, ..., 1)
+    assert shares.var(0) == pytest.approx(np.full(8, flat), rel=0.2)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
+def test_unbalanced_shares_of_a_class_are_dirichlet(alpha):
+    """Mean 1/J and variance (1/J)(1 - 1/J) / (J alpha + 1) over J clients; none is special."""
+    clients, classes = 20, 4000
+    stock = np.full(classes, 1000)
+    counts = dirichlet(stock, clients, False, alpha, np.random.default_rng(0))
+    shares = counts / stock
+    variance = 1 / clients * (1 - 1 / clients) / (clients * alpha + 1)
+    noise = np.sqrt(variance / classes)
+    assert np.abs(shares.mean(1) - 1 / clients).max() < 4 * noise
+    assert shares.var(1).mean() == pytest.approx(variance, rel=0.05)
+
+
+def test_rounding_favours_nobody():
+    """With shares below one image, cutting them all down would leave half to the last client."""
+    stock = np.full(5000, 4)
+    counts = dirichlet(stock, 10, False, 1e4, np.random.default_rng(0))
+    assert counts.max() == 1
+    assert counts.mean(1) == pytest.approx(np.full(10, 0.4), abs=4 * np.sqrt(0.24 / 5000))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+@pytest.mark.parametrize("weights", [[1, 1, 1, 1], [4, 3, 2, 1]])
+def test_balanced_shares_of_a_client_are_dirichlet(alpha, weights):
+    """Mean p and variance p (1 - p) / (K alpha + 1), where the classes' shares are p.
+
+    Somewhat less of the variance is left when all images must be given, and counts add theirs.
+    """
+    weights = np.array(weights)
+    p = weights / weights.sum()
+    images = 500
+    counts = dirichlet(
+        weights * 150_000 // weights.sum(), 300, True, alpha, np.random.default_rng(2)
+    )
+    assert (counts.sum(1) == images).all()
+    shares = counts / images
+    assert shares.mean(0) == pytest.approx(p)
+    variance = p * (1 - p) / (4 * alpha + 1)
+    assert shares.var(0) == pytest.approx(variance, rel=0.15)
+
+
+def test_balanced_dirichlet_has_no_last_client():
+    """Where clients take turns, what the last get is no longer far from iid."""
+    largest = np.zeros(50)
+    for seed in range(40):
+        counts = dirichlet(np.full(10, 500), 50, True, 0.1, np.random.default_rng(seed))
+        largest += counts.max(1) / counts.sum(1) / 40
+    halves = largest[:25].mean(), largest[25:].mean()
+    assert abs(halves[0] - halves[1]) < 0.03
+    assert largest[-5:].mean() > largest.mean() - 0.06
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_smaller_alpha_is_farther_from_iid(balance):
+    stock = np.full(10, 2000)
+    rng = np.random.default_rng(0)
+    held = [(dirichlet(stock, 20, balance, a, rng) > 0).sum(1).mean() for a in (0.05, 0.3, 3)]
+    assert held[0] < held[1] - 1
+    assert held[1] < held[2] - 0.5
+    assert held[2] > 9.5
+
+
+@pytest.mark.parametrize("alpha", [1e-320, 1e-12, 1e308])
+def test_alpha_that_cannot_be_drawn(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        dirichlet(np.full(10, 50), 5, True, alpha, np.random.default_rng(0))
+
+
+def test_pathological_as_published():
+    """MNIST's 6000 a class, 100 clients of 2 classes: 300 images of either (McMahan et al.)."""
+    counts = pathological(np.full(10, 6000), 100, True, 2, np.random.default_rng(0))
+    assert ((counts == 300).sum(1) == 2).all()
+    assert (counts.sum(1) == 600).all()
+    assert len(np.unique(counts > 0, axis=0)) > 20  # pairs of classes, of 45
+
+
+def test_balanced_pathological_of_unequal_classes():
+    """Rows and columns add up, and shards stay near to an even part of their class."""
+    stock = np.array(STOCKS["unequal"])
+    for seed in range(20):
+        counts = pathological(stock, 10, True, 2, np.random.default_rng(seed))
+        assert np.array_equal(counts.sum(0), stock)
+        assert set(counts.sum(1)) == {120}
+        assert ((counts > 0).sum(1) == 2).all()
+        assert 50 <= counts[counts > 0].min()
+        assert counts.max() <= 70
+
+
+def test_classes_have_shards_in_proportion():
+    stock = np.array([3000, 2000, 1000])
+    counts = pathological(stock, 60, False, 1, np.random.default_rng(0))
+    assert (counts > 0).sum(0).tolist() == [30, 20, 10]
+    counts = pathological(stock, 10, True, 2, np.random.default_rng(0))
+    assert (counts > 0).sum(0).tolist() == [10, 7, 3]  # nobody holds a class twice
+
+
+def test_pathological_of_all_classes_and_of_one():
+    rng = np.random.default_rng(0)
+    assert (pathological(np.full(5, 100), 10, True, 5, rng) == 10).all()
+    counts = pathological(np.array([30, 40, 50]), 3, False, 1, rng)
+    assert sorted(counts.max(1)) == [30, 40, 50]
+    assert (pathological(np.array([30, 50]), 1, True, 2, rng) == [[30, 50]]).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "clients", "telling"),
+    [
+        ({}, 201, "201 clients of 3 images or more each: there are 600 images, so give 1 to 200"),
+        ({}, 0, "give 1 to 200 clients"),
+        (
+            {"alpha": 0.01, "balance": False},
+            100,
+            "in 100 draws some of 100 clients had fewer than 3",
+        ),
+        ({"classes_per_client": 11}, 20, "there are 10 classes: give at most so many"),
+        ({"classes_per_client": 2}, 4, "4 clients cannot hold all of 10 classes: give 3 classes"),
+        ({"classes_per_client": 10}, 61, "too few images for 61 clients"),
+        ({"classes_per_client": 1}, 13, "cannot be given the same number of images"),
+    ],
+)
+def test_what_cannot_be_had(flags, clients, telling):
+    labels = labels_of(STOCKS["equal"])
+    flags = {"balance": True} | flags
+    with pytest.raises(ValueError, match=telling) as caught:
+        split(labels, clients, np.random.default_rng(0), **flags)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "validation"),
+    [(50, 0.2, 10), (3, 0.2, 1), (3, 0.9, 1), (10, 0.99, 8), (7, 0.5, 4), (1000, 0.001, 1)],
+)
+def test_validation_part(count, share, validation):
+    rows = np.arange(count) * 3
+    parts = [cut_validation(rows, share, np.random.default_rng(seed)) for seed in range(2)]
+    for train, held in parts:
+        assert len(held) == validation
+        assert np.array_equal(np.sort(np.concatenate([train, held])), rows)
+        assert (np.diff(train) > 0).all()
+        assert (np.diff(held) > 0).all()
+    if count == 50:
+        assert parts[0][1].tolist() != parts[1][1].tolist()
+
+
+def test_cifar100_over_a_thousand_clients():
+    labels = labels_of([500] * 100)
+    for kind in ({"alpha": 0.1}, {"classes_per_client": 2}):
+        parts = split(labels, 1000, np.random.default_rng(0), balance=True, **kind)
+        assert {len(rows) for rows in parts} == {50}
+        assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(50_000))
+    sizes_of = {
+        len(r) for r in split(labels, 1000, np.random.default_rng(0), balance=False, alpha=0.1)
+    }
+    assert min(sizes_of) >= LEAST
+    assert len(sizes_of) > 50
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """120 train images of 4 classes."""
+    return make_npz(tmp_path_factory.mktemp("partition") / "toy.npz", size=8)
+
+
+@pytest.fixture
+def made(toy, tmp_path):
+    """A function that partitions the toy into tmp_path/parts and returns that folder."""
+
+    def make(*flags, words=("noniid", "balance", "dir"), clients=6):
+        out = tmp_path / "parts"
+        quiet(main, "--dataset", toy, "--clients", clients, *words, "--out", out, *flags)
+        return out
+
+    return make
+
+
+WORDS = [
+    ("iid", "balance", "-"),
+    ("iid", "-", "-"),
+    ("noniid", "balance", "dir"),
+    ("noniid", "-", "dir"),
+    ("noniid", "balance", "pat"),
+    ("noniid", "-", "pat"),
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_each_file_is_a_data_set_of_the_sources_images(words, toy, made):
+    out = made(*(["--alpha", 1] if "dir" in words else []), words=words)
+    source = np.load(toy)
+    about = json.loads((out / "partition.json").read_text())
+    assert about["files"] == [f"client-{client:04}.npz" for client in range(6)]
+    assert {path.name for path in out.iterdir()} == {
+        "partition.json", "classes.png", "classes.pdf", *about["files"],
+    }  # fmt: skip
+    rows = []
+    for client, file in enumerate(about["files"]):
+        arrays = np.load(out / file)
+        for part in ("train", "test"):
+            index = arrays[f"index_{part}"]
+            assert np.array_equal(arrays[f"x_{part}"], source["x_train"][index])
+            assert np.array_equal(arrays[f"y_{part}"], source["y_train"][index])
+            rows += index.tolist()
+        assert about["train_images"][client] == len(arrays["y_train"])
+        assert about["validation_images"][client] == len(arrays["y_test"]) >= 1
+        both = np.concatenate([arrays["y_train"], arrays["y_test"]])
+        assert about["counts"][client] == np.bincount(both, minlength=4).tolist()
+
+        dataset = load(str(out / file), val_size=1)
+        assert dataset.name == f"client-{client:04}"
+        assert dataset.classes == ("0", "1", "2", "3")
+        assert len(dataset.train.labels) + 1 == len(arrays["y_train"])
+        pixels = dataset.test.images.permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(pixels, arrays["x_test"])
+    assert sorted(rows) == list(range(120))
+    assert about["words"] == list(words)
+    assert about["clients"] == 6
+    assert about["seed"] == 0
+    if words[1] == "balance":
+        assert {sum(row) for row in about["counts"]} == {20}
+
+
+def test_index_is_that_of_the_source(made, monkeypatch):
+    """Which of a filtered set counts the images that were there before."""
+    read = data.partition.source_of
+
+    def filtered(*args):
+        source = read(*args)
+        return source._replace(train=source.train._replace(index=source.train.index * 10 + 3))
+
+    monkeypatch.setattr(data.partition, "source_of", filtered)
+    out = made()
+    found = [
+        np.load(path)[key] for path in out.glob("*.npz") for key in ("index_train", "index_test")
+    ]
+    assert sorted(np.concatenate(found)) == list(range(3, 1200, 10))
+
+
+def test_the_same_seed_gives_the_same_files(made):
+    out = made()
+    first = {path.name: path.read_bytes() for path in out.glob("client-*")}
+    picture = (out / "classes.pdf").read_bytes()
+    about = json.loads((out / "partition.json").read_text())
+    made("--overwrite")
+    assert {path.name: path.read_bytes() for path in out.glob("client-*")} == first
+    assert (out / "classes.pdf").read_bytes() == picture
+    assert json.loads((out / "partition.json").read_text())["data"] == about["data"]
+    made("--overwrite", "--seed", 1)
+    assert {path.name: path.read_bytes() for path in out.glob("client-*")} != first
+
+
+def test_a_client_of_one_class_trains(made, tmp_path):
+    out = made("--classes_per_client", 1, words=("noniid", "-", "pat"))
+    file = out / "client-0002.npz"
+    labels = np.load(file)["y_train"]
+    assert len(np.unique(labels)) == 1
+    quiet(
+        train_localnet.main, "--dataset", file, "--save_dir", tmp_path / "run", "--epochs", 3,
+        "--lr", 0.1, "--batch_size", 4,
+    )  # fmt: skip
+    result = json.loads((tmp_path / "run" / "client-0002-localnet.json").read_text())
+    assert result["test_accuracy"] == 1
+
+
+def test_what_is_there_is_kept_or_replaced_whole(made, toy, refused, monkeypatch):
+    out = made()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = ["--dataset", toy, "--clients", 4, "iid", "balance", "-", "--out", out]
+    refused(main, *again, telling=f"{out}: a partition is here; --overwrite replaces it")
+    refused(main, *again[:3], 60, *again[4:], "--overwrite", telling="60 clients of 3")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+    write = data.partition.write
+
+    def full(path, content):
+        if path.name == "client-0002.npz":
+            data.partition.fail("full")
+        write(path, content)
+
+    monkeypatch.setattr(data.partition, "write", full)
+    refused(main, *again, "--overwrite", telling="full")
+    assert not (out / "partition.json").exists()
+    monkeypatch.undo()
+    refused(main, *again, telling=f"{out}: an unfinished partition is here")
+    quiet(main, *again, "--overwrite")
+    assert len(list(out.glob("client-*.npz"))) == 4
+    assert json.loads((out / "partition.json").read_text())["clients"] == 4
+
+
+def test_partition_json_is_last(made, monkeypatch):
+    written = []
+    write = data.partition.write
+    monkeypatch.setattr(data.partition, "write", lambda p, c: (written.append(p.name), write(p, c)))
+    made(clients=2)
+    assert written == [
+        "client-0000.npz", "client-0001.npz", "classes.png", "classes.pdf", "partition.json",
+    ]  # fmt: skip
+
+
+def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    flags = ["--dataset", toy, "--clients", 2, "iid", "balance", "-", "--out", tmp_path / "parts"]
+    refused(main, *flags, telling="No space left on device")
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "telling"),
+    [
+        ("--clients 4 iid balance dir", "give iid with -"),
+        ("--clients 4 noniid balance -", "noniid with dir or pat"),
+        ("--clients 4 niid balance dir", "invalid choice: 'niid'"),
+        ("--clients 4 noniid balanced dir", "invalid choice: 'balanced'"),
+        ("--clients 4 noniid - dirichlet", "invalid choice: 'dirichlet'"),
+        ("--clients 4 noniid balance", "required: kind"),
+        ("noniid balance dir", "--clients"),
+        ("--clients 0 noniid balance dir", "at least 1"),
+        ("--clients 2.5 noniid balance dir", "not a number (int)"),
+        ("--clients 4 noniid balance dir --alpha 0", "above 0"),
+        ("--clients 4 noniid balance dir --alpha -1", "--alpha"),
+        ("--clients 4 noniid balance dir --alpha nan", "must be finite"),
+        ("--clients 4 noniid balance dir --alpha inf", "must be finite"),
+        ("--clients 4 noniid balance pat --alpha 1", "--alpha goes with dir, not with pat"),
+        ("--clients 4 noniid balance dir --classes_per_client 2", "goes with pat"),
+        ("--clients 4 noniid balance pat --classes_per_client 0", "at least 1"),
+        ("--clients 4 noniid balance pat --classes_per_client 5", "there are 4 classes"),
+        ("--clients 4 iid balance - --val_share 1", "below 1"),
+        ("--clients 4 iid balance - --val_share 0", "above 0"),
+        ("--clients 4 iid balance - --seed -1", "at least 0"),
+        ("--clients 500 iid balance -", "give 1 to 40 clients"),
+        ("--clients 4 iid balance - --dataset nothing", "unknown data set 'nothing'"),
+    ],
+)
+def test_bad_input(words, telling, toy, tmp_path, refused):
+    out = tmp_path / "parts"
+    refused(main, "--dataset", toy, "--out", out, *words.split(), telling=telling)
+    assert not out.exists()
+
+
+def test_a_file_in_the_place_of_the_folder(toy, tmp_path, refused):
+    (tmp_path / "parts").write_text("mine")
+    flags = ["--dataset", toy, "--clients", 2, "iid", "balance", "-", "--out", tmp_path / "parts"]
+    refused(main, *flags, telling="cannot be written")
+    assert (tmp_path / "parts").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("noniid balance dir", "cifar100-8-noniid-balance-dir-0.1-seed-0"),
+        ("noniid - pat --seed 3", "cifar100-8-noniid-unbalanced-pat-2-seed-3"),
+        ("iid - -", "cifar100-8-iid-unbalanced-seed-0"),
+    ],
+)
+def test_folder_by_default(words, expected):
+    args = parse_args(["--dataset", "cifar100", "--clients", "8", *words.split()])
+    assert default_out(args).as_posix() == f"results/partitions/{expected}"
+
+
+@pytest.mark.parametrize(("clients", "classes"), [(1, 2), (10, 10), (21, 31), (1000, 100)])
+def test_the_picture(clients, classes):
+    counts = np.random.default_rng(0).integers(0, 50, (clients, classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = draw(counts, [f"class number {k}" for k in range(classes)], "title")
+    assert found["pdf"].startswith(b"%PDF")
+    picture = np.asarray(Image.open(io.BytesIO(found["png"])).convert("L"))
+    assert picture.shape[1] == 1400
+    assert 600 < picture.shape[0] < 1800
+    assert picture.std() > 20
