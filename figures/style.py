@@ -1,4 +1,4 @@
-"""The looks of every figure: one colour, marker and label per rule and per S, wherever it is drawn.
+"""The looks of every figure: one colour, marker and label per rule, S and method, wherever drawn.
 
 Colours are Okabe and Ito's (2008), told apart with any colour vision; markers and dashes differ
 too.
@@ -85,11 +85,22 @@ REFRESH = {1: "#332288", 10: "#66BBEE", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA
 REFRESH |= {"joint": "#777777"}
 MARKERS = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
 DASHES = {1: "-", 100: (0, (6, 1.5)), 1000: (0, (3, 1.5)), 0: (0, (1, 1.1)), "joint": (0, (8, 2))}
+# How exits are trained.
+METHODS = {
+    "base": _look("#666666", "s", (0, (5, 1.4)), "base", zorder=3),
+    "l2w": _look("#0072B2", "o", "-", "L2W", markersize=5, zorder=5),
+    "boosted": _look("#D55E00", "D", (0, (7, 1.2, 1.5, 1.2)), "boosted", zorder=4),
+}
 
 
 def rule(name: str, **change: Any) -> dict[str, Any]:
     """Keywords of `Axes.plot` for a rule; `change` replaces some of them."""
     return RULES[name] | change
+
+
+def method(name: str, **change: Any) -> dict[str, Any]:
+    """Keywords of `Axes.plot` for a way to train exits; one that has no look gets green."""
+    return METHODS.get(name, _look("#009E73", "v", (0, (3, 1)), name)) | change
 
 
 def refresh(async_freq: int | str, **change: Any) -> dict[str, Any]:

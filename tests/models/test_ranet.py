@@ -327,6 +327,14 @@ def test_bad_settings_are_refused(changes, said):
     assert said in str(refused.value)
 
 
+def test_one_sub_network_fuses_nothing():
+    """So that no share of its 3 new channels is too small."""
+    one = {"scale_list": "1", "gr_factor": "1", "bn_factor": "1", "growth_rate": 3}
+    net = new(SMALL | one | {"n_blocks": 3}, size=8)
+    assert [y.shape for y in net(torch.randn(2, 3, 8, 8))] == [(2, 5)] * 3
+    assert not any("conv_up" in name or "conv_last" in name for name in net.state_dict())
+
+
 @pytest.mark.parametrize(("scales", "least", "most"), [("1", 5, 12), ("1-2-2", 9, 24)])
 def test_image_sizes(scales, least, most):
     """The limits that are refused are where the heads fail."""

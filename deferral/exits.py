@@ -1,0 +1,334 @@
+"""Networks with exits: who leaves where, how often that is right, and for how many multiply-adds.
+
+Anytime: all samples are answered by one exit. Budgeted batch classification (Huang et al., ICLR
+2018, Multi-Scale Dense Networks): a sample leaves at the first exit whose confidence, the max
+softmax, reaches the exit's threshold, and the thresholds are such that exit k answers a share
+p_k ∝ q^k. q = p / 20, p = 1..39, are the 39 points of a curve: from 95 % leaving at the first exit
+to about half going to the last.
+
+Thresholds are fitted on val and used on test. The papers' code fits them on training images or on
+the test images themselves; `optimism` says what that hides.
+
+Shapes: stage_logits [E, N, K], confidence [E, N], correct [E, N] bool, multiply_adds [E] (up to and
+including an exit, so they never fall), shares and thresholds [P, E] (a row a point), stop [P, N] in
+0..E-1. Accuracies are 0..1. Sums are of whole numbers, then one division.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deferral.predictions import SPLITS, Predictions
+from deferral.rules import max_softmax
+
+POINTS = 39
+FULL_SHARES = (0.3, 0.5, 0.7)
+# n * share may come out a hair below the whole number that it is: 210 * 5/6 as 174.99999999999997.
+# The error is about n * 1e-16.
+HAIR = 1e-9
+CHUNK = 2**20  # logits that are float64 at one time: 8 MB, and as much for each temporary
+
+Row = dict[str, Any]
+
+
+def shares(q: float | np.ndarray, num_exits: int) -> np.ndarray:
+    """p_k ∝ q^k for k = 1..E, summing to 1: [E] for a number, [P, E] for q [P]. q > 0."""
+    q = np.asarray(q, dtype=np.float64)
+    if num_exits < 1 or not (np.isfinite(q) & (q > 0)).all():
+        raise ValueError(f"shares of {num_exits} exits at q = {q}: q must be above 0, exits 1 up")
+    powers = q[..., None] ** np.arange(1, num_exits + 1)
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def confidence(stage_logits: np.ndarray) -> np.ndarray:
+    """Max softmax of every exit, [E, N, K] to float64 [E, N]; only some rows are float64 at once.
+
+    Computed from logits - highest in float64, so that no logit overflows.
+    """
+    stage_logits = np.asarray(stage_logits)
+    if stage_logits.ndim != 3 or not stage_logits.shape[-1]:
+        raise ValueError(f"stage_logits {stage_logits.shape} must be [E, N, K], K >= 1")
+    rows = max(1, CHUNK // stage_logits.shape[-1])
+    found = np.empty(stage_logits.shape[:2])
+    for k, logits in enumerate(stage_logits):
+        for start in range(0, len(logits), rows):
+            found[k, start : start + rows] = max_softmax(logits[start : start + rows])
+    return found
+
+
+def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Thresholds [P, E] at which each exit takes its share of these samples.
+
+    confidence_val [E, N], shares [P, E] or [E]. Walk the exits: exit k takes, of the samples no
+    earlier exit took, the floor(N p_k) most confident; its threshold is the lowest confidence it
+    takes, and with it go all that are as confident (equals are not parted, so it may take more).
+    Where floor(N p_k) is 0, or more than what is left, it takes none: +inf. The last exit takes
+    what is left: -inf. O(E N (log N + P)).
+    """
+    confidence_val = _confidence(confidence_val)
+    num_exits, n = confidence_val.shape
+    shares = np.asarray(shares, dtype=np.float64)
+    if not n:
+        raise ValueError("thresholds need samples to be fitted on: there is none")
+    if (
+        shares.ndim not in (1, 2)
+        or shares.shape[-1] != num_exits
+        or not ((shares >= 0) & (shares <= 1)).all()
+    ):
+        raise ValueError(f"shares {shares.shape} must be [P, {num_exits}], each in 0..1")
+    takes = np.atleast_2d(np.floor(n * shares + HAIR).astype(np.int32))
+    thresholds = np.full(takes.shape, np.inf)
+    thresholds[:, -1] = -np.inf
+    left = np.ones((len(takes), n), dtype=bool)
+    for k in range(num_exits - 1):
+        order = np.argsort(-confidence_val[k])
+        take = takes[:, k, None]
+        # How many of those left are at least as far up in the order, [P, N].
+        seen = np.cumsum(left[:, order], axis=1, dtype=np.int32)
+        last = (seen < take).sum(1)  # where the last one that is taken stands; n: too few are left
+        able = (last < n) & (take[:, 0] > 0)
+        thresholds[able, k] = confidence_val[k][order[last[able]]]
+        left &= confidence_val[k] < thresholds[:, k, None]
+    return thresholds.reshape(shares.shape)
+
+
+def stops(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The exit that answers: the first k with confidence[k] >= threshold[k].
+
+    confidence [E, N]; thresholds [P, E] give int64 [P, N], [E] give [N]. ValueError where the
+    last threshold is not -inf: nobody would answer what it leaves.
+    """
+    confidence, thresholds = _confidence(confidence), np.asarray(thresholds, dtype=np.float64)
+    num_exits, n = confidence.shape
+    if thresholds.ndim not in (1, 2) or thresholds.shape[-1] != num_exits:
+        raise ValueError(f"thresholds {thresholds.shape} must be [P, {num_exits}]")
+    if not (thresholds[..., -1] == -np.inf).all() or np.isnan(thresholds).any():
+        raise ValueError("thresholds: none may be nan, and the last exit's must be -inf")
+    stop = np.full((*thresholds.shape[:-1], n), num_exits - 1)
+    for k in reversed(range(num_exits - 1)):
+        np.copyto(stop, k, where=confidence[k] >= thresholds[..., k, None])
+    return stop
+
+
+def spent(
+    stop: np.ndarray, correct: np.ndarray, multiply_adds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of stops [P, N]: share leaving at each exit [P, E], accuracy [P], mean multiply-adds [P]."""
+    correct = np.asarray(correct, dtype=bool)
+    costs, n = _costs(multiply_adds, len(correct)), stop.shape[1]
+    counts = np.stack([(stop == k).sum(1) for k in range(len(correct))], axis=1)
+    right = correct[stop, np.arange(n)].sum(1)
+    return counts / n, right / n, counts @ costs / n
+
+
+def anytime(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]:
+    """A row an exit, counted from 1: what it costs, and its accuracy on test and on val."""
+    costs = _costs(multiply_adds, len(predictions.stage_logits))
+    val, test = (_rows(predictions, split) for split in ("val", "test"))
+    return [
+        {
+            "exit": k + 1,
+            "multiply_adds": int(cost),
+            "accuracy": _mean(right[test]),
+            "val_accuracy": _mean(right[val]),
+        }
+        for k, (cost, right) in enumerate(zip(costs, predictions.correct, strict=True))
+    ]
+
+
+def budgeted(
+    predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
+) -> list[Row]:
+    """A row for p = 1..points, q = p / 20: thresholds fitted on val, all the rest from test.
+
+    `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean.
+    `thresholds` is as JSON can have it: None for what is infinite (`thresholds_of` reads it).
+    """
+    sure = confidence(predictions.stage_logits)
+    val, test = (_rows(predictions, split) for split in ("val", "test"))
+    q = _q(points)
+    thresholds = fit_thresholds(sure[:, val], shares(q, len(sure)))
+    stop = stops(sure[:, test], thresholds)
+    left, accuracy, cost = spent(stop, predictions.correct[:, test], multiply_adds)
+    return [
+        {
+            "p": i + 1,
+            "q": float(q[i]),
+            "thresholds": [float(t) if np.isfinite(t) else None for t in thresholds[i]],
+            "shares": left[i].tolist(),
+            "accuracy": float(accuracy[i]),
+            "multiply_adds": float(cost[i]),
+        }
+        for i in range(points)
+    ]
+
+
+def thresholds_of(row: Row) -> np.ndarray:
+    """The thresholds [E] of a row of `budgeted`: None is -inf at the last exit, else +inf."""
+    *earlier, _ = row["thresholds"]
+    return np.array([np.inf if t is None else t for t in earlier] + [-np.inf])
+
+
+def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Costs and accuracies of the budgeted points and of the two ends of what a budget can be.
+
+    The ends are thresholds too: all leave at the first exit, or all go to the last. So every
+    method's curve on one network has the same range of costs.
+    """
+    rows = [anytime_rows[0], *points, anytime_rows[-1]]
+    return tuple(np.array([row[key] for row in rows]) for key in ("multiply_adds", "accuracy"))
+
+
+def sorted_curve(
+    costs: Sequence[float], accuracies: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted by cost; points of equal cost are one, with the mean of their accuracies."""
+    costs, accuracies = (np.asarray(x, dtype=np.float64) for x in (costs, accuracies))
+    if costs.ndim != 1 or costs.shape != accuracies.shape or not costs.size:
+        raise ValueError(f"costs {costs.shape} and accuracies {accuracies.shape} must be [P], P up")
+    distinct, where = np.unique(costs, return_inverse=True)
+    return distinct, np.bincount(where, weights=accuracies) / np.bincount(where)
+
+
+def accuracy_at(
+    costs: Sequence[float], accuracies: Sequence[float], full: float, share: float
+) -> float | None:
+    """Accuracy at the cost share * full; None where the curve does not reach so far.
+
+    Between two neighbours of `sorted_curve` it is a straight line: what tossing a coin between
+    their thresholds gives in expectation. `full` is the cost of the last exit.
+    """
+    costs, accuracies = sorted_curve(costs, accuracies)
+    if not costs[0] <= share * full <= costs[-1]:
+        return None
+    return float(np.interp(share * full, costs, accuracies))
+
+
+def area(costs: Sequence[float], accuracies: Sequence[float], full: float) -> float:
+    """Area under accuracy against cost, from the lowest cost to `full`, divided by that width.
+
+    So it is an accuracy, 0..1: the mean over budgets spread evenly between the cheapest and the
+    full one. The curve is that of `accuracy_at`; give it with both ends (`whole_curve`), then the
+    range is from the first exit to the last whatever the method, and two methods on one network
+    compare. ValueError where the curve does not end at `full`.
+    """
+    costs, accuracies = sorted_curve(costs, accuracies)
+    if not np.isclose(costs[-1], full, rtol=1e-9, atol=0):
+        raise ValueError(f"the curve ends at {costs[-1]:g}, not at the full cost {full:g}")
+    if len(costs) == 1:
+        return float(accuracies[0])
+    trapezoids = np.diff(costs) * (accuracies[1:] + accuracies[:-1]) / 2
+    return float(trapezoids.sum() / (costs[-1] - costs[0]))
+
+
+def evaluate(
+    predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
+) -> dict[str, Any]:
+    """multiply_adds, anytime, budgeted, at_share and area, as a result JSON holds them.
+
+    at_share and area are of the budgeted curve with its ends (`whole_curve`). ValueError without
+    val or test rows, or where multiply_adds do not fit the stages.
+    """
+    exits = anytime(predictions, multiply_adds)
+    rows = budgeted(predictions, multiply_adds, points)
+    curve, full = whole_curve(exits, rows), exits[-1]["multiply_adds"]
+    return {
+        "multiply_adds": [row["multiply_adds"] for row in exits],
+        "anytime": exits,
+        "budgeted": rows,
+        "at_share": {f"{share:g}": accuracy_at(*curve, full, share) for share in FULL_SHARES},
+        "area": area(*curve, full),
+    }
+
+
+def optimism(
+    confidence: Mapping[str, np.ndarray],
+    correct: Mapping[str, np.ndarray],
+    multiply_adds: Sequence[int],
+    points: int = POINTS,
+) -> list[Row]:
+    """What thresholds fitted on other rows than val promise, and what they deliver on test.
+
+    confidence and correct, each [E, N], by the name of their rows: "val", "test", and what else
+    thresholds are to be fitted on, "train" above all. A row for each of them and p = 1..points:
+
+    promised_accuracy, promised_multiply_adds   of the rows the thresholds were fitted on
+    accuracy, multiply_adds                     of test at these thresholds: what is delivered
+    accuracy_gap, multiply_adds_gap             delivered, less what val's thresholds deliver at p
+    above_clean_curve                           delivered accuracy, less that of val's curve (with
+                                                its ends) at the same cost
+
+    Fitted on train the promise is broken: a network is surer of what it has learned by heart, so
+    test samples go further and cost more than the budget said. Fitted on test promise and delivery
+    are one number by construction, and above_clean_curve is what looking at the test set gained.
+    """
+    if set(confidence) != set(correct) or not {"val", "test"} <= set(confidence):
+        raise ValueError(
+            f"optimism needs confidence and correct of val and test, not of {sorted(confidence)} "
+            f"and {sorted(correct)}"
+        )
+    q, num_exits = _q(points), len(confidence["test"])
+    promised, delivered = {}, {}
+    for name, sure in confidence.items():
+        thresholds = fit_thresholds(sure, shares(q, num_exits))
+        for found, rows in ((promised, name), (delivered, "test")):
+            stop = stops(confidence[rows], thresholds)
+            found[name] = spent(stop, correct[rows], multiply_adds)[1:]
+    ends = [
+        {"accuracy": _mean(correct["test"][k]), "multiply_adds": multiply_adds[k]} for k in (0, -1)
+    ]
+    clean_accuracy, clean_cost = delivered["val"]
+    clean = [
+        {"accuracy": a, "multiply_adds": c} for a, c in zip(clean_accuracy, clean_cost, strict=True)
+    ]
+    curve = sorted_curve(*whole_curve(ends, clean))
+    found = []
+    for name, (accuracy, cost) in delivered.items():
+        columns = {
+            "promised_accuracy": promised[name][0],
+            "promised_multiply_adds": promised[name][1],
+            "accuracy": accuracy,
+            "multiply_adds": cost,
+            "accuracy_gap": accuracy - clean_accuracy,
+            "multiply_adds_gap": cost - clean_cost,
+            "above_clean_curve": accuracy - np.interp(cost, *curve),
+        }
+        found += [
+            {"fitted_on": name, "p": i + 1, "q": float(q[i])}
+            | {key: float(values[i]) for key, values in columns.items()}
+            for i in range(points)
+        ]
+    return found
+
+
+def _q(points: int) -> np.ndarray:
+    return np.arange(1, points + 1) / 20
+
+
+def _rows(predictions: Predictions, split: str) -> np.ndarray:
+    """Which rows are val or test; `Predictions.part` would copy the logits."""
+    rows = predictions.split == SPLITS[split]
+    if not rows.any():
+        raise ValueError(f"{predictions.source}: has no {split} rows")
+    return rows
+
+
+def _confidence(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or not len(values) or np.isnan(values).any():
+        raise ValueError(f"confidence {values.shape} must be [E, N], E >= 1, without nan")
+    return values
+
+
+def _costs(multiply_adds: Sequence[int], num_exits: int) -> np.ndarray:
+    costs = np.asarray(multiply_adds)
+    if costs.shape != (num_exits,) or costs.dtype.kind not in "iu":
+        raise ValueError(f"multiply_adds {costs.tolist()}: need {num_exits} whole numbers")
+    if costs[0] <= 0 or (np.diff(costs) < 0).any():
+        raise ValueError(f"multiply_adds {costs.tolist()}: must be above 0 and never fall")
+    return costs.astype(np.int64)
+
+
+def _mean(right: np.ndarray) -> float:
+    return float(right.sum() / right.size)

@@ -1,0 +1,189 @@
+"""Evaluate a network with exits: predictions once, then every number from them.
+
+  python -m early_exit.eval --dataset digits --save_dir results/runs/early-exit
+  python -m early_exit.eval --dataset /data/imagenet --stream --save_dir results/runs/published \\
+      --model_path msdnet-step7.pth.tar --arch msdnet --base 7 --step 7 --n_channels 32 \\
+      --growth_rate 16 --gr_factor 1-2-4-4 --bn_factor 1-2-4-4
+
+Anytime: the accuracy of each exit. Budgeted (Huang et al., ICLR 2018): each sample leaves at the
+first exit that is sure enough; thresholds are fitted on val, which is cut from train, never trained
+on and never augmented; accuracy and multiply-adds are of test. A published net may have been
+trained on what is val here; then its thresholds are as optimistic as --optimism shows for train.
+
+Takes a run of early_exit.train (its {dataset}-{arch}.pth), or with --model_path a published state
+dict. Writes {dataset}-predictions.npz, from which figures are made, and, last, {dataset}-eval.json.
+"""
+
+import json
+
+import numpy as np
+import torch
+
+import data
+import experiment
+from deferral import exits
+from deferral import predictions as saved
+from early_exit.inference import Inference
+from early_exit.opening import add_flags, check_flags, open_all
+from models.cost import exit_multiply_adds, parameters
+
+SHOWN = (5, 10, 15, 20, 25, 30, 35)  # p of the budgeted points in the printed report
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    add_flags(parser, argv)
+    parser.add_argument(
+        "--optimism",
+        action="store_true",
+        help="also thresholds fitted on train and on test, and what they would hide",
+    )
+    parser.add_common(seed=0)
+    args = parser.parse_args(argv)
+    check_flags(parser, args)
+    return args
+
+
+def predict_all(inference, dataset, batches) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz: val and test, in that order, once each."""
+    parts = (dataset.val, dataset.test)
+    logits = [
+        torch.cat(list(inference.predict(bar(batches[name], name))), dim=1)
+        for name in ("val", "test")
+    ]
+    count = [len(part.labels) for part in parts]
+    return {
+        "labels": torch.cat([part.labels for part in parts]).numpy(),
+        "stage_logits": torch.cat(logits, dim=1).numpy(),
+        "split": np.repeat(np.array([0, 1], np.int8), count),
+        "index": torch.cat([part.index for part in parts]).numpy(),
+        "scores": np.zeros((0, sum(count)), np.float32),
+    }
+
+
+def bar(batches, label):
+    return experiment.progress(batches.epoch(0), len(batches), label)
+
+
+def sure_and_right(inference, batches) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and whether right, [E, N] each: of the training set, whose logits are too many."""
+    sure, right = [], []
+    labels = batches.labels.cpu().split(batches.batch_size)
+    for logits, label in zip(inference.predict(bar(batches, "train")), labels, strict=True):
+        sure.append(exits.confidence(logits.numpy()))
+        right.append((logits.argmax(-1) == label).numpy())
+    return np.concatenate(sure, axis=1), np.concatenate(right, axis=1)
+
+
+def optimism(pred, multiply_adds, train) -> list[dict]:
+    """Rows of `exits.optimism`; train: what `sure_and_right` gave."""
+    parts = {name: pred.part(name) for name in ("val", "test")}
+    sure = {"train": train[0]} | {k: exits.confidence(p.stage_logits) for k, p in parts.items()}
+    right = {"train": train[1]} | {k: p.correct for k, p in parts.items()}
+    return exits.optimism(sure, right, multiply_adds)
+
+
+def print_report(result, pred):
+    counts = {name: int((pred.split == k).sum()) for name, k in saved.SPLITS.items()}
+    print(
+        f"{result['arch']}, {result['method']}, {result['dataset']}: {result['parameters']:,} "
+        f"parameters, {counts['val']} val and {counts['test']} test images"
+    )
+    print(f"{'exit':>6}  {'multiply-adds':>14}  {'val':>7}  {'test':>7}")
+    for row in result["anytime"]:
+        print(
+            f"{row['exit']:6}  {row['multiply_adds']:14,}  {row['val_accuracy']:7.2%}  "
+            f"{row['accuracy']:7.2%}"
+        )
+    print("budgeted, thresholds from val")
+    print(f"{'q':>6}  {'multiply-adds':>14}  {'test':>7}  leave at each exit")
+    for row in result["budgeted"]:
+        if row["p"] in SHOWN:
+            left = " ".join(f"{share:.0%}" for share in row["shares"])
+            print(f"{row['q']:6.2f}  {row['multiply_adds']:14,.0f}  {row['accuracy']:7.2%}  {left}")
+    at = [
+        f"{float(share):.0%}: {'below the first exit' if value is None else f'{value:.2%}'}"
+        for share, value in result["at_share"].items()
+    ]
+    print(f"at a share of the full cost: {', '.join(at)}; area {result['area']:.4f}")
+    if "optimism" in result:
+        print_optimism(result["optimism"])
+
+
+def print_optimism(rows):
+    print("optimism: what thresholds promise on the rows they were fitted on, and give on test")
+    print(f"{'q':>6}  {'from':5}  {'promised':>14}  {'':7}  {'test':>14}")
+    for row in rows:
+        if row["p"] in SHOWN[1::2]:
+            print(
+                f"{row['q']:6.2f}  {row['fitted_on']:5}  {row['promised_multiply_adds']:14,.0f}  "
+                f"{row['promised_accuracy']:7.2%}  {row['multiply_adds']:14,.0f}  "
+                f"{row['accuracy']:7.2%}"
+            )
+
+
+def evaluate(args):
+    """One network to its predictions and JSON."""
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        name = data.stem(args.dataset)
+        run = experiment.Run(args.save_dir, f"{name}-eval", args)
+        if run.complete:
+            return print(f"{run.result}: complete")
+        path = run.dir / f"{name}-predictions.npz"
+        if path.exists() and not (args.resume or args.overwrite):
+            raise ValueError(f"{path}: predictions are here; --overwrite replaces them")
+        opened = open_all(args)
+        names = ("train", "val", "test") if args.optimism else ("val", "test")
+        batches = {
+            k: opened.batches(getattr(opened.dataset, k), args.batch_size, device, args.workers)
+            for k in names
+        }
+        run.start(device, opened.fingerprint, stale=[path])
+
+    trained, dataset = opened.trained, opened.dataset
+    net, size = trained.net, trained.size
+    multiply_adds = exit_multiply_adds(net, torch.zeros(1, 3, size, size))
+    inference = Inference(
+        net, device, trained.ensemble_reweight, bf16=args.bf16, channels_last=args.channels_last
+    )
+    with experiment.one_line_errors():  # streamed pictures are read only now
+        arrays = predict_all(inference, dataset, batches)
+        train = sure_and_right(inference, batches["train"]) if args.optimism else None
+    if not np.isfinite(arrays["stage_logits"]).all():
+        experiment.fail(f"{trained.path}: gives logits that are not finite")
+    head, dirty = experiment.commit()
+    settings = {
+        "dataset": name,
+        "arch": trained.arch,
+        "method": trained.method,
+        "seed": trained.about.get("seed"),
+        "epochs": trained.about.get("epochs"),
+        "network": trained.settings,
+        "multiply_adds": multiply_adds,
+        "parameters": parameters(net),
+        "checkpoint": trained.path,
+        **opened.settings(),
+        "bf16": args.bf16,
+        "commit": head + (" with changes" if dirty else ""),
+        "hardware": experiment.hardware(device),
+    }
+    lists = {"classes": dataset.classes, "rejectors": []}
+    experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings | lists)))
+    pred = saved.load(path)
+    result = settings | exits.evaluate(pred, multiply_adds)
+    if train is not None:
+        result["optimism"] = optimism(pred, multiply_adds, train)
+    run.finish(result)
+    print_report(result, pred)
+    print(f"{path}\n{run.result}")
+    return None
+
+
+def main(argv=None):
+    for args in experiment.each_seed(parse_args(argv)):
+        evaluate(args)
+
+
+if __name__ == "__main__":
+    main()

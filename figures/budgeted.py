@@ -1,0 +1,76 @@
+"""Budgeted: accuracy against mean multiply-adds when easy samples leave early, a line a method.
+
+    python -m figures.budgeted results/runs/cifar10
+
+The 39 points of `deferral.exits.budgeted`, thresholds fitted on val, all else from test, between
+the two ends of what a budget can be: all leave at the first exit, or all go to the last. Runs that
+differ in their seeds alone are one line, the mean of their accuracies at equal cost, with a band
+of ± one standard deviation. Published points are drawn where they can be of this network;
+--published draws them beside any. The table has the accuracy at 30, 50 and 70 % of the full cost,
+and the area under the line, divided by its width: the mean accuracy over all budgets.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from deferral.exits import FULL_SHARES
+from figures import exit_runs, published_exits, style
+from figures.exit_runs import ExitRun, Network, command
+from figures.tables import Column, print_table, write_table
+
+SHARES = tuple(f"{share:g}" for share in FULL_SHARES)
+COLUMNS = [
+    Column("method", "method"),
+    Column("n", "n"),
+    *(Column(f"at_{share}", f"at {float(share):.0%}") for share in SHARES),
+    Column("area", "area"),
+    Column("last_exit", "last exit"),
+]
+
+
+def draw(network: Network, out: Path, forced: bool = False) -> list[Path]:
+    """NAME-budgeted as .pdf and .png, and as a table .md, .tex and .csv, which is printed too."""
+    about = network.dataset, network.arch, network.multiply_adds
+    published = published_exits.fitting("budgeted", *about, forced)
+    fig, (ax,) = style.panels(1, 1, 3.6)
+    lines = {method: at_equal_cost(runs) for method, runs in network.methods.items()}
+    exit_runs.draw_lines(ax, network, lines, published, marker="")
+    ax.set_xlabel("mean " + ax.get_xlabel())
+    what = f"budgeted, thresholds from val, accuracy on test{network.spread}"
+    style.finish(fig, f"{network.title}\n{what}", 3)
+
+    caption = (
+        f"{network.title}: {what}, in %. At a share of the full cost; area: the mean accuracy over "
+        "all costs from the first exit to the last; a dash: less than the first exit costs."
+    )
+    rows = table(network)
+    print_table(rows, COLUMNS, caption)
+    name = f"{network.name}-budgeted"
+    return style.save(fig, out, name) + write_table(rows, COLUMNS, out, name, caption)
+
+
+def at_equal_cost(runs: list[ExitRun]) -> tuple[np.ndarray, np.ndarray]:
+    """Every cost that is a point of some run, [M], and each run's accuracy there, [R, M].
+
+    Between two points a run's curve is a straight line; with its ends it covers all costs.
+    """
+    cost = np.unique(np.concatenate([run.curve[0] for run in runs]))
+    return cost, np.array([np.interp(cost, *run.curve) for run in runs])
+
+
+def table(network: Network) -> list[dict[str, str]]:
+    """A row of COLUMNS a method."""
+    return [
+        {"method": exit_runs.label(method), "n": str(len(runs))}
+        | {f"at_{s}": exit_runs.spread([run.at_share.get(s) for run in runs]) for s in SHARES}
+        | {"area": exit_runs.spread([run.area for run in runs])}
+        | {"last_exit": exit_runs.spread([run.accuracy[-1] for run in runs])}
+        for method, runs in network.methods.items()
+    ]
+
+
+main = command(__doc__, draw)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""MSDNet against published counts and names, and its layers written out from the names."""
+
+import argparse
+import hashlib
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.cost import exit_multiply_adds, parameters
+from models.exit_net import keep
+from models.msdnet import MSDNet
+
+IMAGENET = {
+    "n_channels": 32,
+    "growth_rate": 16,
+    "gr_factor": "1-2-4-4",
+    "bn_factor": "1-2-4-4",
+}
+SMALL = {"n_blocks": 3, "base": 1, "step": 1, "n_channels": 4, "growth_rate": 2}
+
+
+def settings(**changes):
+    """The defaults of the flags, with changes."""
+    parser = argparse.ArgumentParser()
+    MSDNet.add_flags(parser.add_argument_group())
+    return vars(parser.parse_args([])) | changes
+
+
+def new(num_classes=5, size=32, **changes):
+    """A network whose batch norm has seen something."""
+    torch.manual_seed(0)
+    net = MSDNet.from_settings(settings(**changes), num_classes, size)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.weight.data.uniform_(0.5, 1.5)
+            layer.bias.data.normal_(0, 0.2)
+            layer.running_mean.normal_(0, 0.2)
+            layer.running_var.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+def digest(net):
+    """16 hex digits of the SHA-256 of all names and shapes, sorted."""
+    lines = sorted(
+        f"{name} {'x'.join(map(str, t.shape)) or '-'}" for name, t in net.state_dict().items()
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+# Parameters, multiply-adds up to each exit, and the digest of the published names and shapes.
+PUBLISHED = {
+    "cifar10, 5 blocks": (
+        {}, 10, 32, 1_892_990,
+        [14955776, 24081920, 32377600, 39532544, 47373568],
+        "c35d3418d1f44cb9",
+    ),
+    "cifar100, 7 blocks": (
+        {"n_blocks": 7}, 100, 32, 3_067_960,
+        [14967296, 25259008, 36780544, 45972480, 56933888, 66529280, 75487744],
+        "67a34a504d1d30f8",
+    ),
+    "cifar100, 10 blocks": (
+        {"n_blocks": 10}, 100, 32, 4_955_644,
+        [14967296, 25259008, 37467648, 51667968, 61744640, 73590784, 87206400, 99483648,
+         109548032, 121086976],
+        "881c0eb01013a700",
+    ),
+    "cifar100, lin_grow, 6 blocks": (
+        {"n_blocks": 6, "base": 1, "step": 1, "step_mode": "lin_grow"}, 100, 32, 2_852_392,
+        [6792704, 14209024, 27041280, 46184448, 66947584, 88562688],
+        "1c17fb0a2173ee3f",
+    ),
+    "imagenet, step 4": (
+        IMAGENET | {"base": 4, "step": 4}, 1000, 224, 23_958_440,
+        [337214464, 681654272, 1003659008, 1249626240, 1355606016],
+        "da475833726d2894",
+    ),
+    "imagenet, step 6": (
+        IMAGENET | {"base": 6, "step": 6}, 1000, 224, 56_529_304,
+        [511324160, 1166144768, 1838349440, 2494631424, 2735131968],
+        "fd10d517b025e602",
+    ),
+    "imagenet, step 7": (
+        IMAGENET | {"base": 7, "step": 7}, 1000, 224, 62_314_472,
+        [612030976, 1430810112, 2276388096, 2959942016, 3246180864],
+        "8968c5a9aae49c9c",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published(name):
+    changes, classes, size, count, cost, names = PUBLISHED[name]
+    with torch.device("meta"):  # shapes only: nothing is computed
+        net = MSDNet.from_settings(settings(**changes), classes, size)
+        assert exit_multiply_adds(net, torch.zeros(1, 3, size, size)) == cost
+    assert parameters(net) == count
+    assert digest(net) == names
+
+
+def test_names_that_one_can_read():
+    state = new().state_dict()
+    assert next(iter(state)) == "blocks.0.0.layers.0.net.0.weight"
+    for name, shape in {
+        "blocks.0.1.layers.2.conv_down.net.3.weight": (12, 24, 3, 3),
+        "blocks.1.1.m.0.net.0.weight": (46, 92, 1, 1),
+        "classifier.4.m.1.net.0.weight": (128, 128, 3, 3),
+        "classifier.0.linear.weight": (5, 128),
+    }.items():
+        assert state[name].shape == shape
+
+
+def conv(state, name, x, stride=1):
+    """Convolution, batch norm in eval mode and ReLU of `name`.N and `name`.N+1."""
+    stem, at = name.rsplit(".", 1)
+    weight = state[f"{name}.weight"]
+    x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+    bn = f"{stem}.{int(at) + 1}"
+    values = [state[f"{bn}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
+    return F.relu(F.batch_norm(x, *values))
+
+
+def test_layers_written_out():
+    """The order of the concatenated features is part of the format of published weights."""
+    net = new(**SMALL)
+    state, x = net.state_dict(), torch.randn(2, 3, 32, 32)
+
+    def new_features(layer, scale, kind, maps, stride):
+        inner = conv(state, f"{layer}.layers.{scale}.{kind}.net.0", maps)
+        return conv(state, f"{layer}.layers.{scale}.{kind}.net.3", inner, stride)
+
+    maps = [conv(state, "blocks.0.0.layers.0.net.0", x)]
+    for s in (1, 2):
+        maps.append(conv(state, f"blocks.0.0.layers.{s}.net.0", maps[-1], 2))
+    grown = [torch.cat([maps[0], new_features("blocks.0.1", 0, "conv_normal", maps[0], 1)], 1)]
+    for s in (1, 2):
+        down = new_features("blocks.0.1", s, "conv_down", maps[s - 1], 2)
+        same = new_features("blocks.0.1", s, "conv_normal", maps[s], 1)
+        grown.append(torch.cat([maps[s], down, same], 1))
+    # Block 1: the finest scale is dropped, the two others are grown and narrowed.
+    narrow = []
+    for s in (1, 2):
+        down = new_features("blocks.1.0", s - 1, "conv_down", grown[s - 1], 2)
+        same = new_features("blocks.1.0", s - 1, "conv_normal", grown[s], 1)
+        wide = torch.cat([grown[s], down, same], 1)
+        narrow.append(conv(state, f"blocks.1.1.m.{s - 1}.net.0", wide))
+    for k, coarsest in ((0, grown[2]), (1, narrow[1])):
+        h = conv(state, f"classifier.{k}.m.0.net.0", coarsest, 2)
+        h = F.avg_pool2d(conv(state, f"classifier.{k}.m.1.net.0", h, 2), 2).flatten(1)
+        name = f"classifier.{k}.linear"
+        logits = h @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+        torch.testing.assert_close(net(x)[k], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_published_style_checkpoint_loads_strictly():
+    net, other = new(), MSDNet.from_settings(settings(), 5, 32).eval()
+    other.load_state_dict(net.state_dict(), strict=True)
+    x = torch.randn(2, 3, 32, 32)
+    assert all(torch.equal(a, b) for a, b in zip(net(x), other(x), strict=True))
+
+
+@pytest.mark.parametrize("changes", [SMALL, SMALL | {"prune": "min", "base": 4}])
+def test_a_compacted_state_is_that_of_the_others(changes):
+    net, x = new(**changes), torch.randn(4, 3, 32, 32)
+    rows = torch.tensor([0, 3])
+    state = net.block(0, x)
+    expected = net(x)
+    for k in range(3):
+        if k:
+            state = net.block(k, state)
+        if k == 1:
+            state = keep(state, rows)
+        expect = expected[k][rows] if k else expected[k]
+        torch.testing.assert_close(net.head(k, state), expect, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_reach_every_parameter_of_the_published_configuration():
+    net = new().train()
+    torch.stack(net(torch.randn(2, 3, 32, 32))).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_scales_fall_as_the_paper_has_it():
+    """min: layer n keeps the scales that can still reach the last exit, a third at both thirds."""
+    net = new(n_blocks=3, base=2, step=2, prune="min")
+    scales = [[len(m.layers) for m in b if hasattr(m, "layers")] for b in net.blocks]
+    assert scales == [[3, 3, 3], [3, 3], [2, 1]]  # the first entry is the first layer
+    narrow = [[i for i, m in enumerate(b) if hasattr(m, "m")] for b in net.blocks]
+    assert narrow == [[3], [2], []]  # behind layers 2 and 4 of 6
+
+
+def test_initialisation():
+    net = MSDNet.from_settings(settings(), 10, 32)
+    weight = net.classifier[0].m[0].net[0].weight
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
+    assert (net.classifier[0].linear.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "telling"),
+    [
+        ({"n_blocks": 0}, 32, "--n_blocks 0"),
+        ({"gr_factor": "1-2"}, 32, "--gr_factor has 2 scales and --bn_factor 3"),
+        ({"gr_factor": "1-x-4"}, 32, "--gr_factor 1-x-4"),
+        ({"growth_rate": 3, "gr_factor": "1-1-1", "bn_factor": "1-1-1"}, 32, "is odd"),
+        ({"reduction": 0.0}, 32, "--reduction 0"),
+        ({}, 8, "cannot take images of 8 px"),
+        ({"stem": "imagenet"}, 32, "cannot take images of 32 px"),
+    ],
+)
+def test_bad_settings(changes, size, telling):
+    with pytest.raises(ValueError, match=telling) as refused:
+        MSDNet.from_settings(settings(**changes), 10, size)
+    assert "\n" not in str(refused.value)
