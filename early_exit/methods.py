@@ -25,6 +25,9 @@ from losses.early_exit import (
 )
 from models.weight_net import WeightNet, sample_weights
 
+# Losses [b, E] with their graph, what the weight net sees, and the random state before the pass.
+Pass = tuple[Tensor, list[Tensor], list[Tensor]]
+
 
 class Half(NamedTuple):
     """This process's rows of one half of a global batch."""
@@ -104,6 +107,7 @@ class L2W(Base):
     dimension: str = "col"
     shares: Tensor = None  # [E] of samples at each exit, in the meta loss
     meta_interval: int = 1
+    save_memory: bool = False  # a pass more over each half, and never two graphs at once
     steps: int = 0  # batches seen
 
     least = 4
@@ -120,12 +124,14 @@ class L2W(Base):
 
     def half(self, a: Half, b: Half, meta: bool) -> Tensor:
         """The step on a, the weight net trained on b before it if `meta`."""
-        dropout = meta_gradient.random_state(a.images.device) if meta else None
+        if meta and self.save_memory:
+            self.train_weight_net(a, b)
+        dropout = meta_gradient.random_state(a.images.device)
         logits = self.logits(a.images)
         losses = exit_losses(logits, a.labels, self.label_smoothing)
-        seen = [self.workers.gather(x, a.first) for x in (losses, confidences(logits))]
-        if meta:
-            self.train_weight_net(losses, seen, a, b, dropout)
+        seen = self.seen(a, losses, logits)
+        if meta and not self.save_memory:
+            self.train_weight_net(a, b, (losses, seen, dropout))
         with torch.no_grad():
             weights = self.workers.share(self.weights(seen), a.first)
         self.update((weights * losses).sum(), a.total)
@@ -138,25 +144,40 @@ class L2W(Base):
         """W [B, E] of all of a half, from its losses and confidences [B, E]."""
         return sample_weights(self.weight_net(*seen), self.epsilon, self.dimension)
 
-    def train_weight_net(self, losses: Tensor, seen: list[Tensor], a: Half, b: Half, dropout):
+    def seen(self, half: Half, losses: Tensor, logits: list[Tensor]) -> list[Tensor]:
+        """What the weight net sees of all of a half: losses and confidences, [B, E] each."""
+        return [self.workers.gather(x, half.first) for x in (losses, confidences(logits))]
+
+    def train_weight_net(self, a: Half, b: Half, passed: Pass | None = None) -> None:
         """One Adam step down the meta loss on b, as a function of the weights on a.
 
-        losses [B, E] carry the graph of the pass over a, which is kept for the real step.
+        passed: the pass over a that the real step will use; its graph is kept for that. Without,
+        one of its own, whose graph is freed before the pass over b makes another.
         """
-        weights = self.weights(seen)
         params = dict(self.net.named_parameters())
+        if passed is None:
+            dropout = meta_gradient.random_state(a.images.device)
+            logits = self.logits_at(params, a.images)
+            losses = exit_losses(logits, a.labels, self.label_smoothing)
+            passed = losses, self.seen(a, losses, logits), dropout
+            keep_graph = False
+            del logits
+        else:
+            keep_graph = True
+        losses, seen, dropout = passed
+        weights = self.weights(seen)
         own = self.workers.share(weights.detach(), a.first)
         gradients = torch.autograd.grad(
             (own * losses).sum() / a.total,
             list(params.values()),
-            retain_graph=True,
+            retain_graph=keep_graph,
             materialize_grads=True,
         )
+        del losses, passed
         gradients = self.workers.add(dict(zip(params, gradients, strict=True)))
 
         stepped = meta_gradient.pseudo_step(params, gradients, self.optimizer)
-        with self.autocast():
-            logits = meta_gradient.call(self.net, stepped, b.images)
+        logits = self.logits_at(stepped, b.images)
         losses_b = exit_losses(logits, b.labels, self.label_smoothing)
         taken = assign_exits(self.workers.gather(confidences(logits), b.first), self.shares)
         charge = self.workers.share(exit_means(taken, losses_b), b.first)
@@ -164,12 +185,10 @@ class L2W(Base):
             (charge * losses_b).sum(), list(stepped.values()), materialize_grads=True
         )
         along = self.workers.add(dict(zip(stepped, along, strict=True)))
-        del logits, losses_b, stepped
+        del logits, losses_b, stepped, gradients
 
-        def losses_at(p):
-            with self.autocast():
-                logits = meta_gradient.call(self.net, p, a.images)
-            return exit_losses(logits, a.labels, self.label_smoothing)
+        def losses_at(p: dict[str, Tensor]) -> Tensor:
+            return exit_losses(self.logits_at(p, a.images), a.labels, self.label_smoothing)
 
         with meta_gradient.same_dropout(dropout, a.images.device):
             products = meta_gradient.inner_products(losses_at, params, along)
@@ -178,3 +197,8 @@ class L2W(Base):
         self.meta_optimizer.zero_grad(set_to_none=True)
         weights.backward(slope)
         self.meta_optimizer.step()
+
+    def logits_at(self, params: dict[str, Tensor], images: Tensor) -> list[Tensor]:
+        """The training pass at other parameters, leaving the running statistics alone."""
+        with self.autocast():
+            return meta_gradient.call(self.net, params, images)

@@ -67,6 +67,11 @@ def add_training_flags(parser: Parser) -> None:
         default="col",
         help="mean weight 1 over the matrix, each sample or each exit",
     )
+    group.add_argument(
+        "--save_memory",
+        action="store_true",
+        help="a pass more over each half of a batch, and half of the memory",
+    )
     group = parser.add_argument_group("boosted")
     group.add_argument(
         "--ensemble_reweight",
@@ -135,6 +140,7 @@ def make_method(
         args.constraint_dimension,
         shares,
         args.meta_interval,
+        args.save_memory,
     )
 
 

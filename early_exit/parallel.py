@@ -5,6 +5,8 @@ take the steps of one process with the same --batch_size, to rounding. What is e
 
 - losses, gradients, L2W's weights, its pseudo-step and its meta-gradient are those of the global
   batch: sums are added over the processes and divided once;
+- a last batch of fewer than 2 samples a process (l2w: 4) is left out, so that which batches there
+  are may hang on the number of processes;
 - batch norm in train mode normalises by each process's own rows, as DistributedDataParallel has
   it, and process 0's running statistics are everybody's. A network without batch norm (vit) is the
   same on any number of processes; one with it is the average of N networks that share weights.

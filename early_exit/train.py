@@ -52,8 +52,11 @@ def parse_args(argv=None):
     add_arch_flags(parser, argv)
     add_training_flags(parser)
     parser.add_argument("--save_dir", default="results/runs/early-exit", help="the run directory")
-    parser.add_common(seed=0)
-    return parser.parse_args(argv)
+    parser.add_common(seed=0, logs=True)
+    args = parser.parse_args(argv)
+    if args.nesterov and not args.momentum:
+        parser.error("--nesterov needs a --momentum above 0")
+    return args
 
 
 def train_one_epoch(method, batches, epoch, schedule, label) -> torch.Tensor:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from torch.func import functional_call
 
+from benchmarks.meta_gradient import double_backward
 from early_exit import meta_gradient
 from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
-from losses.early_exit import assign_exits, confidences, exit_losses, exit_means, exit_shares
+from losses.early_exit import exit_losses, exit_means, exit_shares
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights
 
@@ -59,50 +59,24 @@ def make(optimizer, label_smoothing=0.0, dimension="col", inputs="loss", warm=Tr
     return method, a, b
 
 
-def by_double_backward(method, a, b):
-    """d meta / d weight net, as the authors compute it: through the pseudo-step's own backward."""
-    net, group = method.net, method.optimizer.param_groups[0]
-    params = dict(net.named_parameters())
-    buffers = {name: x.clone() for name, x in net.named_buffers()}
-    logits = functional_call(net, {**params, **buffers}, (a.images,))
-    losses = exit_losses(logits, a.labels, method.label_smoothing)
-    scores = method.weight_net(losses.detach(), confidences(logits).detach())
-    weights = sample_weights(scores, method.epsilon, method.dimension)
-    loss = (weights * losses).mean(0).sum()
-    gradients = torch.autograd.grad(
-        loss, list(params.values()), create_graph=True, materialize_grads=True
-    )
-    stepped = {}
-    for (name, p), g in zip(params.items(), gradients, strict=True):
-        d = g + group["weight_decay"] * p.detach()
-        if group["momentum"]:
-            old = method.optimizer.state[p].get("momentum_buffer")
-            v = d if old is None else group["momentum"] * old + d
-            d = d + group["momentum"] * v if group["nesterov"] else v
-        stepped[name] = p.detach() - group["lr"] * d
-    buffers = {name: x.clone() for name, x in net.named_buffers()}
-    logits = functional_call(net, {**stepped, **buffers}, (b.images,))
-    losses_b = exit_losses(logits, b.labels, method.label_smoothing)
-    exits = assign_exits(confidences(logits).detach(), method.shares)
-    meta = sum(losses_b[exits == k, k].mean() for k in range(3) if (exits == k).any())
-    return torch.autograd.grad(meta, list(method.weight_net.parameters())), stepped
-
-
-def by_forward_mode(method, a, b):
-    net = method.net
-    state = meta_gradient.random_state(a.images.device)
-    logits = method.logits(a.images)
-    losses = exit_losses(logits, a.labels, method.label_smoothing)
-    seen = [losses.detach(), confidences(logits).detach()]
+def by_forward_mode(method, a, b, save_memory):
+    passed = None
+    if not save_memory:
+        state = meta_gradient.random_state(a.images.device)
+        logits = method.logits(a.images)
+        losses = exit_losses(logits, a.labels, method.label_smoothing)
+        passed = losses, method.seen(a, losses, logits), state
     method.meta_optimizer.step = lambda: None
-    method.train_weight_net(losses, seen, a, b, state)
-    assert net.training
+    method.train_weight_net(a, b, passed)
+    assert method.net.training
+    if passed:
+        losses.sum().backward()  # the graph is there for the real step
     return [p.grad for p in method.weight_net.parameters()]
 
 
-def assert_same(method, a, b):
-    expected, _ = by_double_backward(method, a, b)
-    got = by_forward_mode(method, a, b)
+def assert_same(method, a, b, save_memory=False):
+    expected = double_backward(method, a, b)
+    got = by_forward_mode(method, a, b, save_memory)
     largest = max(e.abs().max() for e in expected)
     assert largest > 1e-7  # else agreement would mean nothing
     for e, g in zip(expected, got, strict=True):
@@ -119,6 +93,23 @@ def test_equals_double_backward(double, name, label_smoothing):
 @pytest.mark.parametrize(("dimension", "inputs"), [("mat", "conf"), ("row", "both")])
 def test_equals_double_backward_whatever_the_weight_net(double, dimension, inputs):
     assert_same(*make(SGD["nesterov"], 0.1, dimension, inputs))
+
+
+def test_equals_double_backward_with_a_pass_of_its_own(double):
+    assert_same(*make(SGD["nesterov"], 0.1), save_memory=True)
+
+
+def test_both_ways_take_the_same_steps(double):
+    """The real steps too, and the running statistics, over two batches."""
+    states = []
+    for save_memory in (False, True):
+        method, a, b = make(SGD["momentum"])
+        method.save_memory = save_memory
+        for _ in range(2):
+            method.step(torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels]), 17)
+        states.append(method.net.state_dict() | method.weight_net.state_dict())
+    for name, x in states[0].items():
+        torch.testing.assert_close(x, states[1][name], rtol=1e-12, atol=1e-13)
 
 
 def test_first_step_has_no_momentum_buffer_yet(double):

@@ -1,46 +1,180 @@
-"""early_exit/train.py: all methods on all networks, resumed, and on two processes."""
+"""early_exit/train.py: all methods on all networks, and what is refused."""
 
 import json
+import math
 
 import pytest
+import torch
 
+import data
 import experiment
 from early_exit import train
+from early_exit.inputs import pixel_stats
+from losses.early_exit import boosted_logits, exit_losses
+from models.exit_nets import EXIT_NETS
 from tests.made import quiet
 
 ARCHS = {
-    "msdnet": ["--n_blocks", 3, "--base", 1, "--step", 1, "--n_channels", 8, "--growth_rate", 4],
+    "msdnet": [
+        "--n_blocks", 3, "--base", 1, "--step", 1, "--n_channels", 8, "--growth_rate", 4,
+        "--lr", 0.1, "--epochs", 2,
+    ],
     "ranet": [
         "--n_blocks", 1, "--block_step", 1, "--step", 2, "--n_channels", 8, "--growth_rate", 4,
+        "--lr", 0.1, "--epochs", 2,
     ],
-    "vit": ["--hidden_dim", 32, "--num_layers", 3, "--mlp_dim", 64, "--patch_size", 8],
-    "resnet": ["--width", 8],
+    "resnet": ["--width", 8, "--exits", "2-3-4", "--lr", 0.05, "--epochs", 3],
+    "vit": [
+        "--hidden_dim", 32, "--num_layers", 3, "--num_heads", 2, "--mlp_dim", 64,
+        "--patch_size", 8, "--lr", 0.05, "--epochs", 8,
+    ],
 }  # fmt: skip
-FLAGS = {"msdnet": ["--lr", 0.1], "ranet": ["--lr", 0.1], "vit": ["--lr", 0.05]}
-TINY = [*ARCHS["msdnet"], "--batch_size", 16, "--lr", 0.05]
-METHODS = ("base", "l2w", "boosted")
+TINY = [*ARCHS["msdnet"][:10], "--batch_size", 16, "--lr", 0.05]
 
 
 def metrics(run):
     return [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def state(run, name="tiny-msdnet"):
-    return experiment.load_checkpoint(run / f"{name}.pth")["state_dict"]
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("method", ["base", "l2w", "boosted"])
+@pytest.mark.parametrize("arch", EXIT_NETS)
 def test_every_method_on_every_network(arch, method, tmp_path):
-    """On the digits: the loss falls, the last exit is better than the first, and than chance."""
-    flags = [*ARCHS[arch], *FLAGS.get(arch, ["--lr", 0.05]), "--batch_size", 32]
-    epochs = 3 if method == "l2w" else 4
+    """On half of the digits: the loss falls, it learns, and exits get better with depth.
+
+    MSDNet's and RANet's first exits, behind 128 channels of their own, are at 90 % before the
+    later ones, so that of these it is asked only that the last is not behind.
+    """
     quiet(
-        train.main, "--arch", arch, "--method", method, *flags, "--epochs", epochs,
-        "--save_dir", tmp_path,
+        train.main, "--arch", arch, "--method", method, *ARCHS[arch], "--batch_size", 32,
+        "--val_size", 0.5, "--meta_interval", 4, "--save_dir", tmp_path,
     )  # fmt: skip
     losses = [line["loss"] for line in metrics(tmp_path)]
-    assert losses[-1] < 0.8 * losses[0]
-    result = json.loads((tmp_path / f"digits-{arch}.json").read_text())
-    print(arch, method, losses, result["test"])
-    assert max(result["test"]) > 0.4
+    assert losses[-1] < 0.85 * losses[0]
+    test = json.loads((tmp_path / f"digits-{arch}.json").read_text())["test"]
+    dense = arch in ("msdnet", "ranet")
+    assert min(test) > (0.8 if dense else 0.15)
+    assert test[-1] > test[0] - (0.05 if dense else 0)
+
+
+def test_a_checkpoint_says_what_it_is(npz, tmp_path):
+    """And its accuracies are those of the ensembles, on images normalised by train's pixels."""
+    flags = [*TINY, "--method", "boosted", "--ensemble_reweight", 0.7, "--epochs", 1]
+    quiet(train.main, "--dataset", npz, *flags, "--save_dir", tmp_path)
+    checkpoint = experiment.load_checkpoint(tmp_path / "tiny-msdnet.pth")
+    dataset = data.load(str(npz))
+    assert checkpoint["kind"] == "early_exit"
+    assert checkpoint["ensemble_reweight"] == 0.7
+    assert checkpoint["data"] == dataset.fingerprint()
+    assert (checkpoint["mean"], checkpoint["std"]) == pixel_stats(dataset.train)
+    net = EXIT_NETS["msdnet"].from_settings(checkpoint["settings"], 4, 32).eval()
+    net.load_state_dict(checkpoint["state_dict"])
+    pixels = dataset.test.images / 255
+    mean, std = (torch.tensor(checkpoint[k])[:, None, None] for k in ("mean", "std"))
+    with torch.no_grad():
+        right = boosted_logits(net((pixels - mean) / std), 0.7).argmax(-1) == dataset.test.labels
+    result = json.loads((tmp_path / "tiny-msdnet.json").read_text())
+    assert result["test"] == pytest.approx(right.float().mean(1).tolist())
+
+
+def test_base_is_plain_sgd_on_the_sum_of_cross_entropies(npz, tmp_path):
+    """One epoch written out: the loop, the schedule and the optimizer add nothing."""
+    flags = [*TINY, "--epochs", 1, "--weight_decay", 0.01, "--label_smoothing", 0.1]
+    quiet(train.main, "--dataset", npz, *flags, "--save_dir", tmp_path, "--seed", 3)
+    checkpoint = experiment.load_checkpoint(tmp_path / "tiny-msdnet.pth")
+    dataset = data.load(str(npz))
+    mean, std = pixel_stats(dataset.train)
+    torch.manual_seed(3 * 1_000_003)
+    net = EXIT_NETS["msdnet"].from_settings(checkpoint["settings"], 4, 32).train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.05, 0.9, weight_decay=0.01, fused=True)
+    batches = data.Batches(dataset.train, 16, "cpu", shuffle=True, seed=3, mean=mean, std=std)
+    for i, (_, images, labels) in enumerate(batches.epoch(1)):
+        falling = (1 + math.cos(math.pi * i / len(batches))) / 2
+        optimizer.param_groups[0]["lr"] = 0.05 * falling
+        optimizer.zero_grad()
+        # The sum over exits of the mean; in this order, since rounding grows tenfold a step.
+        (exit_losses(net(images), labels, 0.1).sum() * (1 / len(labels))).backward()
+        optimizer.step()
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(checkpoint["state_dict"][name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("flags", "telling"),
+    [
+        (["--arch", "lenet"], "--arch"),
+        (["--n_blocks", "0"], "--n_blocks 0"),
+        (["--method", "bagging"], "--method"),
+        (["--arch", "vit", "--n_blocks", "3"], "--n_blocks"),
+        (["--batch_size", "2", "--method", "l2w"], "l2w needs 4 samples a batch"),
+        (["--lr", "nan"], "--lr"),
+        (["--dataset", "no-such.npz"], "no such file"),
+        (["--stream"], "digits"),
+        (["--size", "9"], "9 px"),
+        (["--meta_interval", "0"], "--meta_interval"),
+        (["--nesterov", "--momentum", "0"], "--nesterov"),
+    ],
+)
+def test_bad_input(flags, telling, refused, tmp_path):
+    refused(train.main, "--save_dir", tmp_path / "run", *flags, telling=telling)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_ends_in_one_line(npz, tmp_path, refused):
+    refused(
+        train.main, "--dataset", npz, *TINY, "--epochs", 3, "--lr", 1e12, "--save_dir", tmp_path,
+        telling="lower the --lr",
+    )  # fmt: skip
+    assert not (tmp_path / "tiny-msdnet.json").exists()
+
+
+def test_a_run_on_one_clients_file(npz, tmp_path):
+    """data.partition's files are data sets: 4 clients, each with some of the classes."""
+    from data import partition
+
+    partition.main(
+        ["--dataset", str(npz), "--clients", "4", "--classes_per_client", "2", "--out",
+         str(tmp_path / "clients"), "noniid", "-", "pat"]
+    )  # fmt: skip
+    client = sorted((tmp_path / "clients").rglob("client-*.npz"))[1]
+    flags = [*TINY, "--epochs", 1, "--batch_size", 4]
+    quiet(train.main, "--dataset", client, *flags, "--save_dir", tmp_path / "run")
+    checkpoint = experiment.load_checkpoint(tmp_path / "run" / f"{client.stem}-msdnet.pth")
+    assert checkpoint["num_classes"] == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "flag"),
+    [
+        ("base", "--channels_last"),
+        ("boosted", "--bf16"),
+        ("l2w", "--channels_last"),
+        ("l2w", "--bf16"),
+        ("l2w", "--save_memory"),
+    ],
+)
+def test_flags_for_speed_and_memory_change_little(npz, tmp_path, method, flag):
+    flags = ["--dataset", npz, *TINY, "--batch_size", 36, "--method", method, "--epochs", 1]
+    flags += ["--val_size", 48, "--lr", 0.01]  # 72 images are left
+    losses = []
+    for name, extra in (("plain", []), ("fast", [flag])):
+        quiet(train.main, *flags, *extra, "--save_dir", tmp_path / name)
+        losses.append(metrics(tmp_path / name)[0]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.03 if flag == "--bf16" else 1e-3)
+
+
+def test_compiled(npz, tmp_path, monkeypatch):
+    """torch.compile gets the network, and the run uses what it gives."""
+    calls = []
+
+    def compile(net):
+        def run(*args, **kwargs):
+            calls.append(kwargs)
+            return net(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+    flags = ["--dataset", npz, *TINY, "--method", "boosted", "--epochs", 1, "--compile"]
+    quiet(train.main, *flags, "--save_dir", tmp_path)
+    assert len(calls) == 7  # 108 training images in batches of 16
+    assert all(call == {"equilibrium": True} for call in calls)

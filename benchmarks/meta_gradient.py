@@ -1,0 +1,207 @@
+"""L2W's meta-gradient in forward mode beside a double backward pass: time and peak memory.
+
+  python -m benchmarks.meta_gradient
+  python -m benchmarks.meta_gradient --device cuda --batch_size 256 --out meta_gradient-cuda.json
+
+MSDNet with 5 exits in train mode, half batches of 32 CIFAR-sized images. Four ways in every round:
+
+  forward       the meta-gradient as `--save_memory` has it, without the real step
+  double        the same through a graph of the pseudo-step's backward pass
+  forward step  a half batch as it is trained: the pass over it is shared with the real step
+  double step   a half batch with `double`: the real step makes its own pass
+
+Ratios are of medians; seconds are CPU time of the process on a CPU (what else runs there counts
+little), else wall time. Peak memory is what tensors take above what was there before: on a CPU
+from the profiler's allocations. Ends with an error where the two gradients differ.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.profiler import ProfilerActivity, profile
+
+import experiment
+from early_exit.methods import L2W, Half
+from early_exit.parallel import Workers
+from losses.early_exit import assign_exits, confidences, exit_losses, exit_shares
+from models.msdnet import MSDNet
+from models.weight_net import WeightNet, sample_weights
+
+
+def double_backward(method: L2W, a: Half, b: Half) -> tuple[Tensor, ...]:
+    """Gradients of the weight net as the authors get them, through the pseudo-step's own backward.
+
+    On one process; the exits that samples take do not depend on the weights.
+    """
+    net, group = method.net, method.optimizer.param_groups[0]
+    params = dict(net.named_parameters())
+    buffers = {name: x.clone() for name, x in net.named_buffers()}
+    logits = functional_call(net, {**params, **buffers}, (a.images,))
+    losses = exit_losses(logits, a.labels, method.label_smoothing)
+    scores = method.weight_net(losses.detach(), confidences(logits).detach())
+    weights = sample_weights(scores, method.epsilon, method.dimension)
+    loss = (weights * losses).mean(0).sum()
+    gradients = torch.autograd.grad(
+        loss, list(params.values()), create_graph=True, materialize_grads=True
+    )
+    stepped = {}
+    for (name, p), g in zip(params.items(), gradients, strict=True):
+        d = g + group["weight_decay"] * p.detach()
+        if group["momentum"]:
+            old = method.optimizer.state[p].get("momentum_buffer")
+            v = d if old is None else group["momentum"] * old + d
+            d = d + group["momentum"] * v if group["nesterov"] else v
+        stepped[name] = p.detach() - group["lr"] * d
+    buffers = {name: x.clone() for name, x in net.named_buffers()}
+    logits = functional_call(net, {**stepped, **buffers}, (b.images,))
+    losses_b = exit_losses(logits, b.labels, method.label_smoothing)
+    exits = assign_exits(confidences(logits).detach(), method.shares)
+    meta = sum(losses_b[exits == k, k].mean() for k in range(net.num_exits) if (exits == k).any())
+    return torch.autograd.grad(meta, list(method.weight_net.parameters()))
+
+
+def make(device: torch.device, batch: int, dtype: torch.dtype = torch.float32):
+    """MSDNet for CIFAR-10 with 5 exits, its L2W step, and two halves of `batch` samples."""
+    parser = argparse.ArgumentParser()
+    MSDNet.add_flags(parser.add_argument_group())
+    torch.manual_seed(0)
+    net = MSDNet.from_settings(vars(parser.parse_args([])), 10, 32).to(device, dtype).train()
+    weight_net = WeightNet(net.num_exits).to(device, dtype)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=1e-4)
+    meta_optimizer = torch.optim.Adam(weight_net.parameters(), 1e-4)
+    method = L2W(
+        net, net, optimizer, Workers(),
+        weight_net=weight_net, meta_optimizer=meta_optimizer,
+        shares=exit_shares(0.75, net.num_exits), save_memory=True,
+    )  # fmt: skip
+    halves = [
+        Half(
+            torch.randn(batch, 3, 32, 32, device=device, dtype=dtype),
+            torch.randint(0, 10, (batch,), device=device),
+            batch,
+            first,
+        )
+        for first in (0, batch)
+    ]
+    return method, *halves
+
+
+def ways(method: L2W, a: Half, b: Half) -> dict:
+    """What is timed, by name."""
+
+    def plain_step():
+        gradients = double_backward(method, a, b)
+        for p, g in zip(method.weight_net.parameters(), gradients, strict=True):
+            p.grad = g
+        method.meta_optimizer.step()
+        logits = method.logits(a.images)
+        losses = exit_losses(logits, a.labels)
+        with torch.no_grad():
+            weights = method.weights([losses, confidences(logits)])
+        method.update((weights * losses).sum(), a.total)
+
+    def step():
+        method.save_memory = False
+        method.half(a, b, True)
+        method.save_memory = True
+
+    return {
+        "forward": lambda: method.train_weight_net(a, b),
+        "double": lambda: double_backward(method, a, b),
+        "forward step": step,
+        "double step": plain_step,
+    }
+
+
+def seconds(run, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    start = clock()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - start
+
+
+def peak_bytes(run, device: torch.device) -> int:
+    """The most that tensors took at once during run(), above what they took before."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+def check(device: torch.device) -> float:
+    """Largest difference of the two gradients in float64, over the largest gradient."""
+    method, a, b = make(device, 4, torch.float64)
+    expected = double_backward(method, a, b)
+    method.meta_optimizer.step = lambda: None
+    method.train_weight_net(a, b)
+    got = [p.grad for p in method.weight_net.parameters()]
+    largest = max(float(e.abs().max()) for e in expected)
+    apart = max(float((e - g).abs().max()) for e, g in zip(expected, got, strict=True))
+    if not apart < 1e-8 * largest:
+        raise SystemExit(
+            f"error: the gradients differ by {apart:.1e}, the largest is {largest:.1e}"
+        )
+    return apart / largest
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="the medians count")
+    parser.add_argument("--batch_size", type=int, default=32, help="of a half")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--out", help="write the numbers there as JSON")
+    args = parser.parse_args(argv)
+    device = experiment.pick_device(args.device)
+    hardware = experiment.hardware(device)
+    print(f"{hardware}, torch {torch.__version__}, half batches of {args.batch_size}")
+    apart = check(device)
+    print(f"in float64 the gradients differ by {apart:.1e} of the largest")
+    timed = ways(*make(device, args.batch_size))
+    taken = {name: [] for name in timed}
+    for run in timed.values():
+        run()  # first calls build things
+    for _ in range(args.rounds):
+        for name, run in timed.items():
+            taken[name].append(seconds(run, device))
+    peak = {name: peak_bytes(run, device) for name, run in timed.items()}
+    median = {name: statistics.median(values) for name, values in taken.items()}
+    for name in timed:
+        print(f"{name:13} {1000 * median[name]:8.1f} ms  {peak[name] / 2**20:8.1f} MiB")
+    ratios = {
+        "time": median["forward"] / median["double"],
+        "memory": peak["forward"] / peak["double"],
+        "step time": median["forward step"] / median["double step"],
+        "step memory": peak["forward step"] / peak["double step"],
+    }
+    print("ratios: " + ", ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
+    if args.out:
+        head, dirty = experiment.commit()
+        about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
+        about |= {"batch_size": args.batch_size, "difference": apart}
+        found = {"seconds": taken, "peak_bytes": peak, "ratios": ratios}
+        with open(args.out, "w") as f:
+            f.write(json.dumps(about | found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
