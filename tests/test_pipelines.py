@@ -1,5 +1,6 @@
 """The shell chains once, small: DATASETS=digits FAST=1, to their tables and figures."""
 
+import importlib
 import json
 import os
 import shutil
@@ -8,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from deferral import predictions as saved
+from early_exit.arch_flags import arch_settings
+from models.cost import parameters
+from models.exit_nets import EXIT_NETS
 from tests.made import make_npz
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,3 +183,40 @@ def test_quickstart(tmp_path):
         assert said.count(": complete") == (3 if again else 0)
     assert (copy / "results/runs/quickstart/figures/digits-risk.png").exists()
     assert (copy / "results/runs/quickstart/digits-report.html").exists()
+
+
+def test_early_exit(tmp_path):
+    """base, l2w and boosted: trained, evaluated, stopped early and drawn."""
+    small = {"DATASETS": str(make_npz(tmp_path / "tiny.npz")), "SEEDS": "0"}
+    ok(bash("early_exit/compare.sh", tmp_path / "run", **small))
+    folder = tmp_path / "run" / "compare"
+    for method in ("base", "l2w", "boosted"):
+        result = json.loads((folder / method / "seed-0" / "tiny-eval.json").read_text())
+        assert result["method"] == method
+        assert {row["fitted_on"] for row in result["optimism"]} == {"train", "val", "test"}
+        infer = json.loads((folder / method / "seed-0" / "tiny-infer.json").read_text())
+        assert sum(point["differences"] for point in infer["points"]) == 0
+    names = {p.name for p in (folder / "figures").iterdir()}
+    assert {"tiny-msdnet-anytime.png", "tiny-msdnet-budgeted.pdf"} <= names
+
+
+@pytest.mark.parametrize("script", ["l2w-cifar", "boosted-cifar", "l2w-imagenet"])
+def test_early_exit_commands(script, tmp_path):
+    """Every flag that these give is known, and means the published network."""
+    shown = tmp_path / "python"
+    shown.write_text('#!/bin/bash\nshift\necho "$@"\n')
+    shown.chmod(0o755)
+    said = ok(
+        bash(f"early_exit/{script}.sh", tmp_path, PYTHON=str(shown), DATASETS="digits", FAST="0")
+    )
+    for line in said.splitlines():
+        module, *argv = line.split()
+        if module == "figures.early_exit":
+            continue
+        args = importlib.import_module(module).parse_args(argv)
+        if module == "early_exit.train":
+            cls = EXIT_NETS[args.arch]
+            size = 224 if args.stream else 32
+            with torch.device("meta"):
+                net = cls.from_settings(arch_settings(args, cls), 100 if size == 32 else 1000, size)
+            assert parameters(net) in (2_852_392, 4_955_644, 3_354_710, 62_314_472)

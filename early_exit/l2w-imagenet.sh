@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# L2W on ImageNet (Han et al., ECCV 2022): base and l2w, MSDNet with step 7, 100 epochs, batch 4096.
+#   DATASETS=/data/imagenet bash early_exit/l2w-imagenet.sh RUN
+# DATASETS is a folder with train/ and val/ (or test/), named imagenet for the published points to be
+# drawn. On several GPUs train with torchrun, as README shows, into $run/l2w-imagenet/METHOD; then this
+# skips what is complete and does the rest.
+source "$(dirname "$0")/pipeline.sh"
+
+read -ra datasets <<< "${DATASETS:?$usage}"
+for dataset in "${datasets[@]}"; do
+  for method in base l2w; do
+    exits "$dataset" l2w-imagenet "$method" --stream --arch msdnet --epochs 100 --batch_size 4096 \
+      --lr 0.8 --n_channels 32 --growth_rate 16 --gr_factor 1-2-4-4 --bn_factor 1-2-4-4 \
+      --base 7 --step 7 --epsilon 0.3 --constraint_dimension mat --meta_interval 100 \
+      --save_memory ${fast_msdnet[@]+"${fast_msdnet[@]}"}
+  done
+done
+plot l2w-imagenet
