@@ -1,11 +1,11 @@
 """Images per second of early-exit training with the flags for speed, beside plain eager float32.
 
   python -m benchmarks.early_exit_speed
-  python -m benchmarks.early_exit_speed --device cuda --batch_size 256 --out early_exit_speed-cuda.json
+  python -m benchmarks.early_exit_speed --device cuda --batch_size 256 --compile --out cuda.json
 
-MSDNet with 5 exits on CIFAR-sized images, each method's whole training step. All ways take turns in
-every round, so that whatever else the machine does falls on all alike; the medians count, and ratios
-are to `plain` of the same method. --compile adds torch.compile, which takes minutes to start.
+MSDNet with 5 exits on CIFAR-sized images, each method's whole training step. All ways take turns
+in every round, so that whatever else the machine does falls on all alike; the medians count, and
+ratios are to `plain` of the same method. --compile adds torch.compile, which takes minutes to start.
 """
 
 import argparse

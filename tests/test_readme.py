@@ -16,6 +16,11 @@ README = (ROOT / "README.md").read_text()
 SCRIPTS = ("train_localnet", "train_edgenet_async", "train_rejector", "eval_all", "eval_fprint")
 
 
+# Modules whose commands are parsed here and run in tests of their own.
+PARSED = ("early_exit.train", "early_exit.eval", "early_exit.infer", "data.partition")
+EXITS = ROOT / "results" / "published" / "cifar10-exits"
+
+
 def commands():
     """(environment, words) of every line of the bash blocks."""
     for block in re.findall(r"```bash\n(.*?)```", README, re.S):
@@ -50,8 +55,17 @@ def test_command(environment, words, trained, tmp_path, capsys):
             else set()
         )
         if "EXTRA" in environment:
-            train = importlib.import_module("train_edgenet_async")
+            study = words[1].startswith("early_exit/")
+            train = importlib.import_module("early_exit.train" if study else "train_edgenet_async")
             train.parse_args(shlex.split(environment["EXTRA"]))
+    elif words[0] == "torchrun":
+        assert words[1:5] == ["--nproc_per_node", "8", "-m", "early_exit.train"]
+        importlib.import_module(words[4]).parse_args(words[5:])
+    elif words[2] in PARSED:
+        importlib.import_module(words[2]).parse_args(words[3:])
+    elif words[2] == "figures.early_exit":
+        importlib.import_module(words[2]).main([str(EXITS), "--out", str(tmp_path)])
+        assert list(tmp_path.iterdir())
     elif words[:2] == ["python", "-m"]:
         module = importlib.import_module("figures.__main__" if words[2] == "figures" else words[2])
         module.main([str(trained), "--out", str(tmp_path), *words[4:]])
@@ -65,8 +79,9 @@ def test_command(environment, words, trained, tmp_path, capsys):
 def test_every_script_figure_and_pipeline_is_named():
     named = (
         [f"{s}.py" for s in SCRIPTS]
+        + [f"early_exit/{p.name}" for p in ROOT.glob("early_exit/*-*.sh")]
         + [p.name for p in ROOT.glob("*-*.sh")]
-        + ["eval.sh", "plot.sh", "compare.sh"]
+        + ["eval.sh", "plot.sh", "compare.sh", "early_exit/compare.sh"]
     )
     assert [n for n in named if n not in README] == []
 
@@ -170,3 +185,19 @@ def test_what_is_claimed_of_the_asynchronous_study_is_published():
             assert claimed[name][column : column + 3] == expected, (link, name)
             checked += 1
     assert checked == 10
+
+
+def test_what_is_claimed_of_early_exits_is_published():
+    """Accuracy of each exit, at half of the full cost, and the area: mean ± std of three seeds."""
+    rows = re.findall(r"^\| `(base|l2w|boosted)` \| (\d.*) \|$", README, re.M)
+    assert [name for name, _ in rows] == ["base", "l2w", "boosted"]
+    for method, cells in rows:
+        files = [EXITS / method / f"seed-{seed}" / "cifar10-eval.json" for seed in (0, 1, 2)]
+        runs = [json.loads(file.read_text()) for file in files]
+        assert [(run["method"], run["seed"]) for run in runs] == [(method, k) for k in (0, 1, 2)]
+        numbers = [[row["accuracy"] for row in run["anytime"]] for run in runs]
+        for found, run in zip(numbers, runs, strict=True):
+            found += [run["at_share"]["0.5"], run["area"]]
+        columns = 100 * np.array(numbers)
+        expected = [f"{c.mean():.1f} ± {c.std(ddof=1):.1f}" for c in columns.T]
+        assert cells.split(" | ") == expected, method
