@@ -5,7 +5,7 @@
 
 MSDNet with 5 exits on CIFAR-sized images, each method's whole training step. All ways take turns
 in every round, so that whatever else the machine does falls on all alike; the medians count, and
-ratios are to `plain` of the same method. --compile adds torch.compile, which takes minutes to start.
+ratios are to `plain` of the same method. --compile adds torch.compile, which is slow to start.
 """
 
 import argparse

@@ -61,9 +61,9 @@ def test_command(environment, words, trained, tmp_path, capsys):
     elif words[0] == "torchrun":
         assert words[1:5] == ["--nproc_per_node", "8", "-m", "early_exit.train"]
         importlib.import_module(words[4]).parse_args(words[5:])
-    elif words[2] in PARSED:
+    elif words[1] == "-m" and words[2] in PARSED:
         importlib.import_module(words[2]).parse_args(words[3:])
-    elif words[2] == "figures.early_exit":
+    elif words[1] == "-m" and words[2] == "figures.early_exit":
         importlib.import_module(words[2]).main([str(EXITS), "--out", str(tmp_path)])
         assert list(tmp_path.iterdir())
     elif words[:2] == ["python", "-m"]:
