@@ -189,7 +189,7 @@ def test_what_is_claimed_of_the_asynchronous_study_is_published():
 
 def test_what_is_claimed_of_early_exits_is_published():
     """Accuracy of each exit, at half of the full cost, and the area: mean ± std of three seeds."""
-    rows = re.findall(r"^\| `(base|l2w|boosted)` \| (\d.*) \|$", README, re.M)
+    rows = re.findall(r"^\| `(base|l2w|boosted)` \| (\d\S* ± .*) \|$", README, re.M)
     assert [name for name, _ in rows] == ["base", "l2w", "boosted"]
     for method, cells in rows:
         files = [EXITS / method / f"seed-{seed}" / "cifar10-eval.json" for seed in (0, 1, 2)]
@@ -201,3 +201,25 @@ def test_what_is_claimed_of_early_exits_is_published():
         columns = 100 * np.array(numbers)
         expected = [f"{c.mean():.1f} ± {c.std(ddof=1):.1f}" for c in columns.T]
         assert cells.split(" | ") == expected, method
+
+
+def test_what_is_claimed_of_early_exit_speed_is_published():
+    """The ratios of the meta-gradient, images a second of every flag, and budgeted evaluation."""
+    folder = ROOT / "results" / "published" / "benchmarks"
+    text = " ".join(README.split())
+    ratio = json.loads((folder / "meta_gradient-cpu.json").read_text())["ratios"]
+    assert f"takes {ratio['time']:.2f} of the time and {ratio['memory']:.2f} of the memory" in text
+    assert f"weight net alone, {ratio['time, pruned']:.2f} of the time" in text
+    step = f"takes {ratio['step time']:.2f} of the time and {ratio['step memory']:.2f} of the"
+    assert step in text
+    speed = json.loads((folder / "early_exit_speed-cpu.json").read_text())["methods"]
+    for method, ways in speed.items():
+        cells = [
+            f"{way['images_per_second']:.1f}"
+            + ("" if name == "plain" else f" ({way['ratio']:.2f})")
+            for name, way in ways.items()
+        ]
+        assert f"| `{method}` | {' | '.join(cells)} |" in README
+    budgeted = json.loads((folder / "budgeted-cpu.json").read_text())
+    said = f"takes {budgeted['median']:.3f} s, a plain loop {budgeted['loop_median']:.2f} s"
+    assert said in text
