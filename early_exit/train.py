@@ -11,6 +11,7 @@ papers on CIFAR (300 epochs, batch 64, lr 0.1). Writes {dataset}-{arch}.pth and,
 {dataset}-{arch}.json; then `python -m early_exit.eval`.
 """
 
+import contextlib
 import time
 
 import torch
@@ -181,9 +182,11 @@ def train(args, workers):
             done = (epoch - 1) * len(batches) + i
             method.set_lr(factor(args.schedule, done / total))
 
-        losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
+        # Streamed pictures are read only now, and one of them may be broken.
+        with experiment.one_line_errors() if args.stream else contextlib.nullcontext():
+            losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
+            correct = accuracies(net, val, t) if workers.rank == 0 else []
         if workers.rank == 0:
-            correct = accuracies(net, val, t)
             run.end_epoch(
                 epoch,
                 args.epochs,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -117,6 +118,19 @@ def test_base_is_plain_sgd_on_the_sum_of_cross_entropies(npz, tmp_path):
 def test_bad_input(flags, telling, refused, tmp_path):
     refused(train.main, "--save_dir", tmp_path / "run", *flags, telling=telling)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_picture_in_the_middle(folder, tmp_path, refused):
+    """Streamed pictures are read while it trains: the one that cannot be is named."""
+    broken = tmp_path / "pets"
+    shutil.copytree(folder, broken)
+    for path in (broken / "train" / "dog").iterdir():
+        path.write_bytes(path.read_bytes()[:90])
+    flags = ["--dataset", broken, "--stream", "--arch", "resnet", "--width", 4, "--size", 32]
+    flags += ["--batch_size", 4, "--workers", 0, "--val_size", 2, "--save_dir", tmp_path / "run"]
+    said = refused(train.main, *flags, telling="cannot be read")
+    assert "dog" in said
+    assert not list((tmp_path / "run").glob("*.pth"))
 
 
 def test_a_diverging_run_ends_in_one_line(npz, tmp_path, refused):
