@@ -8,4 +8,4 @@ source ./environment.sh
 
 make_environment requirements-dev.txt
 export CUDA_VISIBLE_DEVICES= MPLBACKEND=Agg OMP_NUM_THREADS=1
-"$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+"$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

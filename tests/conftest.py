@@ -11,6 +11,15 @@ import train_localnet
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
 
 
+# Files that take a minute or more: begun first, so that no core waits for the last of them.
+SLOW = ("test_pipelines.py", "test_train.py", "test_parallel.py", "test_resume.py")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: k for k, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.name, len(SLOW)))
+
+
 @pytest.fixture(scope="session")
 def npz(tmp_path_factory) -> Path:
     return make_npz(tmp_path_factory.mktemp("data") / "tiny.npz")
