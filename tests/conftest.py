@@ -10,7 +10,6 @@ import train_edgenet_async
 import train_localnet
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
 
-
 # Files that take a minute or more: begun first, so that no core waits for the last of them.
 SLOW = ("test_pipelines.py", "test_train.py", "test_parallel.py", "test_resume.py")
 
