@@ -199,3 +199,39 @@ def test_exit_means_are_means():
     factors = exit_means(exits, losses)
     expected = losses[[0, 1, 5], 0].mean() + losses[[2, 3, 4], 2].mean()
     torch.testing.assert_close((factors * losses).sum(), expected)
+
+
+def test_the_algorithm_written_out(double):
+    """Three batches of `step`, the weight net trained at every second: algorithm 1 step by step.
+
+    Meta-gradient by double backward, a step of Adam, the real step on the weighted loss of the same
+    half; then the halves change places.
+    """
+    ours, a, b = make(SGD["nesterov"], 0.1)
+    plain, _, _ = make(SGD["nesterov"], 0.1)
+    ours.meta_interval = 2
+    batches = [torch.cat([a.images, b.images]) + k / 10 for k in range(3)]
+    labels = torch.cat([a.labels, b.labels])
+    for number, images in enumerate(batches):
+        sums = ours.step(images, labels, 17)
+        halves = [Half(images[:9], labels[:9], 9, 0), Half(images[9:], labels[9:], 8, 9)]
+        expected = 0
+        for one, other in (halves, halves[::-1]):
+            if number % 2 == 0:
+                gradients = double_backward(plain, one, other)
+                for p, g in zip(plain.weight_net.parameters(), gradients, strict=True):
+                    p.grad = g
+                plain.meta_optimizer.step()
+            logits = plain.net(one.images)
+            losses = exit_losses(logits, one.labels, 0.1)
+            with torch.no_grad():
+                scores = plain.weight_net(losses, losses)
+                weights = 1 + 0.8 * (scores - scores.mean(1, keepdim=True))
+            plain.optimizer.zero_grad()
+            (weights * losses).mean(0).sum().backward()
+            plain.optimizer.step()
+            expected = expected + losses.detach().sum(0)
+        torch.testing.assert_close(sums, expected, rtol=1e-6, atol=0)
+    for one, other in ((ours.net, plain.net), (ours.weight_net, plain.weight_net)):
+        for p, q in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-8)

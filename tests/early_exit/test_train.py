@@ -6,11 +6,15 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import data
 import experiment
 from early_exit import train
+from early_exit.arch_flags import arch_settings
 from early_exit.inputs import pixel_stats
+from early_exit.options import make_method
+from early_exit.parallel import Workers
 from losses.early_exit import boosted_logits, exit_losses
 from models.exit_nets import EXIT_NETS
 from tests.made import quiet
@@ -97,6 +101,29 @@ def test_base_is_plain_sgd_on_the_sum_of_cross_entropies(npz, tmp_path):
         optimizer.step()
     for name, value in net.state_dict().items():
         torch.testing.assert_close(checkpoint["state_dict"][name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("extra", [[], ["--no_equilibrium"], ["--ensemble_reweight", "0.9"]])
+def test_boosted_steps_on_its_loss_with_its_flags(extra):
+    """make_method's step from the flags: t of the loss, and gradients averaged over exits or not."""
+    args = train.parse_args(["--method", "boosted", *map(str, TINY), "--lr", "0.1", *extra])
+    arch, t = EXIT_NETS["msdnet"], 0.9 if "0.9" in extra else 0.5
+    images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        nets.append(arch.from_settings(arch_settings(args, arch), 4, 32).train())
+    make_method(args, nets[0], 32, torch.device("cpu"), Workers()).step(images, labels, 6)
+    optimizer = torch.optim.SGD(nets[1].parameters(), 0.1, 0.9, weight_decay=1e-4)
+    logits = nets[1](images, equilibrium="--no_equilibrium" not in extra)
+    before = [torch.zeros(6, 4)]
+    for f in logits:
+        before.append(f.detach() + t * before[-1])
+    losses = [F.cross_entropy(f + t * g, labels) for f, g in zip(logits, before, strict=False)]
+    sum(losses).backward()
+    optimizer.step()
+    for p, q in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
