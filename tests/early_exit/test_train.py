@@ -105,7 +105,7 @@ def test_base_is_plain_sgd_on_the_sum_of_cross_entropies(npz, tmp_path):
 
 @pytest.mark.parametrize("extra", [[], ["--no_equilibrium"], ["--ensemble_reweight", "0.9"]])
 def test_boosted_steps_on_its_loss_with_its_flags(extra):
-    """make_method's step from the flags: t of the loss, and gradients averaged over exits or not."""
+    """make_method's step from the flags: t of the loss, and gradients averaged or not."""
     args = train.parse_args(["--method", "boosted", *map(str, TINY), "--lr", "0.1", *extra])
     arch, t = EXIT_NETS["msdnet"], 0.9 if "0.9" in extra else 0.5
     images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
