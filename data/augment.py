@@ -1,5 +1,8 @@
 """Random changes to a batch of images on its device, for `Batches(augment=...)`."""
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +26,42 @@ def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
     each = torch.arange(batch, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[:, None, None]
     return padded[each, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def random_resized_crop(
+    size: int, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """An augmentation to [B, C, size, size]: a random box of each image, resized.
+
+    The box's share of the area is uniform in `scale`, the logarithm of its width over its height
+    in that of `ratio`, its place uniform (Szegedy et al., 2015). Shapes that stick out are drawn
+    again, up to ten times; then the largest box of the last ratio is taken. Boxes need not begin at
+    a whole pixel, and are read bilinearly, without smoothing where they shrink.
+    """
+    if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"scale {scale}, ratio {ratio}: give two numbers each, the lower first")
+
+    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+        batch, channels, height, width = images.shape
+        u = torch.rand(4, batch, 10, generator=generator, device=images.device)
+        area = scale[0] + (scale[1] - scale[0]) * u[0]
+        low, high = math.log(ratio[0]), math.log(ratio[1])
+        shape = torch.exp(low + (high - low) * u[1])
+        # Sides as shares of the image's own: wide * high = area, (wide * W) / (high * H) = shape.
+        wide = (area * shape * height / width).sqrt()
+        tall = area / wide
+        fits = (wide <= 1) & (tall <= 1)
+        first = torch.where(fits.any(1), fits.int().argmax(1), 9)[:, None]
+        wide, tall, x, y = (v.gather(1, first)[:, 0] for v in (wide, tall, u[2], u[3]))
+        too_long = torch.maximum(wide, tall).clamp(min=1)
+        wide, tall = wide / too_long, tall / too_long
+        theta = images.new_zeros(batch, 2, 3)
+        theta[:, 0, 0], theta[:, 1, 1] = wide, tall
+        theta[:, 0, 2], theta[:, 1, 2] = (1 - wide) * (2 * x - 1), (1 - tall) * (2 * y - 1)
+        grid = F.affine_grid(theta, [batch, channels, size, size], align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    return augment
 
 
 AUGMENTATIONS = {"none": None, "flip_crop": flip_crop}

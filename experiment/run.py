@@ -120,8 +120,13 @@ class Run:
         if path.exists():
             write_bytes(path, "".join(kept).encode())
 
-    def end_epoch(self, epoch: int, epochs: int, seconds: float, state: dict, **metrics) -> None:
-        """After an epoch, counted from 1: a line in the log, then the state to resume from."""
+    def end_epoch(
+        self, epoch: int, epochs: int, seconds: float, state: dict | None = None, **metrics
+    ) -> None:
+        """After an epoch, counted from 1: a line in the log, then the state to resume from.
+
+        Without a state, for runs of a few minutes, nothing is said and a killed run begins again.
+        """
         for name, value in metrics.items():
             if not np.isfinite(value):
                 fail(f"{name} is {value} in epoch {epoch}: training diverged; lower the --lr")
@@ -131,9 +136,12 @@ class Run:
                 f.write(json.dumps(line) + "\n")
         except OSError as e:
             fail(f"{self.dir}/metrics.jsonl: cannot be written ({e.strerror}); --resume goes on")
-        save_checkpoint(self.state_file, state | {"epoch": epoch})
+        if state is not None:
+            save_checkpoint(self.state_file, state | {"epoch": epoch})
         if self.mirror:
             self.mirror.log(epoch, metrics | {"seconds": line["seconds"]})
+        if state is None:
+            return
         left = datetime.timedelta(seconds=round(seconds * (epochs - epoch)))
         values = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
         print(

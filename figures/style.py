@@ -1,4 +1,4 @@
-"""The looks of every figure: one colour, marker and label per rule, S and method, wherever drawn.
+"""The looks of every figure: one colour, marker and label per rule, S, method and query method.
 
 Colours are Okabe and Ito's (2008), told apart with any colour vision; markers and dashes differ
 too.
@@ -91,6 +91,20 @@ METHODS = {
     "l2w": _look("#0072B2", "o", "-", "L2W", markersize=5, zorder=5),
     "boosted": _look("#D55E00", "D", (0, (7, 1.2, 1.5, 1.2)), "boosted", zorder=4),
 }
+# What is labelled next. Many are drawn together: random is the ground they stand on, DIAM and risk
+# stand out, the others are thin.
+_THIN = {"linewidth": 1.0, "markersize": 3.4, "zorder": 3}
+QUERIES = {
+    "random": _look("#A8A8A8", "", "-", "random", linewidth=3.4, zorder=2),
+    "entropy": _look("#E69F00", "^", (0, (4, 1.2)), "entropy", **_THIN),
+    "margin": _look("#CC79A7", "v", (0, (4, 1.2, 1, 1.2)), "margin", **_THIN),
+    "least_conf": _look("#7A5C1E", "<", (0, (1, 1.1)), "least_conf", **_THIN),
+    "coreset": _look("#009E73", "s", (0, (6, 1.5)), "coreset", **_THIN),
+    "CAL": _look("#6A4C9C", "P", (0, (3, 1, 1, 1, 1, 1)), "CAL", **_THIN | {"markersize": 4}),
+    "DIAM": _look("#0072B2", "o", "-", "DIAM", linewidth=2.0, markersize=4.8, zorder=6),
+    "DIAM_qp": _look("#56B4E9", "X", (0, (5, 1.2)), "DIAM_qp", linewidth=1.3, zorder=4),
+    "risk": _look("#D55E00", "D", "-", "risk", linewidth=2.0, markersize=4.2, zorder=5),
+}
 
 
 def rule(name: str, **change: Any) -> dict[str, Any]:
@@ -101,6 +115,11 @@ def rule(name: str, **change: Any) -> dict[str, Any]:
 def method(name: str, **change: Any) -> dict[str, Any]:
     """Keywords of `Axes.plot` for a way to train exits; one that has no look gets green."""
     return METHODS.get(name, _look("#009E73", "v", (0, (3, 1)), name)) | change
+
+
+def query(name: str, **change: Any) -> dict[str, Any]:
+    """Keywords of `Axes.plot` for a query method; one that has no look is thin and dark."""
+    return QUERIES.get(name, _look(INK, "*", (0, (3, 1)), name, **_THIN)) | change
 
 
 def refresh(async_freq: int | str, **change: Any) -> dict[str, Any]:

@@ -124,13 +124,22 @@ def edge_size(name: str, image_size: int) -> int:
     _check_name(name)
     if name in ("alexnet", "vit"):
         return ALEXNET_SIZE if name == "alexnet" else VIT_SIZE
-    with torch.device("meta"):
-        net = _build(name, 2, image_size).eval()
+    return 224 if cannot_run(name, image_size) else image_size
+
+
+def cannot_run(name: str, size: int) -> str:
+    """Why the edge net `name` cannot run at `size` px, "" if it can; computes next to nothing."""
+    try:
         try:
-            net(torch.empty(2, 3, image_size, image_size))
-        except (RuntimeError, AssertionError, ValueError):
-            return 224
-    return image_size
+            with torch.device("meta"):
+                net = _build(name, 2, size)
+        except NotImplementedError:  # a RegNet reads numbers out of tensors while it is built
+            with torch.random.fork_rng(devices=[]):
+                net = _build(name, 2, size).to("meta")
+        net.eval()(torch.empty(2, 3, size, size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as e:
+        return str(e).splitlines()[0]
+    return ""
 
 
 def build_edge(

@@ -1,0 +1,144 @@
+"""Choose which samples of the pool to label next (Tang and Huang, NeurIPS 2022, section 4).
+
+  python -m active_learning.al_select --al_iter 0 --dataset mnist --initial_size 3000
+  python -m active_learning.al_select --method DIAM --dataset mnist --al_iter 1 \\
+      --batch_size 1500 --model_num 12
+
+Round 0 is a random set, the same for every method of a seed. Round R > 0 adds the --batch_size
+samples that the method picks by what the targets trained on round R - 1 say of the unlabelled ones,
+which they see as in testing, never through random crops. Methods (active_learning/strategies.py):
+random, entropy, margin, least_conf, coreset, CAL, DIAM, DIAM_qp, and risk, which labels for a
+cascade. Writes a file of index sets a round and method (active_learning/index_sets.py).
+"""
+
+import time
+
+import numpy as np
+
+import experiment
+from active_learning import index_sets
+from active_learning.committee import Committee
+from active_learning.options import (
+    add_cascade_flags,
+    add_speed_flags,
+    add_study_flags,
+    cascade,
+    studies,
+)
+from active_learning.strategies import select
+from active_learning.trained import numbers_of
+from experiment import number
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    add_study_flags(parser)
+    group = parser.add_argument_group("labels")
+    group.add_argument("--batch_size", type=number(int, 1), default=1500, help="labels a round")
+    group.add_argument("--initial_size", type=number(int, 1), default=3000, help="in round 0")
+    add_cascade_flags(parser)
+    add_speed_flags(parser)
+    parser.add_common(seed=0)
+    return parser.parse_args(argv)
+
+
+def begin(study, args):
+    """Round 0. It is every method's: one of the same size is kept, another is refused."""
+    size = len(study.pool.labels)
+    place = study.place(args.method[0])
+    made = index_sets.initial(place, size, args.initial_size)
+    path = place.path(0)
+    if path.exists() and not args.overwrite:
+        there = index_sets.load(place, 0, size)
+        if there.digest != made.digest:
+            raise ValueError(
+                f"{path}: holds {len(there.labelled)} labels, not --initial_size "
+                f"{args.initial_size}; all methods begin with it, so use another --save_dir"
+            )
+        return print(f"{path}: complete")
+    made.save(path)
+    return print(f"{path}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled")
+
+
+def wanted(study, method, args) -> bool:
+    """Whether the round is to be made. ValueError where it is there and no flag says what then."""
+    path = study.place(method).path(args.al_iter)
+    if not path.exists() or args.overwrite:
+        return True
+    if not args.resume:
+        raise ValueError(f"{path}: is here; --resume keeps it, --overwrite replaces it")
+    there = study.index_set(method, args.al_iter)
+    if there.about["flags"] != flags_of(method, args):
+        raise ValueError(f"{path}: was made with {there.about['flags']}; --overwrite replaces it")
+    print(f"{path}: complete")
+    return False
+
+
+def flags_of(method, args) -> dict:
+    """What a selection hangs on, beside the networks."""
+    flags = {"batch_size": args.batch_size}
+    if method == "risk":
+        flags |= {k: getattr(args, k) for k in ("local_id", "edge_id", "cost_1", "cost_e")}
+    return flags
+
+
+def grow(study, method, labels, committee, args):
+    """The next round of one method, to its file."""
+    with experiment.one_line_errors():
+        left = len(labels.unlabelled)
+        if args.batch_size > left:
+            raise ValueError(
+                f"--batch_size {args.batch_size}: {left} samples are unlabelled before round "
+                f"{args.al_iter} of {method}; give fewer, or stop before it"
+            )
+        ends = cascade(study, committee.multiply_adds, args)
+        pool, asking = committee.pool(method, ends, (args.cost_1, args.cost_e))
+        start = time.perf_counter()
+        rng = np.random.default_rng([study.seed, args.al_iter])
+        picks = select(method, pool, args.batch_size, rng)
+    seconds = asking + time.perf_counter() - start
+    head, dirty = experiment.commit()
+    place = study.place(method)
+    made = index_sets.grown(
+        place, labels, picks,
+        select_seconds=seconds, flags=flags_of(method, args),
+        commit=head + (" with changes" if dirty else ""),
+    )  # fmt: skip
+    made.save(place.path(args.al_iter))
+    print(
+        f"{place.path(args.al_iter)}: {len(made.labelled)} labelled, {len(made.unlabelled)} "
+        f"unlabelled, {seconds:.1f} s",
+        flush=True,
+    )
+
+
+def select_round(study, args):
+    """The round of every method; methods that come from the same labels share what is asked."""
+    with experiment.one_line_errors():
+        if args.al_iter == 0:
+            return begin(study, args)
+        before = {
+            method: study.index_set(method, args.al_iter - 1)
+            for method in dict.fromkeys(args.method)
+            if wanted(study, method, args)
+        }
+    numbers = numbers_of(args, study.device)
+    for digest in dict.fromkeys(labels.digest for labels in before.values()):
+        whose = [method for method, labels in before.items() if labels.digest == digest]
+        with experiment.one_line_errors():
+            committee = Committee(study, before[whose[0]], numbers)
+        for method in whose:
+            grow(study, method, before[method], committee, args)
+    return None
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    with experiment.one_line_errors():
+        found = list(studies(args))
+    for study, one in found:
+        select_round(study, one)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# All rounds of all methods, from random labels to plot and table (Tang and Huang, NeurIPS 2022).
+#   bash active_learning/iter_all.sh GPU T [RUN]
+#   GPU       a CUDA device's number, or cpu
+#   T         the number of targets: 2, 4, 6, 8 or 12 in the paper
+#   RUN       a name (results/runs/NAME) or a path; "active" if not given
+# From the environment:
+#   DATASETS  names, folders or .npz files; "mnist kmnist" by default
+#   METHODS   all of them by default; those of a second call are added to the first's
+#   SEEDS     "0 1 2" by default
+#   ROUNDS    the last round, 10 by default; INITIAL 3000 labels in round 0, BATCH 1500 more in each
+#   TARGETS   a JSON list of networks in place of the twelve published ones
+#   UNSEEN    ids of targets that are trained too, but have no vote
+#   EXTRA     more flags for train_net.py, as EXTRA="--epochs 10 --lr 0.05"
+#   CASCADE   flags of the cascade, as CASCADE="--cost_1 1 --cost_e 0.05"
+# Whatever is complete is skipped, and a killed run goes on where it was.
+set -euo pipefail
+
+usage="usage: [DATASETS=...] [METHODS=...] [SEEDS=...] bash active_learning/iter_all.sh GPU T [RUN]"
+gpu=${1:?$usage} models=${2:?$usage} run=${3:-active}
+if [ $# -gt 3 ]; then echo "$usage" >&2; exit 2; fi
+case $run in */*) ;; *) run=results/runs/$run ;; esac
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python=${PYTHON:-.venv/bin/python}
+if ! command -v "$python" > /dev/null; then python=python3; fi
+device=(--device cpu)
+if [ "$gpu" != cpu ]; then device=(--device "cuda:$gpu"); fi
+read -ra datasets <<< "${DATASETS:-mnist kmnist}"
+read -ra methods <<< "${METHODS:-random entropy margin least_conf coreset CAL DIAM DIAM_qp risk}"
+read -ra seeds <<< "${SEEDS:-0 1 2}"
+read -ra unseen <<< "${UNSEEN:-}"
+read -ra extra <<< "${EXTRA:-}"
+read -ra cascade <<< "${CASCADE:-}"
+
+# glibc gives large tensors back to the kernel and clears them anew at every step; see pipeline.sh.
+export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
+
+for dataset in "${datasets[@]}"; do
+  common=(--dataset "$dataset" --save_dir "$run" --seeds "${seeds[@]}" --model_num "$models"
+    --method "${methods[@]}" --resume "${device[@]}")
+  if [ -n "${TARGETS:-}" ]; then common+=(--targets "$TARGETS"); fi
+  voting=()
+  for ((net = 0; net < models; net++)); do voting+=("$net"); done
+  for ((round = 0; round <= ${ROUNDS:-10}; round++)); do
+    "$python" -m active_learning.al_select "${common[@]}" --al_iter "$round" \
+      --initial_size "${INITIAL:-3000}" --batch_size "${BATCH:-1500}" ${cascade[@]+"${cascade[@]}"}
+    "$python" -m active_learning.train_net "${common[@]}" --al_iter "$round" \
+      --net_id "${voting[@]}" ${unseen[@]+"${unseen[@]}"} ${extra[@]+"${extra[@]}"}
+    test=("${common[@]}" --al_iter "$round" ${cascade[@]+"${cascade[@]}"})
+    if [ ${#unseen[@]} -gt 0 ]; then test+=(--unseen "${unseen[@]}"); fi
+    "$python" -m active_learning.test_multi_models "${test[@]}"
+  done
+done
+"$python" -m active_learning.plot "$run"
+"$python" -m active_learning.table "$run"

@@ -1,0 +1,88 @@
+"""Greedy k-center: each pick is the sample farthest from all that are labelled or picked.
+
+Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach",
+ICLR 2018, algorithm 1.
+"""
+
+import numpy as np
+
+# Rows and centres of one block of distances: of 64 x 64 to 1,024 x 1,024 the fastest on one core.
+ROWS, CENTRES = 256, 128
+
+
+def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarray:
+    """Rows of `features` that the greedy picks, int64 [count], all different, in its order.
+
+    Repeats u = argmax over rows i of min over centres j of |x_i - x_j|^2; ties go to the lower row.
+    The centres are `labelled` [L, D], then the picks too. features [M, D], both finite. Where L is
+    0 the first pick is the row nearest the mean of `features`, which the paper leaves open.
+
+    Lazily (Minoux, 1978): a sample's distance to its nearest centre only falls as centres come, so
+    its distance to some of them is an upper bound, and a sample whose bound is not the highest
+    cannot be the next pick: it need not be compared with the other centres yet. The picks are those
+    of the full distance matrix; beside the features the memory is O(M + L).
+
+    Squared distances are |x|^2 - 2 x.y + |y|^2 in float64, rounded to float32: what scikit-learn
+    has of float32 features. ValueError where shapes do not fit or count is not in 1..M.
+    """
+    if features.ndim != 2 or labelled.ndim != 2 or features.shape[1] != labelled.shape[1]:
+        raise ValueError(
+            f"features {features.shape} of the pool and {labelled.shape} of the labelled samples: "
+            "need [M, D] and [L, D]"
+        )
+    if not 1 <= count <= len(features):
+        raise ValueError(f"{count} picks of {len(features)} samples: need 1 of them to all")
+    norms, labelled_norms = _squared_norms(features), _squared_norms(labelled)
+    bound = np.full(len(features), np.inf, dtype=np.float32)
+    seen = np.zeros(len(features), dtype=np.int64)  # centres that a row's bound takes in
+    picks: list[int] = []
+    if not len(labelled):
+        mean = features.mean(0, dtype=np.float64)[None]
+        picks.append(int(_nearest(features, norms, mean, _squared_norms(mean)).argmin()))
+        bound[picks] = -1
+    while len(picks) < count:
+        top = int(bound.argmax())
+        if seen[top] == len(labelled) + len(picks):
+            picks.append(top)
+            bound[top] = -1  # below any distance: never again
+            continue
+        # Bring the rows of the highest bounds up to date, as far as they are where `top` is.
+        start = int(seen[top])
+        if start < len(labelled):
+            stop = min(start + CENTRES, len(labelled))
+            centres, centre_norms = labelled[start:stop], labelled_norms[start:stop]
+        else:
+            new = picks[start - len(labelled) :][:CENTRES]
+            stop = start + len(new)
+            centres, centre_norms = features[new], norms[new]
+        rows = np.flatnonzero((seen >= start) & (seen < stop) & (bound >= 0))
+        if len(rows) > ROWS:
+            rows = rows[np.argpartition(-bound[rows], ROWS)[:ROWS]]
+        found = _nearest(features[rows], norms[rows], centres, centre_norms)
+        bound[rows] = np.minimum(bound[rows], found)
+        seen[rows] = stop
+    return np.array(picks, dtype=np.int64)
+
+
+def _nearest(
+    features: np.ndarray, norms: np.ndarray, centres: np.ndarray, centre_norms: np.ndarray
+) -> np.ndarray:
+    """Squared distance of each row to its nearest centre, float32 [rows]."""
+    centres = centres.astype(np.float64).T
+    found = np.empty(len(features), dtype=np.float32)
+    for start in range(0, len(features), ROWS):
+        part = slice(start, start + ROWS)
+        squared = features[part].astype(np.float64) @ centres
+        squared *= -2
+        squared += centre_norms
+        found[part] = np.maximum(squared.min(1) + norms[part], 0)
+    return found
+
+
+def _squared_norms(x: np.ndarray) -> np.ndarray:
+    """float64 [N]; in blocks, so that no float64 copy of the features is made."""
+    norms = np.empty(len(x))
+    for start in range(0, len(x), ROWS):
+        part = x[start : start + ROWS].astype(np.float64)
+        norms[start : start + ROWS] = np.einsum("ij,ij->i", part, part)
+    return norms

@@ -1,0 +1,43 @@
+"""The nearest other samples of every sample, in blocks: exact, by Euclidean distance."""
+
+import numpy as np
+import torch
+
+BLOCK = 512  # rows whose distances to all others are in memory at once: 512 x M floats
+
+
+def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows int64 [M, k], squared distances float32 [M, k]) of each row's k nearest other rows.
+
+    features [M, D]. The nearest first; ties go to the lower row. Distances are
+    |x|^2 - 2 x.y + |y|^2 in float32, so they are good to about 1e-7 of |x|^2 + |y|^2: a copy of a
+    sample is there at nearly 0. ValueError where k is not in 0..M - 1.
+    """
+    m = len(features)
+    if not 0 <= k < m:
+        raise ValueError(f"{k} neighbours of {m} samples: each has {max(0, m - 1)} others")
+    features = np.ascontiguousarray(features, dtype=np.float32)
+    norms = np.einsum("ij,ij->i", features, features)
+    rows = np.empty((m, k), dtype=np.int64)
+    squared = np.empty((m, k), dtype=np.float32)
+    if k == 0:
+        return rows, squared
+    for start in range(0, m, BLOCK):
+        part = slice(start, min(start + BLOCK, m))
+        # Less |x|^2, which changes no order within a row: added at the end, to k columns.
+        block = (-2 * features[part]) @ features.T
+        block += norms
+        own = np.arange(part.stop - start)
+        block[own, own + start] = np.inf
+        # torch: its topk takes a third of the time of numpy's argpartition.
+        found = torch.topk(torch.from_numpy(block), k, largest=False)
+        values, chosen = found.values.numpy(), found.indices.numpy()
+        # Of several at the k-th distance topk takes any: take the lower rows.
+        for i in np.flatnonzero((block <= values[:, -1:]).sum(1) > k):
+            chosen[i] = np.argsort(block[i], kind="stable")[:k]
+            values[i] = block[i, chosen[i]]
+        order = np.lexsort((chosen, values))
+        rows[part] = np.take_along_axis(chosen, order, 1)
+        values = np.take_along_axis(values, order, 1) + norms[part, None]
+        squared[part] = np.maximum(values, 0)
+    return rows, squared

@@ -1,0 +1,135 @@
+"""What the three steps of a round share: their flags, and the study that these name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import data
+import experiment
+from active_learning.index_sets import IndexSet, Place, load
+from active_learning.strategies import METHODS
+from active_learning.target_models import Target, read_targets
+from experiment import Parser, number
+
+
+class Study(NamedTuple):
+    """One run of one seed: where, on what, for which targets.
+
+    pool is the training set without val; committee holds the first T of `targets`, those that
+    vote; the others can be trained as unseen ones.
+    """
+
+    root: Path
+    seed: int
+    device: torch.device
+    dataset: data.Dataset
+    data: str
+    targets: tuple[Target, ...]
+    model_num: int
+
+    @property
+    def pool(self) -> data.Part:
+        return self.dataset.train
+
+    def place(self, method: str) -> Place:
+        return Place(self.root, self.dataset.name, method, self.model_num, self.data, self.seed)
+
+    def index_set(self, method: str, round_: int) -> IndexSet:
+        """The round's labels; ValueError as `index_sets.load`."""
+        return load(self.place(method), round_, len(self.pool.labels))
+
+
+def add_study_flags(parser: Parser) -> None:
+    """The data, the targets, the methods and the round."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", default="mnist", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    group.add_argument(
+        "--val_size",
+        type=number(float, 0, above=True),
+        default=0.1,
+        help="cut from train, no part of the pool: a share below 1 or a count",
+    )
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
+    group.add_argument("--save_dir", default="results/runs/active", help="the run directory")
+    group = parser.add_argument_group("what is learnt for whom")
+    group.add_argument(
+        "--method", nargs="+", choices=METHODS, default=["DIAM"], help="one or more", metavar="M"
+    )
+    group.add_argument("--al_iter", type=number(int, 0), default=0, help="the round R")
+    group.add_argument(
+        "--model_num", type=number(int, 2), default=12, help="T: the first T targets vote"
+    )
+    group.add_argument(
+        "--targets", metavar="JSON", help="a list of networks in place of the twelve published"
+    )
+    group.add_argument(
+        "--ofa_dir",
+        metavar="DIR",
+        help="the published networks' files, in a folder each; DATA_ROOT/ofa where it is there",
+    )
+
+
+def add_cascade_flags(parser: Parser) -> None:
+    """The cascade that `risk` labels for, and that is evaluated after every round."""
+    group = parser.add_argument_group("cascade: a local and an edge net of the targets, and costs")
+    group.add_argument(
+        "--local_id", type=number(int, 0), help="that of fewest multiply-adds if not given"
+    )
+    group.add_argument("--edge_id", type=number(int, 0), help="that of most if not given")
+    group.add_argument("--cost_1", type=number(float, 0), default=1.25, help="c_1, of edge errors")
+    group.add_argument("--cost_e", type=number(float, 0), default=0.25, help="c_e, of a query")
+
+
+def add_speed_flags(parser: Parser) -> None:
+    """How networks compute (`trained.numbers_of`)."""
+    group = parser.add_argument_group("speed")
+    either = argparse.BooleanOptionalAction
+    group.add_argument("--bf16", action=either, help="autocast; on CUDA if not given")
+    group.add_argument("--channels_last", action=either, help="maps; but on mps if not given")
+
+
+def cascade(study: Study, multiply_adds: list[int], args: argparse.Namespace) -> tuple[int, int]:
+    """(local, edge) of the committee; multiply_adds [T]. ValueError where they are no cascade."""
+    costs = multiply_adds[: study.model_num]
+    local = costs.index(min(costs)) if args.local_id is None else args.local_id
+    edge = costs.index(max(costs)) if args.edge_id is None else args.edge_id
+    for flag, net_id in (("--local_id", local), ("--edge_id", edge)):
+        if net_id >= study.model_num:
+            raise ValueError(f"{flag} {net_id}: the targets that vote are 0..{study.model_num - 1}")
+    if local == edge:
+        raise ValueError(f"--local_id and --edge_id are both {local}: a cascade needs two nets")
+    return local, edge
+
+
+def net_ids(study: Study, wanted: list[int] | None) -> list[int]:
+    """The targets of `--net_id`, or all that vote. ValueError where there is no such target."""
+    wanted = list(range(study.model_num)) if wanted is None else list(dict.fromkeys(wanted))
+    if max(wanted, default=0) >= len(study.targets):
+        raise ValueError(f"net {max(wanted)}: there are {len(study.targets)} targets, from 0")
+    return wanted
+
+
+def studies(args: argparse.Namespace) -> Iterator[tuple[Study, argparse.Namespace]]:
+    """A study and its arguments for each seed that was asked for; the data are read once.
+
+    ValueError or OSError where the flags name no study.
+    """
+    device = experiment.pick_device(args.device)
+    usual = Path(args.data_root) / "ofa"
+    ofa_dir = args.ofa_dir or (usual if usual.is_dir() else None)
+    targets = read_targets(args.targets, ofa_dir)
+    if args.model_num > len(targets):
+        raise ValueError(f"--model_num {args.model_num}: there are {len(targets)} targets")
+    dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
+    fingerprint = dataset.fingerprint()
+    for one in experiment.each_seed(args):
+        root = Path(one.save_dir)
+        yield (
+            Study(root, one.seed, device, dataset, fingerprint, targets, args.model_num),
+            one,
+        )

@@ -1,0 +1,189 @@
+"""What labels chosen by each method are worth: tables a data set and number of targets.
+
+    python -m active_learning.table results/runs/active
+
+NAME-methods, a row a method: test top-1 of the targets over the rounds, of the worst target and of
+unseen nets, the cascade's risk, and what it took. NAME-differences: each of these minus random's of
+the same seeds, with an interval over seeds and test samples and a paired test over seeds. Both are
+printed, and written as .md, .tex and .csv; NAME-methods.json has every number unrounded. Rounds
+that a method lacks in a seed are left out for all, and named on stderr.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import experiment
+from active_learning.comparison import summarise
+from active_learning.results import Study, command
+from figures.exit_runs import spread
+from figures.tables import Column, Row, fixed, print_table, write_table
+
+ALPHA = 0.05
+WORDS = {"top1": "mean top-1", "worst": "worst target", "unseen": "unseen", "risk": "cascade risk"}
+UNITS = {"top1": 100, "worst": 100, "unseen": 100, "risk": 1}  # points, points, points, risk
+
+
+def p_value(p: float) -> str:
+    """Three digits; a dash where there is no test."""
+    return "< 0.001" if p < 0.001 else fixed(3)(p)
+
+
+METHODS = [
+    Column("method", "method"),
+    Column("n", "n"),
+    Column("top1", "mean", group="top-1 %"),
+    Column("last", "last round", group="top-1 %"),
+    Column("worst", "worst", group="top-1 %"),
+    Column("unseen", "unseen", group="top-1 %"),
+    Column("risk", "risk"),
+    Column("difference", "points", group="minus random"),
+    Column("verdict", "verdict", group="minus random"),
+    Column("p_holm", "p (Holm)", p_value, group="minus random"),
+    Column("train_seconds", "to train", fixed(1), group="seconds"),
+    Column("select_seconds", "to select", fixed(2), group="seconds"),
+    Column("published", "paper", fixed(2)),
+]
+DIFFERENCES = [
+    Column("measure", "measure"),
+    Column("method", "method"),
+    Column("n", "n"),
+    Column("difference", "minus random"),
+    Column("t_interval", "95 % over seeds"),
+    Column("verdict", "verdict"),
+    Column("p", "p", p_value, tex="$p$"),
+    Column("p_holm", "p (Holm)", p_value, tex="$p$ (Holm)"),
+]
+
+
+def draw(study: Study, out: Path) -> list[Path]:
+    """The two tables and the JSON of one study; NotDrawn where no round is in all its runs."""
+    result = summarise(study)
+    about = f"{study.title}, {said(result['rounds'])}, {labels(study, result['rounds'])}"
+    rows, columns = method_rows(result), METHODS.copy()
+    for key, there in (
+        ("unseen", study.first.unseen),
+        ("published", any(r["published"] is not None for r in result["methods"].values())),
+    ):
+        columns = [c for c in columns if there or c.key != key]
+    caption = (
+        f"{about}. Test top-1 of the targets: mean over rounds, last round, worst target of each "
+        "round; risk of the cascade; mean ± standard deviation over n seeds. Against random with "
+        "the same seeds, without round 0: difference of the mean in points [95 % bootstrap "
+        "interval, seeds and test samples crossed], what that interval says, p of a paired t test "
+        "over seeds, corrected by Holm; seconds of a round."
+    )
+    if columns[-1].key == "published":
+        caption += " Paper: Tang and Huang (2022), mean over rounds 0 to 10 of one seed."
+    caption += study.made_by
+    print_table(rows, columns, caption)
+    paths = write_table(rows, columns, out, f"{study.name}-methods", caption, _found)
+
+    rows = difference_rows(result)
+    if rows:
+        caption = (
+            f"{about}, without round 0. Each method minus random with the same n seeds, mean over "
+            "rounds; accuracies in points, risk in units of one local error. In brackets the 95 % "
+            f"bootstrap interval ({result['draws']} draws, seeds and test samples crossed), from "
+            "which the verdict is. It understates what few seeds leave open, with one seed it is "
+            "over samples alone, and the worst target is that of the whole test set. Beside it "
+            "Student's interval over seeds alone. p: paired t test over seeds, then Holm's "
+            "correction over the methods of a measure; bold where that is at most "
+            f"{ALPHA:g}.{study.made_by}"
+        )
+        print_table(rows, DIFFERENCES, caption)
+        paths += write_table(rows, DIFFERENCES, out, f"{study.name}-differences", caption, _found)
+    experiment.write_json(out / f"{study.name}-methods.json", _nulls(result))
+    return [*paths, out / f"{study.name}-methods.json"]
+
+
+def method_rows(result: dict[str, Any]) -> list[Row]:
+    """Rows of METHODS; a dash where there is nothing to say."""
+    rows = []
+    for method, found in result["methods"].items():
+        versus = found["versus_random"].get("top1")
+        rows.append(
+            {
+                "method": method,
+                "n": str(len(found["seeds"])),
+                **{m: spread(found[m]) for m in ("top1", "last", "worst")},
+                "unseen": spread(found.get("unseen", [math.nan])),
+                "risk": spread(found["risk"], 1, 4),
+                "difference": _with_interval(versus, "top1", found["seeds"]) if versus else "–",
+                "verdict": versus["verdict"] if versus else "–",
+                "p_holm": versus["p_holm"] if versus else math.nan,
+                "train_seconds": found["train_seconds"],
+                "select_seconds": found["select_seconds"],
+                "published": math.nan if found["published"] is None else found["published"],
+            }
+        )
+    return rows
+
+
+def difference_rows(result: dict[str, Any]) -> list[Row]:
+    """Rows of DIFFERENCES: measure by measure, all methods."""
+    rows = []
+    for measure, words in WORDS.items():
+        for method, found in result["methods"].items():
+            if not (versus := found["versus_random"].get(measure)):
+                continue
+            ends = [_signed(versus[k], measure) for k in ("t_low", "t_high")]
+            rows.append(
+                {
+                    "measure": words,
+                    "method": method,
+                    "n": str(len(versus["seeds"])),
+                    "difference": _with_interval(versus, measure, versus["seeds"]),
+                    "t_interval": f"[{', '.join(ends)}]" if len(versus["seeds"]) > 1 else "–",
+                    **{k: versus[k] for k in ("verdict", "p", "p_holm")},
+                }
+            )
+    return rows
+
+
+def said(rounds: list[int]) -> str:
+    """ "rounds 0–10", or "rounds 0, 1, 4"; "round 0"."""
+    if len(rounds) == 1:
+        return f"round {rounds[0]}"
+    if rounds == list(range(rounds[0], rounds[-1] + 1)):
+        return f"rounds {rounds[0]}–{rounds[-1]}"
+    return f"rounds {', '.join(map(str, rounds))}"
+
+
+def labels(study: Study, rounds: list[int]) -> str:
+    """ "3000 to 18000 labels"."""
+    counts = list(dict.fromkeys(study.labelled[r] for r in (rounds[0], rounds[-1])))
+    return f"{' to '.join(map(str, counts))} labels"
+
+
+def _signed(value: float, measure: str) -> str:
+    digits = 2 if UNITS[measure] == 100 else 4
+    text = f"{round(value * UNITS[measure], digits) + 0.0:+.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _with_interval(versus: dict[str, Any], measure: str, row: list[int]) -> str:
+    """ "+0.52 [+0.31, +0.70]"; with n where these are not all the seeds of the row."""
+    value, low, high = (_signed(versus[k], measure) for k in ("difference", "low", "high"))
+    count = len(versus["seeds"])
+    return f"{value} [{low}, {high}]" + (f" (n = {count})" if count != len(row) else "")
+
+
+def _found(row: Row) -> list[str]:
+    """In bold: a difference that is found in spite of how many were looked for."""
+    return ["difference", "p_holm"] if row["p_holm"] <= ALPHA else []
+
+
+def _nulls(value: Any) -> Any:
+    """JSON has no nan: null in its place."""
+    if isinstance(value, dict):
+        return {key: _nulls(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_nulls(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+main = command(__doc__, draw)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Train target models on the labels of a round (Tang and Huang, NeurIPS 2022, section 5).
+
+  python -m active_learning.train_net --dataset mnist --method DIAM --al_iter 0 --model_num 12
+  python -m active_learning.train_net --net_id 3 --dataset mnist --al_iter 2 --method random
+  python -m active_learning.train_net --dataset digits --targets my.json --model_num 2 \\
+      --method DIAM CAL
+
+Every target is trained from its initial weights: SGD with Nesterov momentum, a cosine schedule,
+label smoothing, and random resized crops (the paper's settings are the defaults). Votes on the
+unlabelled samples after each of the last --DIS_frac of the epochs are kept in round 0 and for the
+methods that need them. What has been trained on the same labels with the same settings is kept.
+The labels must be there: al_select.py --al_iter R makes them.
+"""
+
+import argparse
+import json
+import math
+import time
+import zlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import data
+import experiment
+from active_learning import trained
+from active_learning.options import add_speed_flags, add_study_flags, net_ids, studies
+from active_learning.strategies import METHODS
+from data.augment import random_resized_crop
+from experiment import number
+from models.cost import multiply_adds, parameters
+
+
+def parse_args(argv=None):
+    parser = experiment.Parser(__doc__)
+    add_study_flags(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--net_id", type=number(int, 0), nargs="+", help="targets; all T if not given"
+    )
+    group.add_argument("--epochs", type=number(int, 1), default=20, help="passes over the labels")
+    group.add_argument("--batch_size", type=number(int, 1), default=120, help="images a step")
+    group.add_argument("--lr", type=number(float, 0, above=True), default=7.5e-3, help="of SGD")
+    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="Nesterov's")
+    group.add_argument(
+        "--weight_decay", type=number(float, 0), default=3e-5, help="not on batch norm and biases"
+    )
+    group.add_argument("--label_smoothing", type=number(float, 0, 1), default=0.1, help="of labels")
+    group.add_argument(
+        "--bn_momentum",
+        type=number(float, 0, 1, above=True),
+        default=0.1,
+        help="of batch norm's running mean and variance, in every target",
+    )
+    group.add_argument("--dropout", type=number(float, 0, 1), default=0.1, help="before the head")
+    group.add_argument(
+        "--crop_scale",
+        type=number(float, 0, 1, above=True),
+        nargs=2,
+        default=[0.08, 1.0],
+        metavar=("LOW", "HIGH"),
+        help="share of an image that a training crop covers; 1 1 for none",
+    )
+    group.add_argument(
+        "--mDIS",
+        action=argparse.BooleanOptionalAction,
+        help="keep votes; if not given, in round 0 and where the method needs them",
+    )
+    group.add_argument(
+        "--DIS_frac", type=number(float, 0, 1, above=True), default=0.5, help="epochs that vote"
+    )
+    add_speed_flags(parser)
+    parser.add_common(seed=0, logs=True)
+    args = parser.parse_args(argv)
+    if args.crop_scale[0] > args.crop_scale[1]:
+        parser.error("--crop_scale: the lower share first")
+    return args
+
+
+def make_optimizer(net, lr, momentum, weight_decay, device):
+    """SGD; weights of batch norm and biases, that is vectors, do not decay."""
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=device.type != "mps")
+
+
+def set_bn_momentum(net, momentum):
+    """A round has tens of steps: at the 0.01 that some nets come with, averages stay at the start.
+
+    (mobilenet_v3_small on 200 MNIST digits, 80 steps: 8 % on val with its own, 75 % with 0.1.)
+    """
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
+def train_one_epoch(net, optimizer, schedule, batches, epoch, smoothing, numbers) -> float:
+    """One pass over the labelled samples; returns the mean loss a step."""
+    net.train()
+    total = torch.zeros((), device=numbers.device)
+    for _, images, labels in batches.epoch(epoch):
+        if numbers.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with numbers.autocast():
+            logits = net(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total += loss.detach()
+    return total.item() / len(batches)
+
+
+def train_target(study, parts, target, labels, votes, args, numbers):
+    """One target on one set of labels, to its files; kept where it is there already.
+
+    parts: pool, val and test on the device. votes: whether to keep them.
+    """
+    device, classes = study.device, len(study.dataset.classes)
+    settings = training_settings(study, target, labels, args, numbers)
+    with experiment.one_line_errors():
+        run = experiment.Run(trained.folder(study, target, labels), "net", settings)
+        if run.complete:
+            found = trained.find(study, target, labels)
+            if votes:
+                found.votes(len(labels.unlabelled))
+            return print(f"{run.dir}: complete")
+        net = target.build(classes, weight_seed(study.seed, target), args.dropout)
+        set_bn_momentum(net, args.bn_momentum)
+        look = trained.pixel_stats(target)
+        crop = tuple(args.crop_scale)
+        augment = None if crop == (1.0, 1.0) else random_resized_crop(net.size, crop)
+        rows = trained.part_of(parts["pool"], labels.labelled)
+        batches = data.Batches(
+            rows, args.batch_size, device, shuffle=True, seed=study.seed, augment=augment, **look
+        )
+        cost = multiply_adds(net, torch.zeros(1, 3, net.size, net.size))
+        run.start(device, study.data, stale=[run.dir / f for f in ("votes.npz", "net.pth")])
+    net = numbers.place(net)
+    optimizer = make_optimizer(net, args.lr, args.momentum, args.weight_decay, device)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(batches))
+    rest = trained.part_of(parts["pool"], labels.unlabelled)
+    first_vote = args.epochs - math.ceil(args.DIS_frac * args.epochs) + 1
+    voted, seconds, began = [], {"train": 0.0, "votes": 0.0}, time.perf_counter()
+    for epoch in range(1, args.epochs + 1):
+        start = time.perf_counter()
+        experiment.seed_everything(study.seed, epoch)
+        loss = train_one_epoch(
+            net, optimizer, schedule, batches, epoch, args.label_smoothing, numbers
+        )
+        trained_at = time.perf_counter()
+        if votes and epoch >= first_vote:
+            unlabelled = data.Batches(rest, trained.EVAL_BATCH, device, **look)
+            voted.append(trained.forward(net, unlabelled, numbers)[0].argmax(-1).cpu())
+        seconds["train"] += trained_at - start
+        seconds["votes"] += time.perf_counter() - trained_at
+        run.end_epoch(epoch, args.epochs, time.perf_counter() - start, loss=loss)
+    finish(study, parts, run, target, net, labels, voted, look, numbers, seconds | {"cost": cost})
+    print(f"{run.dir}: {time.perf_counter() - began:.1f} s")
+    return None
+
+
+def training_settings(study, target, labels, args, numbers) -> argparse.Namespace:
+    """What the weights hang on, and what `Run` asks for."""
+    names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing")
+    names += ("dropout", "bn_momentum", "crop_scale", "DIS_frac", "val_size", "split_seed")
+    settings = {name: getattr(args, name) for name in names}
+    settings |= {"target": target.settings, "labels": labels.digest, "seed": study.seed}
+    settings |= {"bf16": numbers.bf16, "channels_last": numbers.channels_last}
+    return argparse.Namespace(
+        **settings, dataset=study.dataset.name, log_to=args.log_to,
+        resume=not args.overwrite, overwrite=args.overwrite,
+    )  # fmt: skip
+
+
+def weight_seed(seed: int, target) -> int:
+    """Of the initial weights: two targets of one shape do not begin alike."""
+    entropy = [seed, zlib.crc32(target.name.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def finish(study, parts, run, target, net, labels, voted, look, numbers, measured):
+    """Votes, predictions of val and test, weights, and last the result."""
+    if voted:
+        votes = torch.stack(voted).numpy().astype(np.int16)
+        experiment.write_npz(run.dir / "votes.npz", votes=votes)
+    logits = {}
+    for split in ("val", "test"):
+        batches = data.Batches(parts[split], trained.EVAL_BATCH, numbers.device, **look)
+        logits[split] = trained.forward(net, batches, numbers)[0].cpu().numpy()
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        experiment.fail(f"{run.dir}: gives logits that are not finite; lower the --lr")
+    both = [study.dataset.val, study.dataset.test]
+    about = {"dataset": study.dataset.name, "classes": study.dataset.classes, "rejectors": []}
+    experiment.write_npz(
+        run.dir / "predictions.npz",
+        labels=np.concatenate([part.labels.numpy() for part in both]),
+        stage_logits=np.concatenate([logits["val"], logits["test"]])[None],
+        split=np.repeat(np.array([0, 1], np.int8), [len(part.labels) for part in both]),
+        index=np.concatenate([part.index.numpy() for part in both]),
+        scores=np.zeros((0, sum(len(part.labels) for part in both)), np.float32),
+        settings=np.array(json.dumps(about)),
+    )
+    state = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
+    digest = experiment.save_checkpoint(run.dir / "net.pth", {"state_dict": state})
+    run.finish(
+        {
+            "target": target.settings,
+            "name": target.name,
+            "parameters": parameters(net),
+            "multiply_adds": measured["cost"],
+            "labels": len(labels.labelled),
+            "data": study.data,
+            "seed": study.seed,
+            "sha256": digest,
+            "train_seconds": measured["train"],
+            "vote_seconds": measured["votes"],
+            "bf16": numbers.bf16,
+            "channels_last": numbers.channels_last,
+            "hardware": experiment.hardware(numbers.device),
+        }
+    )
+
+
+def train_round(study, args):
+    """All targets on the labels of every method in one round; equal labels are trained on once."""
+    numbers = trained.numbers_of(args, study.device)
+    with experiment.one_line_errors():
+        wanted = net_ids(study, args.net_id)
+        sets = {method: study.index_set(method, args.al_iter) for method in args.method}
+    parts = {"pool": study.pool, "val": study.dataset.val, "test": study.dataset.test}
+    parts = {name: trained.on_device(part, study.device) for name, part in parts.items()}
+    voting = {m for m in args.method if "votes" in METHODS[m].needs or args.al_iter == 0}
+    for digest in dict.fromkeys(labels.digest for labels in sets.values()):
+        whose = [method for method, labels in sets.items() if labels.digest == digest]
+        votes = bool(voting & set(whose)) if args.mDIS is None else args.mDIS
+        for net_id in wanted:
+            target = study.targets[net_id]
+            committee = net_id < study.model_num
+            train_target(study, parts, target, sets[whose[0]], votes and committee, args, numbers)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    with experiment.one_line_errors():
+        found = list(studies(args))
+    for study, one in found:
+        train_round(study, one)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What the last layer of a classifier gets to see, for any classifier."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def with_features(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [B, K] of images [B, 3, H, W], and the features [B, D] that they are computed from.
+
+    Features are the input of the last layer with weights that the forward pass reaches: a linear
+    layer, or a 1x1 convolution, whose input [B, D, h, w] is averaged over h and w. Both come from
+    one forward pass in the mode and type that the net is in; in train mode features are those after
+    dropout. ValueError where the last layer is of another kind or its outputs are not the K logits.
+    """
+    last: dict[str, Any] = {}
+
+    def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        last["layer"], last["input"] = layer, inputs[0] if inputs else None
+
+    weighted = [m for m in net.modules() if next(m.parameters(recurse=False), None) is not None]
+    hooks = [m.register_forward_pre_hook(keep) for m in weighted]
+    try:
+        logits = net(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layer, x = last.get("layer"), last.get("input")
+    linear = isinstance(layer, nn.Linear) and isinstance(x, Tensor) and x.ndim == 2
+    point = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+    outputs = layer.out_features if linear else layer.out_channels if point else None
+    if outputs is None or logits.shape != (len(images), outputs):
+        raise ValueError(
+            f"features of {type(net).__name__}: its last layer with weights is "
+            f"{'none' if layer is None else type(layer).__name__}; it has to be a linear layer or "
+            "a 1x1 convolution that gives the logits [B, K]"
+        )
+    return logits, x if linear else x.mean(dim=(2, 3))

@@ -1,0 +1,236 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from active_learning import cascade_risk, diam_qp
+from active_learning.kcenter import k_center
+from active_learning.strategies import METHODS, Pool, changes, diam_order, select, vote_entropy
+
+# Votes of two targets, A and B, after each of four epochs, for seven samples.
+#     first: targets that change; second: sum of their entropies over epochs, in nats
+HAND = [
+    # A       B          first  second
+    ("0000", "1111"),  # 0      0
+    ("0011", "2222"),  # 1      log 2                             = 0.693
+    ("0001", "1112"),  # 2      2 * (1/4 log 4 + 3/4 log 4/3)     = 1.125
+    ("0123", "1111"),  # 1      log 4                             = 1.386
+    ("0011", "2233"),  # 2      2 log 2                           = 1.386
+    ("3333", "0111"),  # 1      1/4 log 4 + 3/4 log 4/3           = 0.562
+    ("2220", "3331"),  # 2      as of sample 2                    = 1.125
+]
+FIRST = [0, 1, 2, 1, 2, 1, 2]
+QUARTER = math.log(4) / 4 + 3 / 4 * math.log(4 / 3)
+SECOND = [0, math.log(2), 2 * QUARTER, math.log(4), 2 * math.log(2), QUARTER, 2 * QUARTER]
+# By first: 2, 4 and 6, then 1, 3 and 5, then 0; by second within; sample 2 before its equal 6.
+ORDER = [4, 2, 6, 3, 1, 5, 0]
+
+
+def hand_votes():
+    """[E = 4, T = 2, M = 7]"""
+    return np.array([[[int(c) for c in target] for target in row] for row in HAND]).transpose(
+        2, 1, 0
+    )
+
+
+def made_pool(m=60, targets=3, labelled=9, seed=0):
+    rng = np.random.default_rng(seed)
+    features = {t: rng.normal(size=(m, 5 + t)).astype(np.float32) for t in range(targets)}
+    known = {t: rng.normal(size=(labelled, 5 + t)).astype(np.float32) for t in range(targets)}
+    return Pool(
+        m,
+        votes=rng.integers(0, 3, (4, targets, m)),
+        logits=rng.normal(size=(targets, m, 4)).astype(np.float32) * [[[1]], [[9]], [[0.1]]],
+        features=features,
+        labelled_features=known,
+        largest=2,
+        local=0,
+        edge=1,
+    )
+
+
+def pick(method, pool, batch_size, seed=0):
+    return select(method, pool, batch_size, np.random.default_rng(seed)).tolist()
+
+
+def test_vote_keys_of_the_hand_written_array():
+    votes = hand_votes()
+    assert changes(votes).tolist() == FIRST
+    np.testing.assert_allclose(vote_entropy(votes), SECOND, atol=1e-12)
+    assert diam_order(votes).tolist() == ORDER
+
+
+def test_vote_entropy_is_its_formula():
+    rng = np.random.default_rng(1)
+    votes = rng.integers(0, 5, (7, 3, 40))
+    found = vote_entropy(votes)
+    for i in range(40):
+        total = 0.0
+        for t in range(3):
+            for c in range(5):
+                share = sum(v == c for v in votes[:, t, i]) / 7
+                total -= share * math.log(share) if share else 0
+        assert found[i] == pytest.approx(total, abs=1e-12)
+
+
+def test_equal_entropies_tie_whatever_made_them():
+    # Counts 1 2 3 1, given to other classes and targets: sums in another order would differ.
+    one = np.array([0, 1, 1, 2, 2, 2, 3])
+    other = np.array([3, 3, 3, 0, 2, 2, 1])
+    steady = np.zeros(7, dtype=int)
+    votes = np.stack([np.stack([one, steady], 1), np.stack([steady, other], 1)], 2)
+    assert vote_entropy(votes)[0] == vote_entropy(votes)[1]
+
+
+def test_diam_draws_from_five_batches():
+    pool = Pool(7, votes=hand_votes())
+    drawn = [pick("DIAM", pool, 1, seed)[0] for seed in range(100)]
+    assert set(drawn) == set(ORDER[:5])
+    assert sorted(pick("DIAM", pool, 7)) == list(range(7))
+
+
+def test_cal_draws_from_those_that_change():
+    pool = Pool(7, votes=hand_votes())
+    drawn = [pick("CAL", pool, 2, seed) for seed in range(100)]
+    assert {i for rows in drawn for i in rows} == {1, 2, 3, 4, 5, 6}
+    assert sorted(pick("CAL", pool, 6)) == [1, 2, 3, 4, 5, 6]
+    assert pick("CAL", pool, 7)[6] == 0  # what does not change comes last
+    still = Pool(9, votes=np.zeros((3, 2, 9), dtype=int))
+    assert {i for seed in range(60) for i in pick("CAL", still, 2, seed)} == set(range(9))
+
+
+DOUBTS = {
+    "entropy": lambda p: -sum(x * math.log(x) for x in p),
+    "margin": lambda p: 1 - (sorted(p)[-1] - sorted(p)[-2]),
+    "least_conf": lambda p: 1 - max(p),
+}
+
+
+@pytest.mark.parametrize("method", DOUBTS)
+def test_doubts_are_scaled_and_averaged(method):
+    pool = made_pool()
+    scores = []
+    for target in pool.logits:
+        doubt = []
+        for row in target:
+            exps = [math.exp(x) for x in row.tolist()]
+            doubt.append(DOUBTS[method]([e / sum(exps) for e in exps]))
+        low, high = min(doubt), max(doubt)
+        scores.append([(d - low) / (high - low) for d in doubt])
+    mean = [sum(column) / 3 for column in zip(*scores, strict=True)]
+    expected = sorted(range(60), key=lambda i: -mean[i])
+    assert pick(method, pool, 12) == expected[:12]
+    # The three targets' logits are of other sizes: unscaled, one of them would decide.
+    alone = [pick(method, pool._replace(logits=pool.logits[t : t + 1]), 12) for t in range(3)]
+    assert all(expected[:12] != rows for rows in alone)
+
+
+@pytest.mark.parametrize("method", DOUBTS)
+def test_doubts_known_answer_and_ties(method):
+    # p of class 0 is 0.5, 0.9, 0.5, 0.6: the first and third tie, then the fourth, the second last.
+    p = np.array([0.5, 0.9, 0.5, 0.6])
+    logits = np.log(np.stack([p, 1 - p], 1))[None]
+    assert pick(method, Pool(4, logits=logits), 4) == [0, 2, 3, 1]
+    # A target of which all samples are alike says nothing, and is no division by zero.
+    both = np.concatenate([np.zeros((1, 4, 2)), logits])
+    assert pick(method, Pool(4, logits=both), 4) == [0, 2, 3, 1]
+    assert pick(method, Pool(4, logits=both[:1]), 3) == [0, 1, 2]
+    # Certain to the last bit, and no overflow.
+    assert pick(method, Pool(3, logits=np.array([[[1e4, 0], [0, 0], [0, -1e4]]])), 1) == [1]
+
+
+def test_random_takes_each_row_alike():
+    taken = np.bincount(
+        np.concatenate([pick("random", Pool(8), 3, seed) for seed in range(800)]), minlength=8
+    )
+    # 300 each, with a standard deviation of 13.7.
+    assert abs(taken - 300).max() < 60
+
+
+def test_coreset_risk_and_qp_get_their_own_targets():
+    pool = made_pool()
+    assert (
+        pick("coreset", pool, 7)
+        == k_center(pool.features[2], pool.labelled_features[2], 7).tolist()
+    )
+    risk = cascade_risk.choose(pool.logits, pool.features[1], (0, 1), (1.25, 0.25), 7)
+    assert pick("risk", pool, 7) == risk.tolist()
+    rows = diam_order(pool.votes)[:12]  # a fifth of 60
+    first = changes(pool.votes)[rows]
+    z = diam_qp.choose([pool.features[t][rows] for t in range(3)], first, 7, 2.0)
+    assert pick("DIAM_qp", pool._replace(qp_weight=2.0), 7) == rows[z].tolist()
+    assert sorted(pick("DIAM_qp", pool, 20)) == sorted(diam_order(pool.votes)[:20].tolist())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_repeats_and_leaves_the_global_generators(method):
+    pool = made_pool()
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    found = select(method, pool, 11, np.random.default_rng(5))
+    assert found.dtype == np.int64
+    assert found.shape == (11,)
+    assert len(set(found.tolist())) == 11
+    assert 0 <= found.min() <= found.max() < 60
+    assert pick(method, pool, 11, seed=5) == found.tolist()
+    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert sorted(pick(method, pool, 60)) == list(range(60))  # the whole pool
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_reads_what_it_needs_and_no_more(method):
+    pool, needs = made_pool(), METHODS[method].needs
+    wanted = set(range(3)) if "features" in needs else set()
+    wanted |= {2} & {2 if "largest" in needs else -1} | {1 if "edge" in needs else -1} - {-1}
+    least = pool._replace(
+        votes=pool.votes if "votes" in needs else None,
+        logits=pool.logits if "logits" in needs else None,
+        features={t: pool.features[t] for t in wanted},
+        labelled_features={2: pool.labelled_features[2]} if "largest" in needs else {},
+    )
+    assert pick(method, least, 5) == pick(method, pool, 5)
+    lacking = [least._replace(**{name: None}) for name in ("votes", "logits") if name in needs]
+    for t in wanted:
+        some = {u: f for u, f in least.features.items() if u != t}
+        lacking.append(least._replace(features=some))
+    if "largest" in needs:
+        lacking.append(least._replace(labelled_features={}))
+    assert bool(lacking) == bool(needs)
+    for one in lacking:
+        with pytest.raises(ValueError, match=f"^{method} needs "):
+            pick(method, one, 5)
+
+
+def spoiled(array, value):
+    array = np.array(array)
+    array.flat[3] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("method", "batch_size", "change", "telling"),
+    [
+        ("best", 1, {}, "method 'best' is not known; there are random, entropy"),
+        ("random", 0, {}, "batch_size 0: the pool has 60 samples, take 1 to"),
+        ("random", 61, {}, "batch_size 61"),
+        ("DIAM", 5, {"votes": np.zeros((4, 3, 59), int)}, r"\[E, T, 60\], not \(4, 3, 59\)"),
+        ("CAL", 5, {"votes": np.zeros((0, 3, 60), int)}, "CAL needs votes"),
+        ("CAL", 5, {"votes": np.zeros((4, 3, 60))}, "whole numbers"),
+        ("margin", 5, {"logits": np.zeros((3, 60, 1))}, "K > 1"),
+        ("entropy", 5, {"logits": spoiled(np.zeros((3, 60, 4)), np.nan)}, "logit is not finite"),
+        ("risk", 5, {"logits": spoiled(np.zeros((3, 60, 4)), np.inf)}, "logit is not finite"),
+        ("risk", 5, {"edge": 3}, r"edge 3 must be of 0\.\.2"),
+        ("risk", 5, {"local": -1}, "local -1"),
+        ("risk", 5, {"cost_e": math.nan}, "cost_e nan"),
+        ("DIAM_qp", 5, {"qp_weight": -1.0}, "qp_weight -1.0"),
+        ("coreset", 5, {"features": {2: np.zeros((60, 3))}}, "need .M, D. and .L, D."),
+        ("coreset", 5, {"features": {2: np.zeros((60, 0))}}, "target 2 on the pool"),
+        ("coreset", 5, {"features": {2: spoiled(np.zeros((60, 7)), -np.inf)}}, "not finite"),
+        ("coreset", 5, {"labelled_features": {2: spoiled(np.ones((9, 7)), np.nan)}}, "labelled"),
+    ],
+)
+def test_bad_input_is_one_line(method, batch_size, change, telling):
+    with pytest.raises(ValueError, match=telling) as error:
+        pick(method, made_pool()._replace(**change), batch_size)
+    assert "\n" not in str(error.value)

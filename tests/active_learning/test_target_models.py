@@ -1,0 +1,192 @@
+"""The twelve targets, lists of one's own, and the files of published networks."""
+
+import json
+
+import pytest
+import torch
+
+from active_learning.target_models import TARGETS, read_targets
+from models.cost import multiply_adds, parameters
+from models.edgenet import build_edge
+
+# Parameters (1000 classes) and multiply-adds: published in millions, then exactly, of our specs.
+COUNTS = {
+    "note10_lat@22ms": (5.9, 237, 5908328, 237300312),
+    "note10_lat@16ms": (4.9, 163, 4896416, 163179720),
+    "note10_lat@11ms": (4.3, 110, 4294200, 109846480),
+    "note10_lat@8ms": (3.8, 79, 3797648, 78982752),
+    "note8_lat@65ms": (5.3, 220, 5289888, 219961728),
+    "note8_lat@49ms": (6.0, 164, 6012240, 163744936),
+    "note8_lat@31ms": (4.6, 101, 4597568, 101073288),
+    "note8_lat@22ms": (4.3, 67, 4294056, 66925696),
+    "s7edge_lat@88ms": (6.4, 219, 6402712, 218609912),
+    "s7edge_lat@58ms": (4.6, 145, 4594656, 144942016),
+    "s7edge_lat@41ms": (4.7, 96, 4695384, 96138368),
+    "s7edge_lat@29ms": (3.8, 66, 3798376, 65980544),
+}
+TINY = {
+    "name": "tiny@1ms",
+    "depths": [1, 2, 1, 1, 1],
+    "kernels": [3, 5, 3, 7, 3, 5],
+    "expansions": [3, 4, 6, 3, 1, 3],
+    "widths": [8, 8, 8, 8, 16, 16, 8, 16, 24],
+    "size": 32,
+}
+IMAGES = torch.rand(3, 3, 28, 28, generator=torch.Generator().manual_seed(5))
+
+
+def listed(tmp_path, *entries):
+    path = tmp_path / "targets.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def weights(net):
+    return torch.cat([v.flatten().float() for v in net.state_dict().values()])
+
+
+def answers(net):
+    with torch.no_grad():
+        return net.eval()(IMAGES)
+
+
+def test_the_twelve_are_in_the_published_order():
+    assert tuple(COUNTS) == tuple(target.name for target in read_targets())
+    assert not any(target.pretrained for target in TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=list(COUNTS))
+def test_the_twelve_have_the_published_counts(target):
+    net = target.build(1000, seed=0)
+    found = parameters(net), multiply_adds(net, torch.zeros(1, 3, net.size, net.size))
+    published = [round(1e6 * millions) for millions in COUNTS[target.name][:2]]
+    assert found == COUNTS[target.name][2:]
+    assert list(target.published.values()) == published
+    for ours, theirs in zip(found, published, strict=True):
+        assert abs(ours / theirs - 1) < 0.1
+
+
+def test_the_twelve_are_points_of_the_space():
+    """Of depths 2 to 4, kernels 3, 5, 7, expansions 3, 4, 6 and sizes 128 to 224 in steps of 4."""
+    for target in TARGETS:
+        spec = target.settings
+        assert set(spec["depths"]) <= {2, 3, 4}
+        assert set(spec["kernels"]) == {3, 5, 7}  # not all equal
+        assert set(spec["expansions"]) == {3, 4, 6}
+        assert spec["size"] in range(128, 225, 4)
+        assert spec["widths"] == [16, 16, 24, 40, 80, 112, 160, 960, 1280]
+
+
+@pytest.mark.parametrize("entry", [TINY, "lenet5", "convnet", "shufflenet_v2_x0_5"])
+def test_weights_come_from_the_seed_alone(tmp_path, entry):
+    (target,) = read_targets(listed(tmp_path, entry))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    net = target.build(4, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again, other = target.build(4, seed=3), target.build(4, seed=4)
+    assert torch.equal(weights(net), weights(again))
+    assert not torch.equal(weights(net), weights(other))
+    assert net.training
+    assert net(IMAGES).shape == (3, 4)
+    assert net.size == target.settings["size"] == 32
+
+
+def test_a_list_of_ones_own(tmp_path):
+    targets = read_targets(
+        listed(
+            tmp_path,
+            "resnet18",
+            {"net": "resnet18", "size": 64, "name": "larger"},
+            "lenet5",
+            {"net": "lenet5", "size": 32, "name": "lenet-b"},
+            "alexnet",
+            TINY | {"size": 48},
+            "inception_v3",
+            "regnet_y_400mf",
+            "s7edge_lat@29ms",
+        )
+    )
+    assert [(t.name, t.settings["net"], t.settings["size"]) for t in targets] == [
+        ("resnet18", "resnet18", 32),
+        ("larger", "resnet18", 64),
+        ("lenet5", "lenet5", 32),
+        ("lenet-b", "lenet5", 32),
+        ("alexnet", "alexnet", 64),
+        ("tiny@1ms", "ofa_mobilenet", 48),
+        ("inception_v3", "inception_v3", 224),
+        ("regnet_y_400mf", "regnet_y_400mf", 32),
+        ("s7edge_lat@29ms", "ofa_mobilenet", 128),
+    ]
+    assert targets[-1] is TARGETS[-1]
+    assert all(json.loads(json.dumps(t.settings)) == t.settings for t in targets)
+    without = {k: v for k, v in TINY.items() if k != "widths"}
+    (plain,) = read_targets(listed(tmp_path, without))
+    assert plain.settings["widths"] == TARGETS[0].settings["widths"]
+    same = build_edge("resnet18", 3, 64, seed=9)
+    assert torch.equal(weights(targets[1].build(3, seed=9)), weights(same))
+
+
+def test_dropout_of_a_spec(tmp_path):
+    (target,) = read_targets(listed(tmp_path, TINY))
+    assert target.build(4, 0).classifier.dropout.p == 0.1
+    assert target.build(4, 0, dropout=0.3).classifier.dropout.p == 0.3
+
+
+@pytest.mark.parametrize(
+    ("entry", "telling"),
+    [
+        ("resnt18", "net 'resnt18' is unknown; near: resnet18"),
+        ({"net": "lenet"}, "net 'lenet' is unknown; near: lenet5"),
+        ({"net": ["lenet5"]}, "net ['lenet5'] is unknown"),
+        ({"net": "lenet5", "size": 64}, "size 64: lenet5 works at 32 px only"),
+        ({"net": "vgg11", "size": 16}, "net vgg11 cannot run at 16 px: "),
+        ({"net": "vit_b_16", "size": 32}, "net vit_b_16 cannot run at 32 px: "),
+        ({"net": "resnet18", "size": "32"}, "size '32': give whole px"),
+        ({"net": "resnet18", "sise": 32}, "'sise' is not known here; there are name, net, size"),
+        ({"net": "resnet18", "depths": [2] * 5}, "'depths' is not known here"),
+        (TINY | {"resolution": 32}, "'resolution' is not known here"),
+        (TINY | {"name": "a/b"}, "\"name\" 'a/b': give 1 to 100 letters"),
+        (TINY | {"name": "../a"}, '"name" '),
+        (TINY | {"name": ""}, '"name" '),
+        ({k: v for k, v in TINY.items() if k != "name"}, '"name" None'),
+        (TINY | {"depths": [1, 2, 1]}, "depths: has 3 numbers, needs 5"),
+        (TINY | {"kernels": [3, 5, 3, 7, 3, 2]}, "kernels: 2 is even"),
+        (TINY | {"kernels": [3]}, "kernels: has 1 numbers, needs 6"),
+        (TINY | {"size": 8}, "size 8: give whole px from 16"),
+        ({k: v for k, v in TINY.items() if k != "size"}, "size None"),
+        (7, "give a name"),
+    ],
+)
+def test_entries_that_cannot_be(tmp_path, entry, telling):
+    path = listed(tmp_path, "lenet5", entry)
+    with pytest.raises(ValueError, match="entry 1") as e:
+        read_targets(path)
+    assert str(e.value).startswith(f"{path}: entry 1: {telling}")
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "telling"),
+    [
+        ("", "not JSON"),
+        ('["lenet5"', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "give a list of networks"),
+        ('{"net": "lenet5"}', "give a list of networks"),
+        ('["lenet5", "lenet5"]', "entry 1: entry 0 is called lenet5 too"),
+    ],
+)
+def test_lists_that_cannot_be(tmp_path, text, telling):
+    path = tmp_path / "targets.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=telling) as e:
+        read_targets(path)
+    assert str(e.value).startswith(f"{path}: ")
+    assert "\n" not in str(e.value)
+
+
+def test_a_list_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_targets(tmp_path / "none.json")
