@@ -68,8 +68,9 @@ def wanted(study, method, args) -> bool:
     if not args.resume:
         raise ValueError(f"{path}: is here; --resume keeps it, --overwrite replaces it")
     there = study.index_set(method, args.al_iter)
-    if there.about["flags"] != flags_of(method, args):
-        raise ValueError(f"{path}: was made with {there.about['flags']}; --overwrite replaces it")
+    made_with = there.about.get("flags")
+    if made_with != flags_of(method, args):
+        raise ValueError(f"{path}: was made with {made_with}; --overwrite replaces it")
     print(f"{path}: complete")
     return False
 

@@ -96,8 +96,9 @@ def add_speed_flags(parser: Parser) -> None:
 def cascade(study: Study, multiply_adds: list[int], args: argparse.Namespace) -> tuple[int, int]:
     """(local, edge) of the committee; multiply_adds [T]. ValueError where they are no cascade."""
     costs = multiply_adds[: study.model_num]
-    local = costs.index(min(costs)) if args.local_id is None else args.local_id
-    edge = costs.index(max(costs)) if args.edge_id is None else args.edge_id
+    by_cost = sorted(range(len(costs)), key=costs.__getitem__)  # of equals the first is the local
+    local = by_cost[0] if args.local_id is None else args.local_id
+    edge = by_cost[-1] if args.edge_id is None else args.edge_id
     for flag, net_id in (("--local_id", local), ("--edge_id", edge)):
         if net_id >= study.model_num:
             raise ValueError(f"{flag} {net_id}: the targets that vote are 0..{study.model_num - 1}")

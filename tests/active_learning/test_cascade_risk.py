@@ -50,7 +50,7 @@ def test_expected_risk_is_its_formula():
         p_e = belief[max(range(4), key=lambda c: logits[0, i, c])]
         asked += 1 - p_m > 0.05 + 1.1 * (1 - p_e)
         assert found[i] == pytest.approx(min(1 - p_m, 0.05 + 1.1 * (1 - p_e)), abs=1e-12)
-    assert 8 < asked < 42  # both sides of the minimum were met
+    assert 5 < asked < 45  # both sides of the minimum were met
 
 
 def test_expected_risk_by_hand():

@@ -182,7 +182,7 @@ def test_every_method_repeats_and_leaves_the_global_generators(method):
 def test_a_method_reads_what_it_needs_and_no_more(method):
     pool, needs = made_pool(), METHODS[method].needs
     wanted = set(range(3)) if "features" in needs else set()
-    wanted |= {2} & {2 if "largest" in needs else -1} | {1 if "edge" in needs else -1} - {-1}
+    wanted |= {t for t, need in ((2, "largest"), (1, "edge")) if need in needs}
     least = pool._replace(
         votes=pool.votes if "votes" in needs else None,
         logits=pool.logits if "logits" in needs else None,

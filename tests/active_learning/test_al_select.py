@@ -1,0 +1,160 @@
+"""Queries of a round against a plain computation, repeated, shared between methods, and refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import experiment
+from active_learning import al_select
+from active_learning.strategies import METHODS, Pool, select
+from active_learning.target_models import read_targets
+from tests.active_learning.conftest import COSTS, SIZES
+from tests.made import quiet
+
+
+def rows_of(run, method, round_=1):
+    return np.load(run / "index_sets" / "2" / "digits" / method / f"{round_}.npz")
+
+
+@pytest.fixture(scope="module")
+def plain_pool(study, targets):
+    """What the targets of round 0 say, by plain loops over single images."""
+    rows = np.load(study / "index_sets" / "digits" / "0.npz")
+    train = data.load("digits", val_size=0.1).train
+    seen, votes = {}, []
+    for t, target in enumerate(read_targets(targets)[:2]):
+        folder = study / "nets/digits" / target.name / digest(rows["labelled"])
+        net = target.build(10, 0)
+        net.load_state_dict(experiment.load_checkpoint(folder / "net.pth")["state_dict"])
+        net.eval()
+        last = net.fc3 if target.name == "lenet5" else net.head
+        seen[t] = {}
+        kept = {}
+        last.register_forward_pre_hook(lambda m, x, kept=kept: kept.update(x=x[0]))
+        with torch.no_grad():
+            for which in ("unlabelled", "labelled"):
+                images = train.images[torch.from_numpy(rows[which])].float() / 127.5 - 1
+                logits = net(images).numpy()
+                seen[t][which] = logits, kept["x"].numpy().copy()
+        votes.append(np.load(folder / "votes.npz")["votes"])
+    return Pool(
+        size=len(rows["unlabelled"]),
+        votes=np.stack(votes, 1),
+        logits=np.stack([seen[t]["unlabelled"][0] for t in (0, 1)]),
+        features={t: seen[t]["unlabelled"][1] for t in (0, 1)},
+        labelled_features={1: seen[1]["labelled"][1]},
+        largest=1,
+        local=0,
+        edge=1,
+        cost_1=1.0,
+        cost_e=0.1,
+    )
+
+
+def digest(rows):
+    return al_select.index_sets.IndexSet(rows, rows, rows, {}).digest
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_chooses_by_what_the_targets_of_the_last_round_say(method, study, plain_pool):
+    before = np.load(study / "index_sets" / "digits" / "0.npz")
+    found = rows_of(study, method)
+    picks = select(method, plain_pool, 20, np.random.default_rng([0, 1]))
+    expected = before["unlabelled"][picks]
+    # Batches of another size round otherwise, so that a near tie may fall the other way.
+    assert len(set(expected) & set(found["queried"])) >= 19
+    both = np.concatenate([found["labelled"], found["unlabelled"]])
+    assert sorted(both) == list(range(1077))
+    assert set(found["labelled"]) == set(before["labelled"]) | set(found["queried"])
+    assert len(set(found["queried"])) == 20
+
+
+def test_methods_do_not_all_choose_alike(study):
+    chosen = {tuple(rows_of(study, method)["queried"]) for method in METHODS}
+    assert len(chosen) == len(METHODS)
+
+
+def copied(study, to):
+    """The study as far as round 0 goes, to be changed."""
+    shutil.copytree(study / "nets", to / "nets")
+    shutil.copytree(study / "index_sets" / "digits", to / "index_sets" / "digits")
+    return to
+
+
+def test_the_same_seed_gives_the_same_queries_alone_or_together(study, common, tmp_path):
+    run = copied(study, tmp_path)
+    for method in ("DIAM", "entropy", "risk"):
+        quiet(al_select.main, *common(run, 1, method), *SIZES, *COSTS)
+        again, first = rows_of(run, method), rows_of(study, method)
+        for name in ("labelled", "unlabelled", "queried"):
+            np.testing.assert_array_equal(again[name], first[name])
+
+
+def test_resume_keeps_and_overwrite_repeats(study, common, tmp_path, capsys, refused):
+    run = copied(study, tmp_path)
+    flags = [*common(run, 1, "random"), *SIZES]
+    quiet(al_select.main, *flags)
+    path = run / "index_sets" / "2" / "digits" / "random" / "1.npz"
+    before = path.read_bytes()
+    refused(al_select.main, *flags, telling="is here; --resume keeps it, --overwrite replaces it")
+    capsys.readouterr()
+    al_select.main([str(a) for a in [*flags, "--resume"]])
+    assert capsys.readouterr().out == f"{path}: complete\n"
+    assert path.read_bytes() == before
+    more = [*flags, "--resume", "--batch_size", 21]
+    refused(al_select.main, *more, telling="was made with {'batch_size': 20}; --overwrite")
+    quiet(al_select.main, *more[:-3], "--overwrite", "--batch_size", 21)
+    assert len(np.load(path)["queried"]) == 21
+
+
+@pytest.mark.parametrize(
+    ("round_", "methods", "flags", "telling"),
+    [
+        (0, ["DIAM"], ["--initial_size", 61], "holds 60 labels, not --initial_size 61"),
+        (0, ["DIAM"], ["--initial_size", 1077], "the pool has 1077 samples"),
+        (1, ["DIAM"], ["--batch_size", 1018], "1017 samples are unlabelled before round 1"),
+        (2, ["coreset"], [], "was not trained on these labels"),
+        (3, ["DIAM"], [], "no labels of round 2 here"),
+        (1, ["risk"], ["--local_id", 1], "--local_id and --edge_id are both 1"),
+        (1, ["risk"], ["--edge_id", 2], "--edge_id 2: the targets that vote are 0..1"),
+        (1, ["DIAM"], ["--batch_size", 0], "must be finite, at least 1"),
+        (1, ["DIAM"], ["--model_num", 1], "must be finite, at least 2"),
+        (1, ["DIAM"], ["--dataset", "digit"], "near: digits"),
+    ],
+)
+def test_bad_flags_are_refused(study, common, refused, tmp_path, round_, methods, flags, telling):
+    run = tmp_path
+    shutil.copytree(study, run, dirs_exist_ok=True)
+    if round_ == 1:
+        shutil.rmtree(run / "index_sets" / "2")
+    before = sorted(run.rglob("*"))
+    refused(al_select.main, *common(run, round_, *methods), *SIZES, *flags, telling=telling)
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "method", "telling"),
+    [
+        ("net.pth", "entropy", "is not the file that the checkpoint was trained with"),
+        ("net.json", "entropy", "not JSON; train_net --overwrite"),
+        ("votes.npz", "DIAM", "cannot be read"),
+    ],
+)
+def test_a_spoilt_network_is_refused(study, common, refused, tmp_path, file, method, telling):
+    run = copied(study, tmp_path)
+    rows = np.load(run / "index_sets" / "digits" / "0.npz")["labelled"]
+    path = run / "nets" / "digits" / "convnet" / digest(rows) / file
+    path.write_bytes(path.read_bytes()[:-9])
+    refused(al_select.main, *common(run, 1, method), *SIZES, telling=telling)
+    assert not (run / "index_sets" / "2").exists()
+
+
+def test_several_seeds_are_runs_beside_each_other(common, tmp_path):
+    quiet(al_select.main, *common(tmp_path, 0, "DIAM"), *SIZES, "--seeds", 3, 4)
+    first, second = (
+        np.load(tmp_path / f"seed-{s}" / "index_sets" / "digits" / "0.npz") for s in (3, 4)
+    )
+    assert set(first["labelled"]) != set(second["labelled"])
