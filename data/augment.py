@@ -34,9 +34,9 @@ def random_resized_crop(
     """An augmentation to [B, C, size, size]: a random box of each image, resized.
 
     The box's share of the area is uniform in `scale`, the logarithm of its width over its height
-    in that of `ratio`, its place uniform (Szegedy et al., 2015). Shapes that stick out are drawn
-    again, up to ten times; then the largest box of the last ratio is taken. Boxes need not begin at
-    a whole pixel, and are read bilinearly, without smoothing where they shrink.
+    in that of `ratio`, its place uniform (Szegedy et al., 2015). Boxes that stick out are drawn
+    again, up to ten times; then it is the largest in the middle, as torchvision does. Boxes need
+    not begin at a whole pixel, and are read bilinearly, without smoothing where they shrink.
     """
     if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
         raise ValueError(f"scale {scale}, ratio {ratio}: give two numbers each, the lower first")
@@ -51,10 +51,12 @@ def random_resized_crop(
         wide = (area * shape * height / width).sqrt()
         tall = area / wide
         fits = (wide <= 1) & (tall <= 1)
-        first = torch.where(fits.any(1), fits.int().argmax(1), 9)[:, None]
+        found, first = fits.any(1), fits.int().argmax(1)[:, None]
         wide, tall, x, y = (v.gather(1, first)[:, 0] for v in (wide, tall, u[2], u[3]))
-        too_long = torch.maximum(wide, tall).clamp(min=1)
-        wide, tall = wide / too_long, tall / too_long
+        whole = min(max(width / height, ratio[0]), ratio[1]) * height / width  # wide over tall
+        wide = torch.where(found, wide, min(1.0, whole))
+        tall = torch.where(found, tall, min(1.0, 1 / whole))
+        x, y = torch.where(found, x, 0.5), torch.where(found, y, 0.5)
         theta = images.new_zeros(batch, 2, 3)
         theta[:, 0, 0], theta[:, 1, 1] = wide, tall
         theta[:, 0, 2], theta[:, 1, 2] = (1 - wide) * (2 * x - 1), (1 - tall) * (2 * y - 1)

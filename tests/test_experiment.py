@@ -150,6 +150,22 @@ def run_epochs(save_dir, log_to, first, last, resume=False, finish=False, **flag
     return run
 
 
+def test_an_epoch_without_a_state_is_logged_and_says_nothing(tmp_path, capsys):
+    """A run of a few minutes: killed, it begins again, and its lines are those of one run."""
+    args = argparse.Namespace(resume=True, overwrite=False, log_to=None)
+    for last in (2, 3):
+        run = experiment.Run(tmp_path, "tiny-net", args)
+        assert run.start(torch.device("cpu"), "data") is None
+        for epoch in range(1, last + 1):
+            run.end_epoch(epoch, 3, 0.25, loss=1 / epoch)
+        assert not run.state_file.exists()
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit):
+        run.end_epoch(3, 3, 0.25, loss=float("nan"))
+
+
 def test_wandb_is_told_what_the_log_is_and_stays_offline(tmp_path, fake_log):
     run_epochs(tmp_path / "first", "wandb", 1, 2, finish=True)
     (opened, _, named), *logged, end = fake_log.told

@@ -1,0 +1,111 @@
+"""The whole chain by its shell script: killed, begun again, and the same as step by step."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from active_learning.strategies import METHODS
+from tests.active_learning.conftest import COSTS, SIZES, TRAIN, TRAINED
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def chain(targets, run):
+    settings = {"PYTHON": sys.executable, "DATASETS": "digits", "SEEDS": "0", "ROUNDS": "2"}
+    settings |= {"TARGETS": str(targets), "INITIAL": str(SIZES[1]), "BATCH": str(SIZES[3])}
+    settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))}
+    return subprocess.Popen(
+        ["bash", "active_learning/iter_all.sh", "cpu", "2", str(run)],
+        cwd=ROOT, env=os.environ | settings, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def results(run):
+    return sorted(run.rglob("net.json"))
+
+
+@pytest.fixture(scope="module")
+def run(targets, tmp_path_factory):
+    """Three rounds of all methods; the first attempt was killed while it trained round 1."""
+    run = tmp_path_factory.mktemp("chain") / "run"
+    first = chain(targets, run)
+    while len(results(run)) < 4 and first.poll() is None:
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    before = {p: p.stat().st_mtime_ns for p in results(run)}
+    assert 4 <= len(before) < 20
+    second = chain(targets, run)
+    said, _ = second.communicate()
+    assert second.returncode == 0, said[-3000:]
+    assert all(p.stat().st_mtime_ns == then for p, then in before.items())  # none trained again
+    complete = [line for line in said.splitlines() if line.endswith(": complete")]
+    # Round 0: the labels, two nets, nine results. Round 1: the labels of nine methods, two nets.
+    assert len(complete) >= 1 + 2 + 9 + 9 + 2
+    return run
+
+
+def test_every_round_of_every_method_is_there(run):
+    folder = run / "seed-0" / "extracted_results" / "2" / "digits"
+    for method in METHODS:
+        for round_ in range(3):
+            result = json.loads((folder / method / str(round_) / "performances.json").read_text())
+            assert result["labelled"] == 60 + 20 * round_
+            rows = (folder / method / str(round_) / "performances.txt").read_text().splitlines()
+            assert len(rows) == 2
+
+
+def test_labels_are_disjoint_complete_and_only_grow(run):
+    """Of the files as they lie there, without the project's reader."""
+    sets = run / "seed-0" / "index_sets"
+    for method in METHODS:
+        before = np.load(sets / "digits" / "0.npz")
+        for round_ in (1, 2):
+            found = np.load(sets / "2" / "digits" / method / f"{round_}.npz")
+            both = np.concatenate([found["labelled"], found["unlabelled"]])
+            assert sorted(both) == list(range(1077))
+            assert set(found["labelled"]) == set(before["labelled"]) | set(found["queried"])
+            assert set(found["queried"]) <= set(before["unlabelled"])
+            assert len(set(found["queried"])) == 20
+            before = found
+
+
+def test_it_is_what_the_steps_give_one_by_one(run, study):
+    """`study` was made by the same steps in one process, unbroken, and with an unseen net."""
+    for method in METHODS:
+        name = Path("index_sets", "2", "digits", method, "1.npz")
+        ours, theirs = np.load(run / "seed-0" / name), np.load(study / name)
+        np.testing.assert_array_equal(ours["queried"], theirs["queried"])
+    for method in TRAINED:
+        for round_ in ("0", "1"):
+            name = Path("extracted_results", "2", "digits", method, round_, "performances.txt")
+            assert (run / "seed-0" / name).read_text() == (study / name).read_text()
+
+
+def test_it_ends_in_figures_and_tables(run):
+    names = {p.name for p in (run / "figures").iterdir()}
+    for figure in ("curves", "differences", "risk-differences"):
+        assert {f"digits-2-{figure}.pdf", f"digits-2-{figure}.png"} <= names
+    assert {f"digits-2-methods.{kind}" for kind in ("md", "tex", "csv", "json")} <= names
+    table = json.loads((run / "figures" / "digits-2-methods.json").read_text())
+    assert list(table["methods"]) == list(METHODS)
+    assert table["rounds"] == [0, 1, 2]
+
+
+def test_wrong_arguments_end_it_at_once(tmp_path):
+    for words in ([], ["cpu"], ["cpu", "2", "run", "more"]):
+        done = subprocess.run(
+            ["bash", "active_learning/iter_all.sh", *words], cwd=ROOT, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert done.returncode != 0
+        assert "usage:" in done.stderr
