@@ -36,6 +36,11 @@ def parse_args(argv=None):
     group = parser.add_argument_group("labels")
     group.add_argument("--batch_size", type=number(int, 1), default=1500, help="labels a round")
     group.add_argument("--initial_size", type=number(int, 1), default=3000, help="in round 0")
+    group.add_argument(
+        "--forget",
+        action="store_true",
+        help="afterwards remove the weights that this round chose by; their predictions stay",
+    )
     add_cascade_flags(parser)
     add_speed_flags(parser)
     parser.add_common(seed=0)
@@ -130,6 +135,9 @@ def select_round(study, args):
             committee = Committee(study, before[whose[0]], numbers)
         for method in whose:
             grow(study, method, before[method], committee, args)
+        # Round 0 is every method's and every T's: a later call may choose by it.
+        if args.forget and args.al_iter > 1:
+            committee.forget()
     return None
 
 

@@ -70,6 +70,11 @@ class Committee:
         )
         return made, sum(spent)
 
+    def forget(self) -> None:
+        """Remove the weights; what was predicted stays."""
+        for member in self.members:
+            (member.folder / "net.pth").unlink(missing_ok=True)
+
     def _votes(self, t: int) -> np.ndarray:
         """[E, M]."""
         return self.members[t].votes(len(self.labels.unlabelled))

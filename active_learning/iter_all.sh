@@ -13,6 +13,8 @@
 #   UNSEEN    ids of targets that are trained too, but have no vote
 #   EXTRA     more flags for train_net.py, as EXTRA="--epochs 10 --lr 0.05"
 #   CASCADE   flags of the cascade, as CASCADE="--cost_1 1 --cost_e 0.05"
+#   FORGET=1  remove weights that no further selection of this run needs (20 MB a network)
+#   FAST=1    a few minutes on a CPU that show that all works, and nothing else
 # Whatever is complete is skipped, and a killed run goes on where it was.
 set -euo pipefail
 
@@ -26,6 +28,13 @@ python=${PYTHON:-.venv/bin/python}
 if ! command -v "$python" > /dev/null; then python=python3; fi
 device=(--device cpu)
 if [ "$gpu" != cpu ]; then device=(--device "cuda:$gpu"); fi
+fast=() forget=()
+if [ "${FAST:-0}" = 1 ]; then
+  : "${DATASETS:=digits}" "${SEEDS:=0}" "${ROUNDS:=2}" "${INITIAL:=60}" "${BATCH:=20}"
+  : "${TARGETS:=active_learning/small-targets.json}"
+  fast=(--epochs 4 --batch_size 10 --lr 0.02 --crop_scale 0.6 1)
+fi
+if [ "${FORGET:-0}" = 1 ]; then forget=(--forget); fi
 read -ra datasets <<< "${DATASETS:-mnist kmnist}"
 read -ra methods <<< "${METHODS:-random entropy margin least_conf coreset CAL DIAM DIAM_qp risk}"
 read -ra seeds <<< "${SEEDS:-0 1 2}"
@@ -44,9 +53,11 @@ for dataset in "${datasets[@]}"; do
   for ((net = 0; net < models; net++)); do voting+=("$net"); done
   for ((round = 0; round <= ${ROUNDS:-10}; round++)); do
     "$python" -m active_learning.al_select "${common[@]}" --al_iter "$round" \
-      --initial_size "${INITIAL:-3000}" --batch_size "${BATCH:-1500}" ${cascade[@]+"${cascade[@]}"}
+      --initial_size "${INITIAL:-3000}" --batch_size "${BATCH:-1500}" \
+      ${forget[@]+"${forget[@]}"} ${cascade[@]+"${cascade[@]}"}
     "$python" -m active_learning.train_net "${common[@]}" --al_iter "$round" \
-      --net_id "${voting[@]}" ${unseen[@]+"${unseen[@]}"} ${extra[@]+"${extra[@]}"}
+      --net_id "${voting[@]}" ${unseen[@]+"${unseen[@]}"} \
+      ${fast[@]+"${fast[@]}"} ${extra[@]+"${extra[@]}"}
     test=("${common[@]}" --al_iter "$round" ${cascade[@]+"${cascade[@]}"})
     if [ ${#unseen[@]} -gt 0 ]; then test+=(--unseen "${unseen[@]}"); fi
     "$python" -m active_learning.test_multi_models "${test[@]}"

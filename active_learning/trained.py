@@ -113,6 +113,8 @@ class Trained(NamedTuple):
     def net(self, num_classes: int) -> nn.Module:
         """The network with its weights; ValueError where they do not fit."""
         path = self.folder / "net.pth"
+        if not path.exists():
+            raise ValueError(f"{path}: was forgotten; train_net --overwrite makes it again")
         checkpoint = experiment.load_checkpoint(path, self.about["sha256"])
         net = self.target.build(num_classes, 0)
         return fill(net, checkpoint["state_dict"], str(path), self.target.name)

@@ -1,6 +1,7 @@
 """Queries of a round against a plain computation, repeated, shared between methods, and refused."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +151,27 @@ def test_a_spoilt_network_is_refused(study, common, refused, tmp_path, file, met
     path.write_bytes(path.read_bytes()[:-9])
     refused(al_select.main, *common(run, 1, method), *SIZES, telling=telling)
     assert not (run / "index_sets" / "2").exists()
+
+
+def test_weights_are_forgotten_after_their_last_use(study, common, tmp_path, refused):
+    """Not those of round 0, which are every method's."""
+    run = Path(shutil.copytree(study, tmp_path / "run"))
+    kept = set(run.rglob("net.pth"))
+    shutil.rmtree(run / "index_sets" / "2" / "digits" / "coreset")
+    quiet(al_select.main, *common(run, 1, "coreset"), *SIZES, "--forget")
+    assert set(run.rglob("net.pth")) == kept
+    quiet(al_select.main, *common(run, 2, "DIAM"), *SIZES, "--forget")
+    before = digest(rows_of(run, "DIAM")["labelled"])
+    gone = kept - set(run.rglob("net.pth"))
+    assert gone == {run / "nets" / "digits" / t / before / "net.pth" for t in ("lenet5", "convnet")}
+    again = [*common(run, 2, "DIAM"), *SIZES, "--resume"]
+    quiet(al_select.main, *again)
+    rows = np.load(run / "index_sets" / "2" / "digits" / "DIAM" / "1.npz")
+    other = run / "index_sets" / "2" / "digits" / "entropy" / "1.npz"
+    about = str(rows["about"]).replace('"DIAM"', '"entropy"')
+    np.savez(other, **{k: rows[k] for k in ("labelled", "unlabelled", "queried")}, about=about)
+    flags = [*common(run, 2, "entropy"), *SIZES]
+    refused(al_select.main, *flags, telling="was forgotten; train_net --overwrite makes it again")
 
 
 def test_several_seeds_are_runs_beside_each_other(common, tmp_path):

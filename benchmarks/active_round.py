@@ -1,0 +1,146 @@
+"""What a round of active learning takes with the twelve published targets, from a few of its steps.
+
+  python -m benchmarks.active_round
+  python -m benchmarks.active_round --device cuda --steps 20 --rounds 5 --out active_round-cuda.json
+
+A round trains each target on 3,000 labels (20 epochs of 25 batches of 120) and asks it about 40,000
+unlabelled images. Measured: training steps and forward passes of every target at its own size, on
+MNIST-sized bytes that lie on the device, each cropped and resized there. `plain` is float32 with
+usual memory order; `ours` what train_net.py does by default on this device. Both take turns, the
+medians count, and a round is extrapolated from them. The release's own times beside it are of one
+RTX 2080 (26:42 to train, 8:11 to 8:29 to select by uncertainty), of other hardware and software.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import torch
+
+import data
+import experiment
+from active_learning import trained
+from active_learning.target_models import read_targets
+from active_learning.train_net import make_optimizer, train_one_epoch
+from active_learning.trained import Numbers
+from data.augment import random_resized_crop
+
+LABELS, POOL, EPOCHS, BATCH = 3000, 40000, 20, 120
+PUBLISHED = {"train_seconds": 26 * 60 + 42, "select_seconds": (8 * 60 + 11, 8 * 60 + 29)}
+
+
+def made_up(count: int) -> data.Part:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (count, 1, 28, 28), np.uint8))
+    return data.Part(images, torch.from_numpy(rng.integers(0, 10, count)), torch.arange(count))
+
+
+class Way:
+    """A target in training and in evaluation under some `Numbers`."""
+
+    def __init__(self, target, numbers: Numbers, steps: int, asked: int):
+        self.net = numbers.place(target.build(10, 0))
+        self.numbers, self.steps = numbers, steps
+        self.optimizer = make_optimizer(self.net, 7.5e-3, 0.9, 3e-5, numbers.device)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 10**6)
+        crop = random_resized_crop(self.net.size)
+        part = trained.on_device(made_up(steps * BATCH), numbers.device)
+        self.labelled = data.Batches(part, BATCH, numbers.device, shuffle=True, augment=crop)
+        pool = trained.on_device(made_up(asked), numbers.device)
+        self.pool = data.Batches(pool, min(asked, trained.EVAL_BATCH), numbers.device)
+
+    def train(self, epoch: int) -> float:
+        """Seconds of one training step."""
+        parts = self.net, self.optimizer, self.schedule, self.labelled
+        return self._timed(lambda: train_one_epoch(*parts, epoch, 0.1, self.numbers)) / self.steps
+
+    def ask(self) -> float:
+        """Seconds of one image."""
+        seconds = self._timed(lambda: trained.forward(self.net, self.pool, self.numbers))
+        return seconds / len(self.pool.labels)
+
+    def _timed(self, what) -> float:
+        device = self.numbers.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        what()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+
+def measure(target, ways: dict[str, Numbers], rounds: int, steps: int, asked: int) -> dict:
+    """By way: seconds of a training step and of an image asked about; the first round warms up."""
+    made = {name: Way(target, numbers, steps, asked) for name, numbers in ways.items()}
+    seconds = {name: {"step": [], "image": []} for name in ways}
+    for round_ in range(rounds + 1):
+        for name, way in made.items():
+            step, image = way.train(round_), way.ask()
+            if round_:
+                seconds[name]["step"].append(step)
+                seconds[name]["image"].append(image)
+    return {
+        name: {what: statistics.median(values) for what, values in one.items()}
+        for name, one in seconds.items()
+    }
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="best", help="cuda, cpu or best")
+    parser.add_argument("--targets", help="a JSON list in place of the twelve")
+    parser.add_argument("--rounds", type=int, default=3, help="the medians count")
+    parser.add_argument("--steps", type=int, default=1, help="training steps timed at once")
+    parser.add_argument("--asked", type=int, default=60, help="unlabelled images timed at once")
+    parser.add_argument("--out", help="write the numbers there as JSON")
+    args = parser.parse_args(argv)
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        targets = read_targets(args.targets)
+    default = argparse.Namespace(bf16=None, channels_last=None)
+    ways = {"plain": Numbers(device, False, False), "ours": trained.numbers_of(default, device)}
+    hardware = experiment.hardware(device)
+    print(f"{hardware}, torch {torch.__version__}, ours: {ways['ours']}")
+    found = {}
+    for target in targets:
+        found[target.name] = one = measure(target, ways, args.rounds, args.steps, args.asked)
+        told = ", ".join(
+            f"{name} {1e3 * w['step']:.0f} ms a step, {1e3 * w['image']:.2f} ms an image"
+            for name, w in one.items()
+        )
+        print(f"{target.name:18} {told}", flush=True)
+    totals = {}
+    for name in ways:
+        step, image = (sum(one[name][k] for one in found.values()) for k in ("step", "image"))
+        totals[name] = {
+            "train_seconds": step * EPOCHS * (LABELS // BATCH),
+            "select_seconds": image * POOL,
+        }
+        print(
+            f"{name}: a round of {len(found)} targets, extrapolated: "
+            f"{totals[name]['train_seconds'] / 60:.1f} min to train, "
+            f"{totals[name]['select_seconds'] / 60:.1f} min to ask"
+        )
+    ratios = {k: totals["plain"][k] / totals["ours"][k] for k in totals["ours"]}
+    print(
+        f"plain over ours: {ratios['train_seconds']:.2f} to train, "
+        f"{ratios['select_seconds']:.2f} to ask; the release, 12 targets on an RTX 2080: "
+        f"{PUBLISHED['train_seconds'] / 60:.1f} min and 8.2 to 8.5 min"
+    )
+    if args.out:
+        head, dirty = experiment.commit()
+        about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
+        about |= {"rounds": args.rounds, "steps": args.steps, "asked": args.asked}
+        about |= {"ours": {k: str(v) for k, v in ways["ours"]._asdict().items()}}
+        result = {"targets": found, "extrapolated": totals, "ratios": ratios}
+        with open(args.out, "w") as f:
+            f.write(json.dumps(about | result | {"published": PUBLISHED}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
