@@ -1,8 +1,8 @@
 """Which samples of the pool to label next, by what a committee of targets says of them.
 
 Tang and Huang, "Active Learning for Multiple Target Models" (DIAM), NeurIPS 2022, and the methods
-that it is held against. Ties go to the lower row. Beside the arrays of `Pool` there is no state:
-the same pool and the same generator give the same rows.
+that it is held against. Ties go to the lower row, those of votes by chance. Beside the arrays of
+`Pool` there is no state: the same pool and the same generator give the same rows.
 """
 
 from __future__ import annotations
@@ -90,9 +90,14 @@ def vote_entropy(votes: np.ndarray) -> np.ndarray:
     return entropy
 
 
-def diam_order(votes: np.ndarray) -> np.ndarray:
-    """All rows, by the first key, then by the second, the highest first; then the lower row."""
-    return np.lexsort((-vote_entropy(votes), -changes(votes)))
+def diam_order(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All rows, by the first key, then by the second, the highest first.
+
+    Equals are in random order: most samples are equal once the votes settle, and a pool that is
+    sorted by class would give those of its first classes.
+    """
+    rows = rng.permutation(votes.shape[2])
+    return rows[np.lexsort((-vote_entropy(votes)[rows], -changes(votes)[rows]))]
 
 
 def _random(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -136,12 +141,13 @@ def _cal(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
 
 def _diam(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """At random from the first 5 * batch_size by `diam_order`."""
-    return rng.choice(diam_order(pool.votes)[: POOL_FACTOR * batch_size], batch_size, replace=False)
+    best = diam_order(pool.votes, rng)[: POOL_FACTOR * batch_size]
+    return rng.choice(best, batch_size, replace=False)
 
 
 def _diam_qp(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """The largest z of `diam_qp` over the first of `diam_order`."""
-    rows = diam_order(pool.votes)[: diam_qp.num_candidates(pool.size, batch_size)]
+    rows = diam_order(pool.votes, rng)[: diam_qp.num_candidates(pool.size, batch_size)]
     features = (pool.features[t][rows] for t in range(pool.votes.shape[1]))
     first = changes(pool.votes)[rows]
     return rows[diam_qp.choose(features, first, batch_size, pool.qp_weight)]

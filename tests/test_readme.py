@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from active_learning.strategies import METHODS
+from tests.active_learning.made_study import write_round
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 SCRIPTS = ("train_localnet", "train_edgenet_async", "train_rejector", "eval_all", "eval_fprint")
@@ -18,6 +21,7 @@ SCRIPTS = ("train_localnet", "train_edgenet_async", "train_rejector", "eval_all"
 
 # Modules whose commands are parsed here and run in tests of their own.
 PARSED = ("early_exit.train", "early_exit.eval", "early_exit.infer", "data.partition")
+PARSED += tuple(f"active_learning.{s}" for s in ("al_select", "train_net", "test_multi_models"))
 EXITS = ROOT / "results" / "published" / "cifar10-exits"
 
 
@@ -47,6 +51,17 @@ def test_command(environment, words, trained, tmp_path, capsys):
     if words[0] == "bash":
         script = ROOT / words[1]
         subprocess.run(["bash", "-n", script], check=True)
+        if words[1] == "active_learning/iter_all.sh":
+            assert words[2] == "cpu" or words[2].isdigit()
+            assert int(words[3]) >= 2
+            assert len(words) <= 5
+            assert set(environment) <= set(re.findall(r"^#   ([A-Z]+)", script.read_text(), re.M))
+            for name, module in (("EXTRA", "train_net"), ("CASCADE", "al_select")):
+                parse = importlib.import_module(f"active_learning.{module}").parse_args
+                parse(shlex.split(environment.get(name, "")))
+            for name in shlex.split(environment.get("METHODS", "")):
+                assert name in METHODS
+            return
         pipeline = "pipeline.sh" in script.read_text()
         assert len(words) == (3 if pipeline else 2)
         assert set(environment) <= (
@@ -63,6 +78,10 @@ def test_command(environment, words, trained, tmp_path, capsys):
         importlib.import_module(words[4]).parse_args(words[5:])
     elif words[1] == "-m" and words[2] in PARSED:
         importlib.import_module(words[2]).parse_args(words[3:])
+    elif words[1] == "-m" and words[2] in ("active_learning.plot", "active_learning.table"):
+        write_round(tmp_path)
+        importlib.import_module(words[2]).main([str(tmp_path), "--out", str(tmp_path / "out")])
+        assert list((tmp_path / "out").iterdir())
     elif words[1] == "-m" and words[2] == "figures.early_exit":
         importlib.import_module(words[2]).main([str(EXITS), "--out", str(tmp_path)])
         assert list(tmp_path.iterdir())
@@ -81,6 +100,7 @@ def test_every_script_figure_and_pipeline_is_named():
         [f"{s}.py" for s in SCRIPTS]
         + [f"early_exit/{p.name}" for p in ROOT.glob("early_exit/*-*.sh")]
         + [p.name for p in ROOT.glob("*-*.sh")]
+        + [f"active_learning/{p.name}" for p in ROOT.glob("active_learning/*.sh")]
         + ["eval.sh", "plot.sh", "compare.sh", "early_exit/compare.sh"]
     )
     assert [n for n in named if n not in README] == []
@@ -93,7 +113,7 @@ def test_what_is_linked_is_there():
 
 def test_what_is_quoted_in_code_is_there():
     """File names in backquotes that hold no placeholder are files of the repository."""
-    made = {"predictions.npz", "release.pth"}
+    made = {"predictions.npz", "release.pth", "performances.json"}
     for text in re.findall(r"`([\w./-]+\.(?:py|sh|md|cff|json|txt))`", README):
         assert text in made or (ROOT / text).exists(), text
 
