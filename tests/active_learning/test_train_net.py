@@ -155,6 +155,25 @@ def test_a_killed_training_begins_again_to_the_same_weights(trained, study, comm
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
 
 
+def test_bf16_is_another_computation_of_the_same(study, common, tmp_path):
+    sets = tmp_path / "index_sets" / "digits"
+    sets.mkdir(parents=True)
+    (sets / "0.npz").write_bytes((study / "index_sets" / "digits" / "0.npz").read_bytes())
+    flags = ["--net_id", 0, "--bf16", "--no-channels_last", "--no-mDIS"]
+    quiet(train_net.main, *common(tmp_path, 0, "random"), *TRAIN, *flags)
+    (path,) = tmp_path.rglob("net.json")
+    about = json.loads(path.read_text())
+    assert (about["bf16"], about["channels_last"]) == (True, False)
+    assert not (path.parent / "votes.npz").exists()
+    logits = [
+        np.load(root / path.parent.relative_to(tmp_path) / "predictions.npz")["stage_logits"]
+        for root in (study, tmp_path)
+    ]
+    assert logits[1].dtype == np.float32
+    assert (logits[0] != logits[1]).any()
+    np.testing.assert_allclose(logits[0], logits[1], atol=0.3)
+
+
 def test_batch_norm_and_biases_do_not_decay():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     decaying, others = make_optimizer(net, 0.1, 0.9, 3e-5, torch.device("cpu")).param_groups
