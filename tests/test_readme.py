@@ -243,3 +243,36 @@ def test_what_is_claimed_of_early_exit_speed_is_published():
     budgeted = json.loads((folder / "budgeted-cpu.json").read_text())
     said = f"takes {budgeted['median']:.3f} s, a plain loop {budgeted['loop_median']:.2f} s"
     assert said in text
+
+
+def test_what_is_claimed_of_active_learning_is_published():
+    """The README's table is the published one, and that follows from every run's accuracies."""
+    folder = ROOT / "results" / "published" / "mnist-active"
+    table = (folder / "mnist10k-4-methods.md").read_text().splitlines()
+    rows = [line for line in table if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == list(METHODS)
+    result = json.loads((folder / "mnist10k-4-methods.json").read_text())
+    for row in rows:
+        assert row in README
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        found = result["methods"][cells[0]]
+        means = []
+        for rounds in found["runs"].values():
+            used = [rounds[str(r)]["top1"] for r in result["rounds"]]
+            assert all(len(top1) == 4 for top1 in used)
+            means.append(100 * np.mean(used))
+        spread = f" ± {np.std(means, ddof=1):.2f}" if len(means) > 1 else ""
+        assert cells[1] == str(len(means))
+        assert cells[2] == f"{np.mean(means):.2f}{spread}"
+
+
+def test_what_is_claimed_of_k_center_is_published():
+    folder = ROOT / "results" / "published" / "benchmarks"
+    found = json.loads((folder / "kcenter-cpu.json").read_text())["features"]
+    text = " ".join(README.split())
+    for ways in found.values():
+        steps, matrix = (ways[name] for name in ("steps", "matrix"))
+        ours = ways["ours"]
+        said = f"{ours['median']:.1f} s and {ours['most_bytes'] / 1e6:.0f} MB"
+        said += f" ({steps['ratio']:.0f} times less than step by step, {matrix['ratio']:.0f} than"
+        assert said in text, said
