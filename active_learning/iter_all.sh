@@ -8,7 +8,9 @@
 #   DATASETS  names, folders or .npz files; "mnist kmnist" by default
 #   METHODS   all of them by default; those of a second call are added to the first's
 #   SEEDS     "0 1 2" by default
-#   ROUNDS    the last round, 10 by default; INITIAL 3000 labels in round 0, BATCH 1500 more in each
+#   ROUNDS    the last round, 10 by default
+#   INITIAL   labels in round 0, 3000 by default
+#   BATCH     labels more in each round, 1500 by default
 #   TARGETS   a JSON list of networks in place of the twelve published ones
 #   UNSEEN    ids of targets that are trained too, but have no vote
 #   EXTRA     more flags for train_net.py, as EXTRA="--epochs 10 --lr 0.05"

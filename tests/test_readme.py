@@ -261,9 +261,10 @@ def test_what_is_claimed_of_active_learning_is_published():
             used = [rounds[str(r)]["top1"] for r in result["rounds"]]
             assert all(len(top1) == 4 for top1 in used)
             means.append(100 * np.mean(used))
-        spread = f" ± {np.std(means, ddof=1):.2f}" if len(means) > 1 else ""
+        told = [float(x) for x in cells[2].split(" ± ")]
+        spread = [np.std(means, ddof=1)] if len(means) > 1 else []
         assert cells[1] == str(len(means))
-        assert cells[2] == f"{np.mean(means):.2f}{spread}"
+        assert told == pytest.approx([np.mean(means), *spread], abs=0.0051)
 
 
 def test_what_is_claimed_of_k_center_is_published():
@@ -276,3 +277,47 @@ def test_what_is_claimed_of_k_center_is_published():
         said = f"{ours['median']:.1f} s and {ours['most_bytes'] / 1e6:.0f} MB"
         said += f" ({steps['ratio']:.0f} times less than step by step, {matrix['ratio']:.0f} than"
         assert said in text, said
+
+
+def test_what_is_said_of_single_targets_is_published():
+    """The prose on active learning: last rounds, the unseen nets, the cascade's risk."""
+    path = ROOT / "results" / "published" / "mnist-active" / "mnist10k-4-methods.json"
+    result = json.loads(path.read_text())
+    text = " ".join(README.split())
+
+    def percent(key, net, *rounds):
+        """By method: the mean over seeds and rounds of one net."""
+        return {
+            method: 100
+            * np.mean([run[str(r)][key][net] for run in found["runs"].values() for r in rounds])
+            for method, found in result["methods"].items()
+        }
+
+    def between(values, *without):
+        low_high = [v for method, v in values.items() if method not in ("random", *without)]
+        return f"{min(low_high):.1f} to {max(low_high):.1f}"
+
+    lenet, shuffle, convnet = (percent("top1", net, 5) for net in (0, 1, 3))
+    said = f"`convnet` is at {convnet['random']:.1f} % with random labels and at {between(convnet)}"
+    assert said in text
+    assert f"LeNet-5 at {lenet['random']:.1f} and {between(lenet)}" in text
+    assert f"is at {shuffle['random']:.1f} % with random" in text
+    said = f"{shuffle['CAL']:.1f} with `CAL`, {shuffle['risk']:.1f} with `risk`, and at "
+    assert said + between(shuffle, "CAL", "risk") in text
+    mnasnet, small = (percent("unseen_top1", net, *range(6)) for net in (0, 1))
+    assert f"{small['random']:.1f} % on the mean over rounds with random labels" in text
+    assert f"{between(small)} % with the others" in text
+    assert f"({min(mnasnet.values()):.0f} to {max(mnasnet.values()):.0f} %)" in text
+    risks = {method: np.mean(found["risk"]) for method, found in result["methods"].items()}
+    others = [r for method, r in risks.items() if method != "random"]
+    said = f"risk {risks['random']:.4f} with random labels, {min(others):.4f} to {max(others):.4f}"
+    assert said in text
+    versus = {m: f["versus_random"] for m, f in result["methods"].items() if m != "random"}
+    assert all(one["risk"]["high"] < 0 for one in versus.values())
+    ours = versus["risk"]["risk"]
+    told = [f"{ours[k]:.4f}" for k in ("difference", "low", "high")]
+    assert f"({risks['risk']:.4f}; {told[0]}, {told[1]} to {told[2]})" in text
+    assert f"{risks['entropy']:.4f}) or `DIAM` ({risks['DIAM']:.4f}" in text
+    p = [one["top1"]["p_holm"] for m, one in versus.items() if len(one["top1"]["seeds"]) == 3]
+    assert len(p) == 7
+    assert min(p) == 1
