@@ -11,7 +11,13 @@ import train_localnet
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
 
 # Files that take a minute or more: begun first, so that no core waits for the last of them.
-SLOW = ("test_pipelines.py", "test_train.py", "test_parallel.py", "test_resume.py")
+SLOW = (
+    "test_pipelines.py",
+    "test_train.py",
+    "test_iter_all.py",
+    "test_parallel.py",
+    "test_resume.py",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -321,3 +321,12 @@ def test_what_is_said_of_single_targets_is_published():
     p = [one["top1"]["p_holm"] for m, one in versus.items() if len(one["top1"]["seeds"]) == 3]
     assert len(p) == 7
     assert min(p) == 1
+
+
+def test_what_is_said_of_a_round_with_the_published_targets_is_published():
+    path = ROOT / "results" / "published" / "benchmarks" / "active_round-cpu.json"
+    found = json.loads(path.read_text())
+    ours, plain = (found["extrapolated"][way] for way in ("ours", "plain"))
+    ours, plain = ([f"{s / 60:,.0f}" for s in way.values()] for way in (ours, plain))
+    said = f"{ours[0]} minutes to train and {ours[1]} to ask 40,000 images, in plain memory order "
+    assert said + f"{plain[0]} and {plain[1]}." in " ".join(README.split())

@@ -34,23 +34,22 @@ def results(run):
 
 @pytest.fixture(scope="module")
 def run(targets, tmp_path_factory):
-    """Three rounds of all methods; the first attempt was killed while it trained round 1."""
+    """Three rounds of all methods; the first attempt was killed while it trained round 0."""
     run = tmp_path_factory.mktemp("chain") / "run"
     first = chain(targets, run)
-    while len(results(run)) < 4 and first.poll() is None:
+    while not results(run) and first.poll() is None:
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert first.returncode == -signal.SIGKILL
     before = {p: p.stat().st_mtime_ns for p in results(run)}
-    assert 4 <= len(before) < 20
+    assert 1 <= len(before) < 4
     second = chain(targets, run)
     said, _ = second.communicate()
     assert second.returncode == 0, said[-3000:]
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())  # none trained again
     complete = [line for line in said.splitlines() if line.endswith(": complete")]
-    # Round 0: the labels, two nets, nine results. Round 1: the labels of nine methods, two nets.
-    assert len(complete) >= 1 + 2 + 9 + 9 + 2
+    assert len(complete) >= 1 + len(before)  # the labels of round 0, and what was trained on them
     return run
 
 
