@@ -23,8 +23,6 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import resize
@@ -283,6 +281,10 @@ def _digits() -> Source:
     counts within our train and test sets. Pixels are repeated rather than interpolated, so that
     the bytes, and with them the fingerprint, do not hang on a library's version.
     """
+    # Here, because scikit-learn takes a second to import and no other data set needs it.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     small = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     large = small.repeat(4, axis=1).repeat(4, axis=2)

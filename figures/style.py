@@ -202,5 +202,6 @@ def save(fig: Figure, out: Path, name: str) -> list[Path]:
         fig.savefig(buffer, format=kind, metadata=metadata)
         paths.append(out / f"{name}.{kind}")
         experiment.write_bytes(paths[-1], buffer.getvalue())
+        fig.set_layout_engine("none")  # the layout found for the first holds for the second
     plt.close(fig)
     return paths

@@ -105,7 +105,7 @@ def test_which_local_net(tmp_path):
 
 
 def test_compare(tmp_path):
-    """Two seeds, all rules, one report; again, only the report is made anew."""
+    """Two seeds, all rules, one report."""
     data, run = make_npz(tmp_path / "tiny.npz", train=200), tmp_path / "run"
     few = {"DATASETS": str(data), "SEEDS": "3 4", "EXTRA_LOCAL": "--epochs 1"}
     few["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
@@ -121,7 +121,6 @@ def test_compare(tmp_path):
     text = json.dumps(report)
     assert "amortized, both" in text
     assert "stage_switching, features" in text
-    assert ok(bash("compare.sh", run, **few)).count(": complete") == 8
 
 
 def test_edge_only(run):
