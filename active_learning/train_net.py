@@ -239,9 +239,9 @@ def train_round(study, args):
         whose = [method for method, labels in sets.items() if labels.digest == digest]
         votes = bool(voting & set(whose)) if args.mDIS is None else args.mDIS
         for net_id in wanted:
-            target = study.targets[net_id]
-            committee = net_id < study.model_num
-            train_target(study, parts, target, sets[whose[0]], votes and committee, args, numbers)
+            # In round 0 unseen targets vote too: with a larger T they may be of the committee.
+            keep = votes and (net_id < study.model_num or args.al_iter == 0)
+            train_target(study, parts, study.targets[net_id], sets[whose[0]], keep, args, numbers)
 
 
 def main(argv=None):
