@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +93,24 @@ def test_the_cascade_by_hand(study):
     answers = np.load(folder(study, "DIAM", 1) / "answers.npz")
     assert answers["cost"].mean() == pytest.approx(cascade["risk"])
     assert cascade["oracle"] <= cascade["risk"]
+
+
+def test_the_threshold_is_of_val_whatever_test_would_want():
+    """On val the local net is right and unsure as ever, on test wrong: it must answer all."""
+    split = np.repeat([0, 1], 50)
+
+    def net(right):
+        """Sure by 0 to 5, the more so the later the row."""
+        logits = np.zeros((1, 100, 2), np.float32)
+        logits[0, np.arange(100), np.where(right, 0, 1)] = np.tile(np.linspace(0.1, 5, 50), 2)
+        zeros = np.zeros(100, dtype=int)
+        made = saved.Predictions(zeros, logits, split, np.arange(100), np.zeros((0, 100)), {})
+        return SimpleNamespace(predictions=lambda: made)
+
+    risks, cost = evaluation.cascade_of(net(split == 0), net(split == 1), 1.0, 0.1)
+    assert (risks["risk"], risks["reject_rate"]) == (1, 0)
+    assert [risks[k] for k in ("never", "always", "oracle")] == pytest.approx([1, 0.1, 0.1])
+    assert (cost == 1).all()
 
 
 def test_the_reader_of_results_takes_it(study):

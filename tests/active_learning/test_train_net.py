@@ -175,6 +175,25 @@ def test_bf16_is_another_computation_of_the_same(study, common, tmp_path):
     np.testing.assert_allclose(logits[0], logits[1], atol=0.3)
 
 
+def test_dropout_follows_from_the_seed(study, common, tmp_path):
+    """A target of the once-for-all space drops the same, whatever was drawn before."""
+    spec = {"name": "drops", "size": 16, "depths": [1] * 5, "kernels": [3] * 5}
+    spec |= {"expansions": [1] * 5, "widths": [8] * 7 + [16, 16]}
+    targets = tmp_path / "targets.json"
+    targets.write_text(json.dumps(["lenet5", spec]))
+    weights = []
+    for drawn in (1, 2):
+        run = tmp_path / str(drawn)
+        sets = run / "index_sets" / "digits"
+        sets.mkdir(parents=True)
+        (sets / "0.npz").write_bytes((study / "index_sets" / "digits" / "0.npz").read_bytes())
+        flags = ["--targets", targets, "--net_id", 1, "--dropout", 0.5, "--no-mDIS"]
+        torch.manual_seed(drawn)
+        quiet(train_net.main, *common(run, 0, "random"), *TRAIN, *flags)
+        weights.append(next(run.rglob("net.pth")).read_bytes())
+    assert weights[0] == weights[1]
+
+
 def test_batch_norm_and_biases_do_not_decay():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     decaying, others = make_optimizer(net, 0.1, 0.9, 3e-5, torch.device("cpu")).param_groups
