@@ -14,7 +14,6 @@ RTX 2080 (26:42 to train, 8:11 to 8:29 to select by uncertainty), of other hardw
 import argparse
 import json
 import statistics
-import time
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from active_learning import trained
 from active_learning.target_models import read_targets
 from active_learning.train_net import make_optimizer, train_one_epoch
 from active_learning.trained import Numbers
+from benchmarks.clock import seconds
 from data.augment import random_resized_crop
 
 LABELS, POOL, EPOCHS, BATCH = 3000, 40000, 20, 120
@@ -54,37 +54,30 @@ class Way:
     def train(self, epoch: int) -> float:
         """Seconds of one training step."""
         parts = self.net, self.optimizer, self.schedule, self.labelled
-        return self._timed(lambda: train_one_epoch(*parts, epoch, 0.1, self.numbers)) / self.steps
+        device = self.numbers.device
+        taken = seconds(lambda: train_one_epoch(*parts, epoch, 0.1, self.numbers), device)
+        return taken / self.steps
 
     def ask(self) -> float:
         """Seconds of one image."""
-        seconds = self._timed(lambda: trained.forward(self.net, self.pool, self.numbers))
-        return seconds / len(self.pool.labels)
-
-    def _timed(self, what) -> float:
         device = self.numbers.device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        what()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
+        taken = seconds(lambda: trained.forward(self.net, self.pool, self.numbers), device)
+        return taken / len(self.pool.labels)
 
 
 def measure(target, ways: dict[str, Numbers], rounds: int, steps: int, asked: int) -> dict:
     """By way: seconds of a training step and of an image asked about; the first round warms up."""
     made = {name: Way(target, numbers, steps, asked) for name, numbers in ways.items()}
-    seconds = {name: {"step": [], "image": []} for name in ways}
+    found = {name: {"step": [], "image": []} for name in ways}
     for round_ in range(rounds + 1):
         for name, way in made.items():
             step, image = way.train(round_), way.ask()
             if round_:
-                seconds[name]["step"].append(step)
-                seconds[name]["image"].append(image)
+                found[name]["step"].append(step)
+                found[name]["image"].append(image)
     return {
         name: {what: statistics.median(values) for what, values in one.items()}
-        for name, one in seconds.items()
+        for name, one in found.items()
     }
 
 

@@ -11,11 +11,11 @@ ratios are to `plain` of the same method. --compile adds torch.compile, which is
 import argparse
 import json
 import statistics
-import time
 
 import torch
 
 import experiment
+from benchmarks.clock import seconds
 from early_exit import train
 from early_exit.arch_flags import arch_settings
 from early_exit.options import make_method
@@ -46,16 +46,6 @@ def make_step(method: str, flags: list[str], batch: int, device: torch.device):
     images = torch.randn(batch, 3, 32, 32, device=device)
     labels = torch.randint(0, 10, (batch,), device=device)
     return lambda: trainer.step(images, labels, batch)
-
-
-def seconds(step, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def main(argv=None):

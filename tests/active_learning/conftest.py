@@ -10,6 +10,15 @@ from active_learning.strategies import METHODS
 from tests.made import quiet
 
 TARGETS = ["lenet5", {"net": "convnet", "size": 16}, {"net": "convnet", "size": 8, "name": "small"}]
+# A network of the once-for-all space that is quick to build.
+TINY = {
+    "name": "tiny@1ms",
+    "depths": [1, 2, 1, 1, 1],
+    "kernels": [3, 5, 3, 7, 3, 5],
+    "expansions": [3, 4, 6, 3, 1, 3],
+    "widths": [8, 8, 8, 8, 16, 16, 8, 16, 24],
+    "size": 32,
+}
 TRAIN = ["--epochs", 4, "--batch_size", 10, "--lr", 0.05, "--crop_scale", 0.6, 1]
 SIZES = ["--initial_size", 60, "--batch_size", 20]
 COSTS = ["--cost_1", 1, "--cost_e", 0.1]

@@ -9,15 +9,8 @@ import torch
 from active_learning.ofa_files import shape_of_config
 from active_learning.target_models import read_targets
 from models.ofa_mobilenet import OFAMobileNet, shape_of_spec
+from tests.active_learning.conftest import TINY as SPEC
 
-SPEC = {
-    "name": "tiny@1ms",
-    "depths": [1, 2, 1, 1, 1],
-    "kernels": [3, 5, 3, 7, 3, 5],
-    "expansions": [3, 4, 6, 3, 1, 3],
-    "widths": [8, 8, 8, 8, 16, 16, 8, 16, 24],
-    "size": 32,
-}
 CLASSES = 12  # of the file
 IMAGES = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(5))
 

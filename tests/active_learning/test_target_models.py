@@ -8,6 +8,7 @@ import torch
 from active_learning.target_models import TARGETS, read_targets
 from models.cost import multiply_adds, parameters
 from models.edgenet import build_edge
+from tests.active_learning.conftest import TINY
 
 # Parameters (1000 classes) and multiply-adds: published in millions, then exactly, of our specs.
 COUNTS = {
@@ -23,14 +24,6 @@ COUNTS = {
     "s7edge_lat@58ms": (4.6, 145, 4594656, 144942016),
     "s7edge_lat@41ms": (4.7, 96, 4695384, 96138368),
     "s7edge_lat@29ms": (3.8, 66, 3798376, 65980544),
-}
-TINY = {
-    "name": "tiny@1ms",
-    "depths": [1, 2, 1, 1, 1],
-    "kernels": [3, 5, 3, 7, 3, 5],
-    "expansions": [3, 4, 6, 3, 1, 3],
-    "widths": [8, 8, 8, 8, 16, 16, 8, 16, 24],
-    "size": 32,
 }
 IMAGES = torch.rand(3, 3, 28, 28, generator=torch.Generator().manual_seed(5))
 
