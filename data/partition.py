@@ -10,8 +10,11 @@ give or take one; -: not so), and what noniid means (dir: Dirichlet; pat: a few 
 
 Writes client-0000.npz and so on, each a data set by itself, for `--dataset` of any script: x_train,
 y_train; x_test, y_test, the client's validation part; `classes`, the names of all K classes;
-index_train, index_test, rows of the source's train set. Then classes.png and .pdf, who has what,
-and last partition.json. CIFAR-100 takes seconds.
+index_train, index_test, rows of the source's train set. With --pool 0.1 also all.npz, for one server
+that serves all clients: x_train, all that clients train on when each cuts a val part of 0.1 off its
+own (--val_size 0.1 --split_seed 0 of every script), so that the server has seen no client's val or
+test images; x_test, all validation parts. Then classes.png and .pdf, who has what, and last
+partition.json. CIFAR-100 takes seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.client_counts import LEAST, dirichlet, pathological, sizes
-from data.datasets import NAMES, Source, fingerprint_of, source_of, stem
+from data.datasets import NAMES, Source, count_of, cut, fingerprint_of, source_of, stem
 from data.partition_plot import draw
 
 ALPHA = 0.1
@@ -149,6 +152,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--val_share", type=number(float, 0, 1, above=True), default=0.2,
         help="of each client's images that are its validation part (default: 0.2)",
     )  # fmt: skip
+    parser.add_argument(
+        "--pool", type=number(float, 0, 1, above=True), metavar="VAL_SIZE",
+        help="also all.npz: what all clients train on, less this share of each client's",
+    )  # fmt: skip
     parser.add_argument("--seed", type=number(int, 0), default=0, help="(default: 0)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
@@ -199,26 +206,44 @@ def write(path: Path, content: bytes) -> None:
 
 def old_files(out: Path) -> list[Path]:
     """What a partition that is in `out` consists of, partition.json first if it is whole."""
-    return [*out.glob("partition.json"), *sorted(out.glob("client-*.npz"))]
+    return [*out.glob("partition.json"), *sorted(out.glob("client-*.npz")), *out.glob("all.npz")]
 
 
 def write_clients(out: Path, source: Source, parts: Sequence[tuple[Rows, Rows]]) -> list[str]:
     """Write every client's file; returns their names."""
     digits = max(4, len(str(len(parts) - 1)))
-    images = source.train.images.permute(0, 2, 3, 1).numpy()
-    labels, index = source.train.labels.numpy(), source.train.index.numpy()
     names = []
     for client, both in enumerate(parts):
-        arrays = {"classes": np.array(source.classes)}
-        for name, rows in zip(("train", "test"), both, strict=True):
-            arrays[f"x_{name}"] = images[rows]
-            arrays[f"y_{name}"] = labels[rows]
-            arrays[f"index_{name}"] = index[rows]
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # not compressed: photographs hardly get smaller by it
         names.append(f"client-{client:0{digits}}.npz")
-        write(out / names[-1], buffer.getvalue())
+        write(out / names[-1], _as_npz(source, *both))
     return names
+
+
+def _as_npz(source: Source, train: Rows, test: Rows) -> bytes:
+    """A data set of some of the source's train rows."""
+    images = source.train.images.permute(0, 2, 3, 1).numpy()
+    labels, index = source.train.labels.numpy(), source.train.index.numpy()
+    arrays = {"classes": np.array(source.classes)}
+    for name, rows in (("train", train), ("test", test)):
+        arrays[f"x_{name}"] = images[rows]
+        arrays[f"y_{name}"] = labels[rows]
+        arrays[f"index_{name}"] = index[rows]
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # not compressed: photographs hardly get smaller by it
+    return buffer.getvalue()
+
+
+def pooled(parts: Sequence[tuple[Rows, Rows]], val_size: float) -> tuple[Rows, Rows]:
+    """What one server may train on and be tested on: rows of all clients together, sorted.
+
+    Of each client's train rows without the val part that `data.load(..., val_size, seed=0)` cuts
+    off; and of all validation parts.
+    """
+    kept = []
+    for train, _ in parts:
+        val = count_of("--pool", val_size, len(train))
+        kept.append(train[~cut(len(train), [val], 0)[0].numpy()])
+    return np.sort(np.concatenate(kept)), np.sort(np.concatenate([test for _, test in parts]))
 
 
 def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
@@ -248,11 +273,14 @@ def partition(args: argparse.Namespace, command: str) -> None:
     )
     parts = [cut_validation(r, args.val_share, rng) for r in rows]
     counts = np.stack([np.bincount(labels[r], minlength=len(classes)) for r in rows])
+    both = pooled(parts, args.pool) if args.pool else None
 
     # partition.json goes first, so that what a kill leaves is never taken for whole.
     for path in old:
         path.unlink()
     files = write_clients(out, source, parts)
+    if both:
+        write(out / "all.npz", _as_npz(source, *both))
     words = [args.labels, args.sizes, args.kind]
     for suffix, picture in draw(counts, classes, " ".join([stem(args.dataset), *words])).items():
         write(out / f"classes.{suffix}", picture)
@@ -265,6 +293,7 @@ def partition(args: argparse.Namespace, command: str) -> None:
         "alpha": args.alpha,
         "classes_per_client": args.classes_per_client,
         "val_share": args.val_share,
+        "pool": args.pool,
         "seed": args.seed,
         "classes": classes,
         "files": files,

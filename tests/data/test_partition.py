@@ -367,3 +367,27 @@ def test_the_picture(clients, classes):
     assert picture.shape[1] == 1400
     assert 600 < picture.shape[0] < 1800
     assert picture.std() > 20
+
+
+def test_pool_has_seen_no_clients_val_or_test_images(made, tmp_path):
+    """all.npz trains on what clients train on once each has cut its val part, and on nothing else."""
+    out = made("--pool", 0.25, words=("noniid", "-", "dir"))
+    with np.load(out / "all.npz") as file:
+        trained, tested = set(file["index_train"].tolist()), set(file["index_test"].tolist())
+    expected, held, validation = set(), set(), set()
+    for path in sorted(out.glob("client-*.npz")):
+        client = load(str(path), val_size=0.25)
+        with np.load(path) as file:
+            rows = file["index_train"]
+            validation |= set(file["index_test"].tolist())
+        expected |= set(rows[client.train.index.numpy()].tolist())
+        held |= set(rows[client.val.index.numpy()].tolist())
+    assert (trained, tested) == (expected, validation)
+    assert not trained & held and not trained & validation
+    assert json.loads((out / "partition.json").read_text())["pool"] == 0.25
+
+
+def test_pool_needs_a_client_with_images_to_spare(toy, tmp_path, refused):
+    flags = ["--dataset", toy, "--clients", 40, "iid", "balance", "-", "--out", tmp_path / "p"]
+    refused(main, *flags, "--pool", 0.01, telling="--pool")
+    assert not (tmp_path / "p").exists()
