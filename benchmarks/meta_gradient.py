@@ -54,6 +54,9 @@ def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple
     )
     stepped = {}
     for (name, p), g in zip(params.items(), gradients, strict=True):
+        if isinstance(method.optimizer, torch.optim.AdamW):
+            stepped[name] = adam_step(p.detach(), g, group, method.optimizer.state.get(p, {}))
+            continue
         d = g + group["weight_decay"] * p.detach()
         if group["momentum"]:
             old = method.optimizer.state[p].get("momentum_buffer")
@@ -71,6 +74,18 @@ def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple
     meta.backward()
     net.zero_grad()
     return tuple(p.grad for p in method.weight_net.parameters())
+
+
+def adam_step(p: Tensor, g: Tensor, group: dict, state: dict) -> Tensor:
+    """p after a step of AdamW (Loshchilov and Hutter, ICLR 2019), differentiable in g."""
+    beta_1, beta_2 = group["betas"]
+    t = int(state.get("step", 0)) + 1
+    m = beta_1 * state.get("exp_avg", 0) + (1 - beta_1) * g
+    v = beta_2 * state.get("exp_avg_sq", 0) + (1 - beta_2) * g**2
+    root = torch.where(v > 0, v, 1).sqrt() * (v > 0)  # the root of 0 has no derivative
+    spread = root / (1 - beta_2**t) ** 0.5 + group["eps"]
+    step = group["lr"] / (1 - beta_1**t) * m / spread
+    return p - group["lr"] * group["weight_decay"] * p - step
 
 
 def make(device: torch.device, batch: int, dtype: torch.dtype = torch.float32):

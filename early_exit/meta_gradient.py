@@ -7,6 +7,8 @@ weight decay add. So for a meta loss M at theta', with v = dM / dtheta',
     dM / dW_ik  =  - lr (1 + momentum [nesterov]) / B  <v, grad_theta CE_ik(theta)>
 
 and all B x E inner products are one forward pass of the per-sample losses in forward mode along v.
+AdamW's step is not linear in the gradient but goes element by element: there v is multiplied by the
+step's own derivative (`through_step`), and the rest is the same.
 The authors' way, a backward pass through the pseudo-step's backward pass, gives the same numbers
 from a graph that is several times larger (benchmarks/meta_gradient.py).
 """
@@ -16,37 +18,94 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
+from torch.optim import Optimizer
 
 Tensors = dict[str, Tensor]
 
 
-def pseudo_step(params: Tensors, gradients: Tensors, optimizer: torch.optim.SGD) -> Tensors:
-    """What the next step of `optimizer` would make of params, without taking it.
+def pseudo_step(params: Tensors, gradients: Tensors, optimizer: Optimizer) -> Tensors:
+    """What the next step of `optimizer`, SGD or AdamW, would make of params, without taking it.
 
     params and gradients by name; one parameter group. Gives new tensors that require grad.
     """
-    group = optimizer.param_groups[0]
+    group, t = optimizer.param_groups[0], _steps(optimizer) + 1
     stepped = {}
     with torch.no_grad():
         for name, p in params.items():
-            d = gradients[name].add(p, alpha=group["weight_decay"])
-            if group["momentum"]:
-                before = optimizer.state[p].get("momentum_buffer")
-                buffer = d if before is None else d.add(before, alpha=group["momentum"])
-                d = d.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
-            stepped[name] = p.sub(d, alpha=group["lr"]).requires_grad_()
+            if isinstance(optimizer, torch.optim.AdamW):
+                step = _adam_step(p, gradients[name], optimizer, t)
+                new = p.mul(1 - group["lr"] * group["weight_decay"])
+                new.addcdiv_(step.average, step.spread, value=-step.size)
+            else:
+                d = gradients[name].add(p, alpha=group["weight_decay"])
+                if group["momentum"]:
+                    before = optimizer.state[p].get("momentum_buffer")
+                    buffer = d if before is None else d.add(before, alpha=group["momentum"])
+                    d = d.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
+                new = p.sub(d, alpha=group["lr"])
+            stepped[name] = new.requires_grad_()
     return stepped
 
 
-def step_factor(optimizer: torch.optim.SGD) -> float:
-    """How much of a new gradient a step takes: lr, times 1 + momentum with nesterov."""
+@torch.no_grad()
+def through_step(
+    along: Tensors, params: Tensors, gradients: Tensors, optimizer: Optimizer
+) -> Tensors:
+    """d M / d gradients from along = d M / d theta', theta' = pseudo_step(params, gradients).
+
+    Both optimizers step element by element, so that each entry of `along` has one factor. SGD:
+    -lr, times 1 + momentum with nesterov. AdamW, whose step is - size m / s with m and
+    s = sqrt(v / (1 - beta_2^t)) + eps of the new gradient g:
+
+        - size [ (1 - beta_1) / s  -  m (1 - beta_2) g / (s^2 sqrt(v (1 - beta_2^t))) ]
+    """
     group = optimizer.param_groups[0]
-    return group["lr"] * (1 + (group["momentum"] if group["nesterov"] else 0))
+    if not isinstance(optimizer, torch.optim.AdamW):
+        factor = -group["lr"] * (1 + (group["momentum"] if group["nesterov"] else 0))
+        return {name: v * factor for name, v in along.items()}
+    (beta_1, beta_2), slopes, t = group["betas"], {}, _steps(optimizer) + 1
+    for name, p in params.items():
+        step = _adam_step(p, gradients[name], optimizer, t)
+        # Where every gradient so far was 0 the root is 0, and so are m and g beside it.
+        root = (step.spread - group["eps"]) * step.correction
+        bend = step.average * gradients[name] / root.masked_fill(root == 0, 1)
+        slope = (1 - beta_1) - bend * (1 - beta_2) / step.spread
+        slopes[name] = along[name] * slope / step.spread * -step.size
+    return slopes
+
+
+class _AdamStep(NamedTuple):
+    """Where p goes by the step: - size * average / spread; correction is 1 - beta_2^t."""
+
+    average: Tensor
+    spread: Tensor
+    size: float
+    correction: float
+
+
+def _steps(optimizer: Optimizer) -> int:
+    """How many steps Adam has taken: asked once a pass, since the answer may lie on the device."""
+    first = next(iter(optimizer.state.values()), {})
+    return int(first.get("step", 0))
+
+
+def _adam_step(p: Tensor, gradient: Tensor, optimizer: torch.optim.AdamW, t: int) -> _AdamStep:
+    """Of step t, counted from 1."""
+    group, state = optimizer.param_groups[0], optimizer.state[p]
+    beta_1, beta_2 = group["betas"]
+    average, square = (1 - beta_1) * gradient, (1 - beta_2) * gradient.square()
+    if state:
+        average = average.add_(state["exp_avg"], alpha=beta_1)
+        square = square.add_(state["exp_avg_sq"], alpha=beta_2)
+    correction = 1 - beta_2**t
+    spread = (square / correction).sqrt_().add_(group["eps"])
+    return _AdamStep(average, spread, group["lr"] / (1 - beta_1**t), correction)
 
 
 def inner_products(losses: Callable[[Tensors], Tensor], params: Tensors, along: Tensors) -> Tensor:

@@ -44,7 +44,7 @@ class Base:
 
     net: nn.Module  # the network itself
     model: nn.Module  # what a training pass calls: the network, compiled, or for several processes
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.SGD | torch.optim.AdamW
     workers: Workers
     label_smoothing: float = 0.0
     autocast: Callable[[], AbstractContextManager] = nullcontext
@@ -72,7 +72,7 @@ class Base:
         return [self.optimizer]
 
     def update(self, loss_sum: Tensor, total: int) -> None:
-        """One step of SGD on the global mean; DistributedDataParallel averages over processes."""
+        """One step on the global mean; DistributedDataParallel averages over processes."""
         self.optimizer.zero_grad(set_to_none=True)
         (loss_sum * (self.workers.world / total)).backward()
         self.optimizer.step()
@@ -185,6 +185,7 @@ class L2W(Base):
             (charge * losses_b).sum(), list(stepped.values()), materialize_grads=True
         )
         along = self.workers.add(dict(zip(stepped, along, strict=True)))
+        along = meta_gradient.through_step(along, params, gradients, self.optimizer)
         del logits, losses_b, stepped, gradients
 
         def losses_at(p: dict[str, Tensor]) -> Tensor:
@@ -192,8 +193,7 @@ class L2W(Base):
 
         with meta_gradient.same_dropout(dropout, a.images.device):
             products = meta_gradient.inner_products(losses_at, params, along)
-        factor = -meta_gradient.step_factor(self.optimizer) / a.total
-        slope = self.workers.gather(factor * products, a.first)
+        slope = self.workers.gather(products / a.total, a.first)
         self.meta_optimizer.zero_grad(set_to_none=True)
         weights.backward(slope)
         self.meta_optimizer.step()

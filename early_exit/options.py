@@ -19,6 +19,7 @@ from models.exit_net import ExitNet
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
 
 TARGET_P = 20  # q = target_p_index / 20
+OPTIMIZERS = {"sgd": (0.1, 1e-4), "adamw": (5e-5, 0.01)}  # lr and weight decay, if not given
 
 
 def add_training_flags(parser: Parser) -> None:
@@ -27,15 +28,32 @@ def add_training_flags(parser: Parser) -> None:
     group.add_argument("--method", choices=METHODS, default="base", help="how exits are trained")
     group.add_argument("--epochs", type=number(int, 1), default=300, help="passes over train")
     group.add_argument("--batch_size", type=number(int, 2), default=64, help="of all processes")
-    group.add_argument("--lr", type=number(float, 0, above=True), default=0.1, help="of SGD")
+    group.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="sgd",
+        help="sgd as in the papers; adamw for a BERT that is fine-tuned",
+    )
+    group.add_argument(
+        "--lr", type=number(float, 0, above=True), help="default: 0.1 for sgd, 5e-5 for adamw"
+    )
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
     group.add_argument("--nesterov", action="store_true", help="of SGD")
-    group.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="of SGD")
+    group.add_argument(
+        "--weight_decay", type=number(float, 0), help="default: 1e-4 for sgd, 0.01 for adamw"
+    )
     group.add_argument(
         "--schedule",
-        choices=("cosine", "steps", "constant"),
+        choices=("cosine", "linear", "steps", "constant"),
         default="cosine",
-        help="of both lr: to 0 along a half cosine, or a tenth from 1/2 and from 3/4 of the epochs",
+        help="of both lr: to 0 along a half cosine or a line; a tenth from 1/2 and from 3/4 of the "
+        "epochs",
+    )
+    group.add_argument(
+        "--warmup",
+        type=number(float, 0, 1),
+        default=0.0,
+        help="share of the training in which both lr rise from 0, before the schedule",
     )
     group.add_argument(
         "--label_smoothing", type=number(float, 0, 1), default=0.0, help="of targets"
@@ -88,6 +106,17 @@ def add_training_flags(parser: Parser) -> None:
     group.add_argument("--compile", action="store_true", help="torch.compile the training pass")
 
 
+def check_training_flags(parser: Parser, args: argparse.Namespace) -> None:
+    """Ends in one line where flags contradict each other; fills in what hangs on --optimizer."""
+    if args.optimizer == "adamw" and args.nesterov:
+        parser.error("--nesterov goes with --optimizer sgd")
+    if args.nesterov and not args.momentum:
+        parser.error("--nesterov needs a --momentum above 0")
+    lr, weight_decay = OPTIMIZERS[args.optimizer]
+    args.lr = lr if args.lr is None else args.lr
+    args.weight_decay = weight_decay if args.weight_decay is None else args.weight_decay
+
+
 def make_method(
     args: argparse.Namespace,
     net: ExitNet,
@@ -105,14 +134,13 @@ def make_method(
             [device.index] if device.type == "cuda" else None,
             find_unused_parameters=has_unused_parameters(net, size),
         )
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        args.lr,
-        args.momentum,
-        weight_decay=args.weight_decay,
-        nesterov=args.nesterov,
-        fused=device.type != "mps",
-    )
+    common = {"weight_decay": args.weight_decay, "fused": device.type != "mps"}
+    if args.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(net.parameters(), args.lr, **common)
+    else:
+        optimizer = torch.optim.SGD(
+            net.parameters(), args.lr, args.momentum, nesterov=args.nesterov, **common
+        )
     autocast = contextlib.nullcontext
     if args.bf16:
         autocast = functools.partial(torch.autocast, device.type, torch.bfloat16)
@@ -146,16 +174,24 @@ def make_method(
 
 def has_unused_parameters(net: ExitNet, size: int) -> bool:
     """Whether no exit needs some parameter, as a shallow MSDNet's last maps of the finer scales."""
-    images = torch.zeros(2, 3, size, size, device=next(net.parameters()).device)
+    inputs = net.example(size).to(next(net.parameters()).device)
     params = list(net.parameters())
     net.eval()  # leaves the running statistics alone
-    logits = torch.stack(net(images)).sum()
+    logits = torch.stack(net(inputs)).sum()
     net.train()
     return any(g is None for g in torch.autograd.grad(logits, params, allow_unused=True))
 
 
-def factor(schedule: str, share: float) -> float:
-    """What the learning rates are multiplied by after a share 0..1 of the training."""
+def factor(schedule: str, share: float, warmup: float = 0.0) -> float:
+    """What the learning rates are multiplied by after a share 0..1 of the training.
+
+    warmup: the share of it in which they rise along a line, before the schedule has the rest.
+    """
+    if share < warmup:
+        return share / warmup
+    share = (share - warmup) / (1 - warmup)
+    if schedule == "linear":
+        return 1 - share
     if schedule == "cosine":
         return (1 + math.cos(math.pi * share)) / 2
     return 1.0 if schedule == "constant" or share < 0.5 else 0.1 if share < 0.75 else 0.01

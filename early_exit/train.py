@@ -21,7 +21,7 @@ import experiment
 from early_exit.arch_flags import add_arch_flags, arch_settings
 from early_exit.inputs import load_data, make_batches, pixel_stats
 from early_exit.methods import L2W
-from early_exit.options import add_training_flags, factor, make_method
+from early_exit.options import add_training_flags, check_training_flags, factor, make_method
 from early_exit.parallel import Workers
 from experiment import number
 from losses.early_exit import boosted_logits
@@ -55,8 +55,7 @@ def parse_args(argv=None):
     parser.add_argument("--save_dir", default="results/runs/early-exit", help="the run directory")
     parser.add_common(seed=0, logs=True)
     args = parser.parse_args(argv)
-    if args.nesterov and not args.momentum:
-        parser.error("--nesterov needs a --momentum above 0")
+    check_training_flags(parser, args)
     return args
 
 
@@ -180,7 +179,7 @@ def train(args, workers):
 
         def schedule(i, epoch=epoch):
             done = (epoch - 1) * len(batches) + i
-            method.set_lr(factor(args.schedule, done / total))
+            method.set_lr(factor(args.schedule, done / total, args.warmup))
 
         # Streamed pictures are read only now, and one of them may be broken.
         with experiment.one_line_errors() if args.stream else contextlib.nullcontext():

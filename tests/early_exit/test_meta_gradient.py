@@ -30,6 +30,7 @@ SGD = {
     "momentum": {"momentum": 0.9, "weight_decay": 0.01},
     "nesterov": {"momentum": 0.9, "weight_decay": 0.01, "nesterov": True},
 }
+ADAM = {"adamw": {"weight_decay": 0.01, "eps": 1e-6}}  # any eps; a larger one bends the step more
 
 
 @pytest.fixture
@@ -44,9 +45,10 @@ def make(optimizer, label_smoothing=0.0, dimension="col", inputs="loss", warm=Tr
     torch.manual_seed(0)
     net = MSDNet.from_settings(SMALL, 4, 32).train()
     weight_net = WeightNet(3, inputs, hidden=8)
-    sgd = torch.optim.SGD(net.parameters(), 0.05, **optimizer)
+    kind = torch.optim.AdamW if "eps" in optimizer else torch.optim.SGD
+    stepper = kind(net.parameters(), 0.05, **optimizer)
     method = L2W(
-        net, net, sgd, Workers(), label_smoothing,
+        net, net, stepper, Workers(), label_smoothing,
         weight_net=weight_net, meta_optimizer=torch.optim.Adam(weight_net.parameters(), 1e-2),
         dimension=dimension, shares=exit_shares(0.75, 3),
     )  # fmt: skip
@@ -90,6 +92,11 @@ def test_equals_double_backward(double, name, label_smoothing):
     assert_same(*make(SGD[name], label_smoothing))
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_equals_double_backward_through_a_step_of_adamw(double, warm):
+    assert_same(*make(ADAM["adamw"], 0.1, warm=warm))
+
+
 @pytest.mark.parametrize(("dimension", "inputs"), [("mat", "conf"), ("row", "both")])
 def test_equals_double_backward_whatever_the_weight_net(double, dimension, inputs):
     assert_same(*make(SGD["nesterov"], 0.1, dimension, inputs))
@@ -116,10 +123,10 @@ def test_first_step_has_no_momentum_buffer_yet(double):
     assert_same(*make(SGD["nesterov"], warm=False))
 
 
-@pytest.mark.parametrize("name", SGD)
+@pytest.mark.parametrize("name", [*SGD, *ADAM])
 @pytest.mark.parametrize("warm", [False, True])
-def test_pseudo_step_is_the_step_of_sgd(double, name, warm):
-    method, a, _ = make(SGD[name], warm=warm)
+def test_pseudo_step_is_the_step_of_the_optimizer(double, name, warm):
+    method, a, _ = make((SGD | ADAM)[name], warm=warm)
     params = dict(method.net.named_parameters())
     loss = exit_losses(method.net(a.images), a.labels).mean(0).sum()
     gradients = torch.autograd.grad(loss, list(params.values()), materialize_grads=True)
