@@ -9,7 +9,7 @@ make_environment() {
   base=$(command -v python3 || command -v python) || { echo "error: no python3 on PATH" >&2; exit 2; }
   "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     { echo "error: $base is older than Python 3.10" >&2; exit 2; }
-  key=$(cat requirements.txt "$needs" | cksum | cut -d ' ' -f 1)
+  key=$(cat requirements*.txt "$needs" | cksum | cut -d ' ' -f 1)
   if [ -n "${CI:-}" ]; then
     venv=${VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/edge-cascades/venv-$key}
   else

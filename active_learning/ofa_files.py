@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import experiment
-from models.checkpoints import fill, is_state_dict, under
 from models.ofa_mobilenet import ACTIVATIONS, LARGEST, Block, OFAMobileNet, Shape, check_size
+from models.weights import fill, is_state_dict, under
 
 FILES = ("net.config", "run.config", "init")
 HEAD = ("classifier.linear.weight", "classifier.linear.bias")

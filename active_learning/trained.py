@@ -28,8 +28,8 @@ from active_learning.index_sets import IndexSet
 from active_learning.options import Study
 from active_learning.target_models import Target
 from deferral import predictions as saved
-from models.checkpoints import fill
 from models.features import with_features
+from models.weights import fill
 
 EVAL_BATCH = 500
 

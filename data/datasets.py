@@ -201,8 +201,8 @@ def _select(part: Part, rows: Tensor) -> Part:
     return Part(*(values[rows] for values in part))
 
 
-def count_of(flag: str, size: float, total: int) -> int:
-    """How many of `total` images a size means: a fraction in (0, 1), or a count of 1 or more."""
+def count_of(flag: str, size: float, total: int, what: str = "images") -> int:
+    """How many of `total` samples a size means: a fraction in (0, 1), or a count of 1 or more."""
     if 0 < size < 1:
         count = round(total * size)
     elif size >= 1 and size % 1 == 0:
@@ -211,7 +211,7 @@ def count_of(flag: str, size: float, total: int) -> int:
         raise ValueError(f"{flag} is {size}: give a fraction in (0, 1) or a count from 1")
     if not 1 <= count < total:
         raise ValueError(
-            f"{flag} {size} puts {count} of {total} train images aside: "
+            f"{flag} {size} puts {count} of {total} train {what} aside: "
             f"give what leaves 1 or more in each, such as a count from 1 to {total - 1}"
         )
     return count

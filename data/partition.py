@@ -10,10 +10,10 @@ give or take one; -: not so), and what noniid means (dir: Dirichlet; pat: a few 
 
 Writes client-0000.npz and so on, each a data set by itself, for `--dataset` of any script: x_train,
 y_train; x_test, y_test, the client's validation part; `classes`, the names of all K classes;
-index_train, index_test, rows of the source's train set. With --pool 0.1 also all.npz, for one server
-that serves all clients: x_train, all that clients train on when each cuts a val part of 0.1 off its
-own (--val_size 0.1 --split_seed 0 of every script), so that the server has seen no client's val or
-test images; x_test, all validation parts. Then classes.png and .pdf, who has what, and last
+index_train, index_test, rows of the source's train set. With --pool 0.1 also all.npz, for a server
+of all clients: x_train, all that clients train on when each cuts a val part of 0.1 off its own
+(--val_size 0.1 --split_seed 0 of every script), so that the server has seen no client's val or test
+images; x_test, all validation parts. Then classes.png and .pdf, who has what, and last
 partition.json. CIFAR-100 takes seconds.
 """
 

@@ -14,11 +14,12 @@ including an exit, so they never fall), shares and thresholds [P, E] (a row a po
 0..E-1. Accuracies are 0..1. Sums are of whole numbers, then one division.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from deferral.metrics import beside_accuracy
 from deferral.predictions import SPLITS, Predictions
 from deferral.rules import max_softmax
 
@@ -123,15 +124,20 @@ def spent(
 
 
 def anytime(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]:
-    """A row an exit, counted from 1: what it costs, and its accuracy on test and on val."""
+    """A row an exit, counted from 1: what it costs, and its accuracy on test and on val.
+
+    Where the settings name `metrics`, those beside accuracy too, of test.
+    """
     costs = _costs(multiply_adds, len(predictions.stage_logits))
     val, test = (_rows(predictions, split) for split in ("val", "test"))
+    measured = _metrics(predictions)
     return [
         {
             "exit": k + 1,
             "multiply_adds": int(cost),
             "accuracy": _mean(right[test]),
             "val_accuracy": _mean(right[val]),
+            **measured(np.full(test.sum(), k)),
         }
         for k, (cost, right) in enumerate(zip(costs, predictions.correct, strict=True))
     ]
@@ -142,7 +148,8 @@ def budgeted(
 ) -> list[Row]:
     """A row for p = 1..points, q = p / 20: thresholds fitted on val, all the rest from test.
 
-    `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean.
+    `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean;
+    metrics as in `anytime`.
     `thresholds` is as JSON can have it: None for what is infinite (`thresholds_of` reads it).
     """
     sure = confidence(predictions.stage_logits)
@@ -151,6 +158,7 @@ def budgeted(
     thresholds = fit_thresholds(sure[:, val], shares(q, len(sure)))
     stop = stops(sure[:, test], thresholds)
     left, accuracy, cost = spent(stop, predictions.correct[:, test], multiply_adds)
+    measured = _metrics(predictions)
     return [
         {
             "p": i + 1,
@@ -159,6 +167,7 @@ def budgeted(
             "shares": left[i].tolist(),
             "accuracy": float(accuracy[i]),
             "multiply_adds": float(cost[i]),
+            **measured(stop[i]),
         }
         for i in range(points)
     ]
@@ -300,6 +309,16 @@ def optimism(
             for i in range(points)
         ]
     return found
+
+
+def _metrics(predictions: Predictions) -> Callable[[np.ndarray], dict[str, float]]:
+    """From the exits that answer the test rows, [Nt], to the metrics that the settings name."""
+    names = predictions.settings.get("metrics")
+    if not names:
+        return lambda stop: {}
+    test = _rows(predictions, "test")
+    labels, answers = predictions.labels[test], predictions.stage_logits[:, test].argmax(-1)
+    return lambda stop: beside_accuracy(names, labels, answers[stop, np.arange(len(stop))])
 
 
 def _q(points: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.exit_net import ExitNet
-from models.exit_nets import EXIT_NETS
+from models.exit_nets import EXIT_NETS, flag_names
 
 
 def add_arch_flags(
@@ -34,13 +34,6 @@ def add_arch_flags(
         return None
     EXIT_NETS[name].add_flags(group)
     return EXIT_NETS[name]
-
-
-def flag_names(cls: type[ExitNet]) -> list[str]:
-    """The names of that architecture's flags: the keys of its `settings`."""
-    own = argparse.ArgumentParser(add_help=False)
-    cls.add_flags(own.add_argument_group())
-    return list(vars(own.parse_args([])))
 
 
 def arch_settings(args: argparse.Namespace, cls: type[ExitNet]) -> dict[str, Any]:

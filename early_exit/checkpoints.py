@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from early_exit.arch_flags import flag_names
 from experiment import load_checkpoint
 from losses.early_exit import METHODS
-from models.checkpoints import fill, is_state_dict, under
+from models.checkpoints import exit_net
 from models.exit_net import ExitNet
 from models.exit_nets import EXIT_NETS
+from models.weights import is_state_dict
 
 # What a checkpoint of ours says of the data it was trained on.
 DATA = ("dataset", "data", "val_size", "split_seed", "stream", "seed", "epochs")
@@ -61,7 +61,7 @@ def read(path: str | Path) -> Trained:
     if found["method"] not in METHODS:
         raise ValueError(f"{path}: method {found['method']!r} is unknown; {', '.join(METHODS)}")
     state = checkpoint.pop("state_dict")
-    net = build(
+    net = exit_net(
         found["arch"], found["settings"], found["num_classes"], found["size"], state, str(path)
     )
     return Trained(str(path), net, **found, about=checkpoint)
@@ -89,32 +89,10 @@ def read_published(
         holds = ", ".join(list(checkpoint)[:5]) or "nothing"
         raise ValueError(f"{path}: holds {holds}: give a state dict, bare or as state_dict")
     epochs = checkpoint.get("epoch")
-    net = build(arch, settings, num_classes, size, state, str(path))
+    net = exit_net(arch, settings, num_classes, size, state, str(path))
     about = {"epochs": epochs} if type(epochs) is int else {}
     given = method, ensemble_reweight, num_classes, size, mean, std
     return Trained(str(path), net, arch, settings, *given, about)
-
-
-def build(
-    arch: str, settings: dict[str, Any], num_classes: int, size: int, state: dict, where: str
-) -> ExitNet:
-    """The network that these describe, with the weights of `state` (strictly all of them)."""
-    if arch not in EXIT_NETS:
-        raise ValueError(f"{where}: network {arch!r} is unknown; {', '.join(EXIT_NETS)}")
-    odd = set(flag_names(EXIT_NETS[arch])) ^ set(settings)
-    if odd:
-        raise ValueError(
-            f"{where}: {arch} has other flags here than there: --{', --'.join(sorted(odd))}"
-        )
-    if not is_state_dict(state):
-        raise ValueError(f"{where}: its state_dict is not one of tensors")
-    if "pretrained" in settings:  # how it began; here the weights are in the file
-        settings = settings | {"pretrained": False}
-    try:
-        net = EXIT_NETS[arch].from_settings(settings, num_classes, size)
-    except ValueError as e:
-        raise ValueError(f"{where}: {e}") from None
-    return fill(net, under(state, ""), where, f"{arch} of {num_classes} classes")
 
 
 def find(save_dir: Path, dataset: str, arch: str | None) -> Path:

@@ -87,20 +87,27 @@ def print_report(result, pred):
     counts = {name: int((pred.split == k).sum()) for name, k in saved.SPLITS.items()}
     print(
         f"{result['arch']}, {result['method']}, {result['dataset']}: {result['parameters']:,} "
-        f"parameters, {counts['val']} val and {counts['test']} test images"
+        f"parameters, {counts['val']} val and {counts['test']} test samples"
     )
-    print(f"{'exit':>6}  {'multiply-adds':>14}  {'val':>7}  {'test':>7}")
+    beside = [name for name in result.get("metrics", []) if name != "accuracy"]
+    names = "".join(f"{name:>10}" for name in beside)
+    print(f"{'exit':>6}  {'multiply-adds':>14}  {'val':>7}  {'test':>7}{names}")
     for row in result["anytime"]:
+        more = "".join(f"{row[name]:10.4f}" for name in beside)
         print(
             f"{row['exit']:6}  {row['multiply_adds']:14,}  {row['val_accuracy']:7.2%}  "
-            f"{row['accuracy']:7.2%}"
+            f"{row['accuracy']:7.2%}{more}"
         )
     print("budgeted, thresholds from val")
-    print(f"{'q':>6}  {'multiply-adds':>14}  {'test':>7}  leave at each exit")
+    print(f"{'q':>6}  {'multiply-adds':>14}  {'test':>7}{names}  leave at each exit")
     for row in result["budgeted"]:
         if row["p"] in SHOWN:
             left = " ".join(f"{share:.0%}" for share in row["shares"])
-            print(f"{row['q']:6.2f}  {row['multiply_adds']:14,.0f}  {row['accuracy']:7.2%}  {left}")
+            more = "".join(f"{row[name]:10.4f}" for name in beside)
+            print(
+                f"{row['q']:6.2f}  {row['multiply_adds']:14,.0f}  {row['accuracy']:7.2%}{more}  "
+                f"{left}"
+            )
     at = [
         f"{float(share):.0%}: {'below the first exit' if value is None else f'{value:.2%}'}"
         for share, value in result["at_share"].items()
@@ -142,8 +149,8 @@ def evaluate(args):
         run.start(device, opened.fingerprint, stale=[path])
 
     trained, dataset = opened.trained, opened.dataset
-    net, size = trained.net, trained.size
-    multiply_adds = exit_multiply_adds(net, torch.zeros(1, 3, size, size))
+    net = trained.net
+    multiply_adds = exit_multiply_adds(net, net.example(trained.size))
     inference = Inference(
         net, device, trained.ensemble_reweight, bf16=args.bf16, channels_last=args.channels_last
     )
@@ -153,6 +160,7 @@ def evaluate(args):
     if not np.isfinite(arrays["stage_logits"]).all():
         experiment.fail(f"{trained.path}: gives logits that are not finite")
     head, dirty = experiment.commit()
+    metrics = list(getattr(dataset, "metrics", ()))  # of a GLUE task
     settings = {
         "dataset": name,
         "arch": trained.arch,
@@ -168,6 +176,8 @@ def evaluate(args):
         "commit": head + (" with changes" if dirty else ""),
         "hardware": experiment.hardware(device),
     }
+    if metrics:
+        settings["metrics"] = metrics
     lists = {"classes": dataset.classes, "rejectors": []}
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings | lists)))
     pred = saved.load(path)

@@ -182,7 +182,7 @@ def infer(args):
 
     trained = opened.trained
     alone = LastExit(trained.net)
-    last_alone = count(alone, torch.zeros(1, 3, trained.size, trained.size))
+    last_alone = count(alone, trained.net.example(trained.size))
     inference = Inference(
         trained.net,
         device,

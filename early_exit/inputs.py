@@ -1,4 +1,4 @@
-"""Images for networks with exits: in memory, or streamed from a folder of ImageNet's size."""
+"""What networks with exits are given: images in memory or streamed from a folder, or tokens."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from data.folders import (
     FolderPart,
     load_folder,
 )
+from data.tokens import TokenBatches, TokenPart
 
 
 def load_data(
@@ -32,8 +33,15 @@ def load_data(
     return data.load(name, root, val_size, split_seed)
 
 
+def input_size(part: data.Part | FolderPart | TokenPart, asked: int | None = None) -> int:
+    """Tokens of the longest text; px of images: those asked for, else their own (streamed: 224)."""
+    if isinstance(part, TokenPart):
+        return part.tokens.shape[-1]
+    return asked or (part.images.shape[-1] if isinstance(part, data.Part) else 224)
+
+
 def make_batches(
-    part: data.Part | FolderPart,
+    part: data.Part | FolderPart | TokenPart,
     batch_size: int,
     device: torch.device | str,
     *,
@@ -48,13 +56,19 @@ def make_batches(
     workers: int | None = None,
     rank: int = 0,
     world: int = 1,
-) -> data.Batches | FolderBatches:
+) -> data.Batches | FolderBatches | TokenBatches:
     """Batches of images [B, 3, size, size], normalised by `mean` and `std` in units of 0..1.
+
+    Of texts their tokens [B, 2, L], L the longest of the batch; of the rest only `batch_size`,
+    `device`, `shuffle`, `seed`, `rank` and `world` count.
 
     train: whether streamed images are randomly cropped and flipped; images in memory are changed
     by `augment`, and those of another size then resized (bilinear). workers: of streamed images.
     rank, world: which rows of each batch this process gets.
     """
+    if isinstance(part, TokenPart):
+        order = {"shuffle": shuffle, "seed": seed, "rank": rank, "world": world}
+        return TokenBatches(part, batch_size, device, **order)
     if stream:
         extra = {} if workers is None else {"workers": workers}
         return FolderBatches(
@@ -70,12 +84,16 @@ def make_batches(
     )  # fmt: skip
 
 
-def pixel_stats(part: data.Part | FolderPart) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, 3 numbers each, in units of 0..1.
+def pixel_stats(
+    part: data.Part | FolderPart | TokenPart,
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, 3 numbers each, in units of 0..1; no text has.
 
     Those of all pixels in memory (a grey image counts three times over); for images that are
     streamed ImageNet's. A channel of one value has its std replaced by a step of 8 bits.
     """
+    if isinstance(part, TokenPart):
+        return [], []
     if not isinstance(part, data.Part):
         return list(IMAGENET_MEAN), list(IMAGENET_STD)
     level = torch.arange(256)

@@ -11,10 +11,12 @@ import torch
 
 import data
 from data.folders import FolderBatches, FolderDataset, FolderPart
+from data.tokens import TokenBatches, TokenDataset, TokenPart
 from early_exit import checkpoints
 from early_exit.arch_flags import add_arch_flags, arch_settings
 from early_exit.checkpoints import Trained
-from early_exit.inputs import load_data, make_batches, pixel_stats
+from early_exit.inputs import input_size, load_data, make_batches, pixel_stats
+from early_exit.texts import texts_again
 from experiment import Parser, number, sha256
 from losses.early_exit import METHODS
 from models.exit_nets import EXIT_NETS
@@ -29,17 +31,17 @@ class Opened(NamedTuple):
     """A network and the data it is for. stream: whether the images are read as they are needed."""
 
     trained: Trained
-    dataset: data.Dataset | FolderDataset
+    dataset: data.Dataset | FolderDataset | TokenDataset
     fingerprint: str
     stream: bool
 
     def batches(
         self,
-        part: data.Part | FolderPart,
+        part: data.Part | FolderPart | TokenPart,
         batch_size: int,
         device: torch.device,
         workers: int | None = None,
-    ) -> data.Batches | FolderBatches:
+    ) -> data.Batches | FolderBatches | TokenBatches:
         """All rows of a part in order, as the network was trained to be given them."""
         given = {name: getattr(self.trained, name) for name in ("size", "mean", "std")}
         given |= {"stream": self.stream, "workers": workers}
@@ -89,6 +91,11 @@ def check_flags(parser: Parser, args: argparse.Namespace) -> None:
     if args.model_path:
         if args.arch is None:
             parser.error("--model_path needs --arch and the flags of its network")
+        if EXIT_NETS[args.arch].reads == "text":
+            parser.error(
+                f"--model_path takes networks for images; --arch {args.arch} is trained from a "
+                "folder by early_exit.train --model_path"
+            )
         if args.std and min(args.std) <= 0:
             parser.error(f"--std {' '.join(map(str, args.std))}: give numbers above 0")
         if args.seeds:
@@ -113,7 +120,12 @@ def open_all(args: argparse.Namespace) -> Opened:
     about = trained.about
     if about["dataset"] != name:
         raise ValueError(f"--dataset {args.dataset}: {path} was trained on {about['dataset']}")
-    dataset = _data(args, about["val_size"], about["split_seed"], about["stream"])
+    if trained.net.reads == "text":
+        if args.channels_last:
+            raise ValueError(f"--channels_last is for images; {path} reads text")
+        dataset = texts_again(args.dataset, args.data_root, about, trained.size)
+    else:
+        dataset = _data(args, about["val_size"], about["split_seed"], about["stream"])
     if len(dataset.classes) != trained.num_classes:
         raise ValueError(
             f"{path}: made for {trained.num_classes} classes, {args.dataset} has "
@@ -130,7 +142,7 @@ def _data(args, val_size: float, split_seed: int, stream: bool) -> data.Dataset 
 
 
 def _published(args: argparse.Namespace, dataset: data.Dataset | FolderDataset) -> Trained:
-    size = args.size or (224 if args.stream else dataset.train.images.shape[-1])
+    size = input_size(dataset.train, args.size)
     stats = (None, None) if args.mean and args.std else pixel_stats(dataset.train)
     return checkpoints.read_published(
         args.model_path,

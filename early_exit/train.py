@@ -4,11 +4,14 @@
   python -m early_exit.train --dataset cifar100 --arch msdnet --n_blocks 7 --method l2w \\
       --augment flip_crop --save_dir results/runs/cifar100/l2w
   torchrun --nproc_per_node 4 -m early_exit.train --dataset /data/imagenet --stream ...
+  python -m early_exit.train --dataset SST-2 --data_root /data/glue --arch bert --epochs 3 \
+      --model_path bert-base-uncased --optimizer adamw --schedule linear --warmup 0.1
 
 base: Teerapittayanon et al., ICPR 2016. l2w: Han et al., ECCV 2022, with an exact meta-gradient in
 forward mode. boosted: Yu et al., AAAI 2023, with gradient equilibrium. Defaults are those of the
-papers on CIFAR (300 epochs, batch 64, lr 0.1). Writes {dataset}-{arch}.pth and, last,
-{dataset}-{arch}.json; then `python -m early_exit.eval`.
+papers on CIFAR (300 epochs, batch 64, lr 0.1). BERT reads a GLUE task from a folder in GLUE's own
+layout (its dev.tsv is test here; `pip install -r requirements-nlp.txt`). Writes
+{dataset}-{arch}.pth and, last, {dataset}-{arch}.json; then `python -m early_exit.eval`.
 """
 
 import contextlib
@@ -19,10 +22,11 @@ import torch
 import data
 import experiment
 from early_exit.arch_flags import add_arch_flags, arch_settings
-from early_exit.inputs import load_data, make_batches, pixel_stats
+from early_exit.inputs import input_size, load_data, make_batches, pixel_stats
 from early_exit.methods import L2W
 from early_exit.options import add_training_flags, check_training_flags, factor, make_method
 from early_exit.parallel import Workers
+from early_exit.texts import add_text_flags, begin, check_text_flags, texts_for_training
 from experiment import number
 from losses.early_exit import boosted_logits
 from models.exit_nets import EXIT_NETS
@@ -41,7 +45,9 @@ def parse_args(argv=None):
     group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
     group.add_argument("--stream", action="store_true", help="read a folder's pictures as needed")
     group.add_argument(
-        "--size", type=number(int, 8), help="px (default: as they are; streamed: 224)"
+        "--size",
+        type=number(int, 8),
+        help="px (default: as they are; streamed: 224), or tokens of a text at most (default: 128)",
     )
     group.add_argument(
         "--augment",
@@ -50,11 +56,13 @@ def parse_args(argv=None):
         help="of training images in memory; streamed ones are cropped at random and flipped",
     )
     group.add_argument("--workers", type=number(int, 0), help="processes that read, with --stream")
+    add_text_flags(parser)
     add_arch_flags(parser, argv)
     add_training_flags(parser)
     parser.add_argument("--save_dir", default="results/runs/early-exit", help="the run directory")
     parser.add_common(seed=0, logs=True)
     args = parser.parse_args(argv)
+    check_text_flags(parser, args, EXIT_NETS[args.arch].reads)
     check_training_flags(parser, args)
     return args
 
@@ -122,6 +130,7 @@ def finish(args, run, dataset, net, settings, t, inputs, val, test):
         "epochs": args.epochs,
         "state_dict": {k: v.cpu() for k, v in net.state_dict().items()},
         **{key: inputs[key] for key in ("stream", "size", "mean", "std")},
+        **({"task": args.task, "tokenizer": dataset.tokenizer} if net.reads == "text" else {}),
     }
     digest = experiment.save_checkpoint(run.dir / f"{run.stem}.pth", checkpoint)
     correct = accuracies(net, test, t)
@@ -138,9 +147,14 @@ def train(args, workers):
         run = experiment.Run(args.save_dir, f"{name}-{args.arch}", args)
         if run.complete:
             return print(f"{run.result}: complete") if workers.rank == 0 else None
-        split = args.val_size, args.split_seed
-        dataset = load_data(args.dataset, args.data_root, *split, args.stream)
-        size = args.size or (224 if args.stream else dataset.train.images.shape[-1])
+        arch = EXIT_NETS[args.arch]
+        settings, theirs = arch_settings(args, arch), None
+        if arch.reads == "text":
+            dataset, settings, theirs = texts_for_training(args, settings)
+        else:
+            split = args.val_size, args.split_seed
+            dataset = load_data(args.dataset, args.data_root, *split, args.stream)
+        size = input_size(dataset.train, args.size)
         device = workers.start(device)
         mean, std = pixel_stats(dataset.train)
         inputs = {"stream": args.stream, "size": size, "mean": mean, "std": std}
@@ -152,9 +166,12 @@ def train(args, workers):
         )  # fmt: skip
         val, test = (make_batches(p, 250, device, **inputs) for p in (dataset.val, dataset.test))
         experiment.seed_everything(args.seed)
-        arch = EXIT_NETS[args.arch]
-        settings = arch_settings(args, arch)
-        net = arch.from_settings(settings, len(dataset.classes), size).to(device)
+        net = arch.from_settings(settings, len(dataset.classes), size)
+        if arch.reads == "text":
+            begun = begin(net, theirs, args.model_path, settings["vocab_size"])
+            if workers.rank == 0:
+                print(f"{run.stem}: {begun}", flush=True)
+        net = net.to(device)
         method = make_method(args, net, size, device, workers)
         least = method.least * workers.world
         if max(batches.global_sizes()) < least:

@@ -22,7 +22,7 @@ from figures import style
 from figures.command import NotDrawn
 from figures.published_exits import Published
 
-ARCHS = {"msdnet": "MSDNet", "ranet": "RANet", "resnet": "ResNet", "vit": "ViT"}
+ARCHS = {"msdnet": "MSDNet", "ranet": "RANet", "resnet": "ResNet", "vit": "ViT", "bert": "BERT"}
 BIG = 3e8  # multiply-adds from which the axis is in 1e8
 OPTIMISM = (
     "promised_accuracy",

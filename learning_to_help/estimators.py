@@ -14,9 +14,9 @@ import experiment
 from learning_to_help.amortized import describe_all, estimate_all
 from losses.deferral import edge_right
 from models.amortized import AmortizedRejector
-from models.checkpoints import fill
 from models.cost import multiply_adds, parameters
 from models.rejector import Rejector
+from models.weights import fill
 
 INPUT_WORDS = {
     "features": "what the local net has computed",

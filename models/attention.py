@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.backends import mha
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -22,3 +24,8 @@ def plain_attention() -> Iterator[None]:
             yield
     finally:
         mha.set_fastpath_enabled(fast_path)
+
+
+def has_tangent(layer: nn.Module, x: Tensor) -> bool:
+    """Whether layer(x) is under forward-mode AD, by a tangent of x or of one of its parameters."""
+    return any(unpack_dual(t).tangent is not None for t in (x, *layer.parameters()))

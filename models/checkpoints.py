@@ -5,21 +5,22 @@ with}. The L2H release writes one bare state dict with `rejector.*` and `edge_ne
 for the local net. All errors are ValueError of one line that begins with the file's name.
 """
 
-import re
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.edgenet import build_edge, edge_size
+from models.exit_local import ExitLocal, ExitName, exit_name
+from models.exit_net import ExitNet
+from models.exit_nets import EXIT_NETS, flag_names
 from models.localnet import LOCAL_NETS
 from models.rejector import Rejector
+from models.weights import State, fill, is_state_dict, under
 
-State = dict[str, Tensor]
-
-
-def is_state_dict(checkpoint: dict) -> bool:
-    return bool(checkpoint) and all(isinstance(v, Tensor) for v in checkpoint.values())
+# What a network with exits must be given, as early_exit.train writes it and a local net keeps it.
+EXIT_INPUTS = ("size", "mean", "std", "ensemble_reweight")
 
 
 def kind_of(checkpoint: dict, where: str) -> str:
@@ -33,25 +34,6 @@ def kind_of(checkpoint: dict, where: str) -> str:
             return "local"
         return "edge"
     raise ValueError(f"{where}: a checkpoint, but not of a local net, an edge net or a rejector")
-
-
-def fill(net: nn.Module, state: State, where: str, what: str) -> nn.Module:
-    """Load `state` strictly, with an error of one line that says what does not fit."""
-    own = net.state_dict()
-    bad = [f"{k} is missing" for k in own if k not in state]
-    bad += [f"{k} is not part of it" for k in state if k not in own]
-    bad += [
-        f"{k} is {list(state[k].shape)}, not {list(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if bad:
-        more = f" and {len(bad) - 2} more" if len(bad) > 2 else ""
-        raise ValueError(f"{where}: not a {what}: {'; '.join(bad[:2])}{more}")
-    if not all(torch.isfinite(v).all() for v in state.values()):
-        raise ValueError(f"{where}: holds weights that are not finite")
-    net.load_state_dict(state)
-    return net.eval()
 
 
 def _expect(checkpoint: dict, kind: str, where: str) -> None:
@@ -73,11 +55,88 @@ def local_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
     else:
         state, name = checkpoint["state_dict"], checkpoint["net"]
         _check_classes(checkpoint["num_classes"], num_classes, where)
+    if ":" in name:
+        return _exit_of_itself(checkpoint, where)
     if name not in LOCAL_NETS:
         raise ValueError(f"{where}: local net {name!r} is unknown; {', '.join(LOCAL_NETS)}")
     if "fc3.weight" in state:
         _check_classes(len(state["fc3.weight"]), num_classes, where)
     return fill(LOCAL_NETS[name](num_classes), state, where, name)
+
+
+def exit_net(
+    arch: str, settings: dict[str, Any], num_classes: int, size: int, state: State, where: str
+) -> ExitNet:
+    """The network with exits that these describe, with the weights of `state`, all of them."""
+    if not is_state_dict(state):
+        raise ValueError(f"{where}: its state_dict is not one of tensors")
+    net = _new_exit_net(arch, settings, num_classes, size, where)
+    return fill(net, under(state, ""), where, f"{arch} of {num_classes} classes")
+
+
+def exit_local(checkpoint: dict, name: ExitName, where: str) -> tuple[ExitLocal, dict[str, Any]]:
+    """An exit out of a checkpoint of early_exit.train, and what `local_net` needs to build it.
+
+    The latter is a checkpoint's `net`, as msdnet:2, num_classes, settings, EXIT_INPUTS, state_dict.
+    """
+    kind = checkpoint.get("kind")
+    if kind != "early_exit":
+        what = "does not say what it is" if kind is None else f"is of kind {kind!r}"
+        raise ValueError(f"{where}: {what}; an exit is taken from what early_exit.train wrote")
+    kept = ("settings", "num_classes", *EXIT_INPUTS)
+    _expect_keys(checkpoint, ("arch", "state_dict", *kept), where)
+    arch = checkpoint["arch"]
+    if arch != name.arch:
+        raise ValueError(f"{where}: is a {arch}, not the {name.arch} of {name}")
+    described = [checkpoint[k] for k in ("settings", "num_classes", "size", "state_dict")]
+    net = exit_net(arch, *described, where)
+    local = _exit(net, name.number or net.num_exits, checkpoint, where)
+    about = {"net": f"{arch}:{local.exit}"} | {k: checkpoint[k] for k in kept}
+    return local, about | {"state_dict": local.state_dict()}
+
+
+def _exit_of_itself(checkpoint: dict, where: str) -> nn.Module:
+    """The local net of `exit_local`, from a checkpoint that keeps what that gave."""
+    _expect_keys(checkpoint, ("settings", *EXIT_INPUTS), where)
+    try:
+        name = exit_name(checkpoint["net"])
+    except ValueError as e:
+        raise ValueError(f"{where}: local net {e}") from None
+    described = [checkpoint[k] for k in ("settings", "num_classes", "size")]
+    net = _new_exit_net(name.arch, *described, where)
+    local = _exit(net, name.number or net.num_exits, checkpoint, where)
+    return fill(local, checkpoint["state_dict"], where, f"{name} of {net.num_exits} exits")
+
+
+def _exit(net: ExitNet, number: int, checkpoint: dict, where: str) -> ExitLocal:
+    try:
+        return ExitLocal(net, number, **{k: checkpoint[k] for k in EXIT_INPUTS})
+    except ValueError as e:
+        raise ValueError(f"{where}: {e}") from None
+
+
+def _new_exit_net(
+    arch: str, settings: dict[str, Any], num_classes: int, size: int, where: str
+) -> ExitNet:
+    """A network with exits of random weights."""
+    if arch not in EXIT_NETS:
+        raise ValueError(f"{where}: network {arch!r} is unknown; {', '.join(EXIT_NETS)}")
+    odd = set(flag_names(EXIT_NETS[arch])) ^ set(settings)
+    if odd:
+        raise ValueError(
+            f"{where}: {arch} has other flags here than there: --{', --'.join(sorted(odd))}"
+        )
+    if "pretrained" in settings:  # how it began; the weights to come are in a file
+        settings = settings | {"pretrained": False}
+    try:
+        return EXIT_NETS[arch].from_settings(settings, num_classes, size)
+    except ValueError as e:
+        raise ValueError(f"{where}: {e}") from None
+
+
+def _expect_keys(checkpoint: dict, keys: Iterable[str], where: str) -> None:
+    if missing := [k for k in keys if k not in checkpoint]:
+        raise ValueError(f"{where}: lacks {', '.join(missing)}; train it again")
 
 
 def edge_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
@@ -110,12 +169,6 @@ def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module,
         _check_classes(len(edge[head]), num_classes, where)
     net = build_edge(name, num_classes, edge_size(name, 32))
     return fill(Rejector(), rejector, where, "rejector"), fill(net, edge, where, name)
-
-
-def under(state: State, prefix: str) -> State:
-    """The part of a state dict below `prefix`, without it and without DataParallel's `module.`."""
-    plain = {re.sub(r"^module\.", "", k): v for k, v in state.items()}
-    return {k.removeprefix(prefix): v for k, v in plain.items() if k.startswith(prefix)}
 
 
 @torch.no_grad()

@@ -28,13 +28,13 @@ def multiply_adds(net: nn.Module, *inputs: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def exit_multiply_adds(net: ExitNet, images: Tensor) -> list[int]:
+def exit_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
     """Multiply-adds up to and including each exit, all earlier heads included, [E].
 
-    Counted as in `multiply_adds`; give a batch of one, [1, 3, H, W]. The last is that of
+    Counted as in `multiply_adds`; give a batch of one, as `net.example` does. The last is that of
     the whole network.
     """
-    totals, state = [], images
+    totals, state = [], inputs
     with _counting(net) as counter:
         for k in range(net.num_exits):
             state = net.block(k, state)

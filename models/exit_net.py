@@ -27,6 +27,7 @@ class ExitNet(nn.Module):
 
     num_exits: int
     input_size: int | None = None  # px it must be given; None: it takes any
+    reads = "images"  # or "text": tokens [B, 2, L] (data/tokens.py) in the place of images
 
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
@@ -38,8 +39,12 @@ class ExitNet(nn.Module):
         """The network for images of `size` px. ValueError, one line, for what cannot be built."""
         raise NotImplementedError
 
+    def example(self, size: int) -> Tensor:
+        """One input of this network, of `size` px or tokens, to count and to try it with."""
+        return torch.zeros(1, 3, size, size)
+
     def block(self, k: int, state: State) -> State:
-        """From the state after block k - 1 (k = 0: images [B, 3, H, W]) to that after block k."""
+        """From the state after block k - 1 (k = 0: the input) to that after block k."""
         raise NotImplementedError
 
     def head(self, k: int, state: State) -> Tensor:
@@ -47,7 +52,7 @@ class ExitNet(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, equilibrium: bool = False) -> list[Tensor]:
-        """Images [B, 3, H, W] to the logits of every exit, E times [B, K].
+        """Images [B, 3, H, W], or what else it reads, to the logits of every exit, E times [B, K].
 
         `equilibrium` changes gradients only: what reaches block k from exit k and the E - 1 - k
         later ones is their mean and not their sum (gradient equilibrium, Li et al., ICCV 2019:

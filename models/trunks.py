@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.checkpoints import fill
 from models.dense_layers import numbers
+from models.weights import fill
 
 
 def exit_points(text: str, last: int, what: str) -> list[int]:
@@ -20,6 +20,14 @@ def exit_points(text: str, last: int, what: str) -> list[int]:
     if points[-1] != last:
         raise ValueError(f"--exits {text}: the last one must be {last}, the number of {what}")
     return points
+
+
+def thirds(last: int) -> str:
+    """The exits of `last` layers where none are asked for: after each third, rounded up, as text.
+
+    Fewer than three layers have an exit each.
+    """
+    return "-".join(map(str, sorted({-(-last * i // 3) for i in (1, 2, 3)})))
 
 
 def load_trunk(net: nn.Module, name: str, theirs: dict[str, Tensor], new: tuple[str, ...]) -> None:

@@ -11,16 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.forward_ad import unpack_dual
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from models.attention import plain_attention
+from models.attention import has_tangent, plain_attention
 from models.edgenet import imagenet_weights
 from models.exit_net import ExitNet, State
 from models.localnet import resize
-from models.trunks import exit_points, load_trunk
+from models.trunks import exit_points, load_trunk, thirds
 
 SHAPE = ("patch_size", "hidden_dim", "num_layers", "num_heads", "mlp_dim")
 SMALL = dict(zip(SHAPE, (4, 128, 6, 4, 256), strict=True))
@@ -89,8 +88,7 @@ class ViTExits(ExitNet):
             )
         if not 0 <= settings["vit_dropout"] < 1:
             raise ValueError(f"--vit_dropout {settings['vit_dropout']:g}: give 0 or more, below 1")
-        thirds = sorted({-(-layers * i // 3) for i in (1, 2, 3)})  # rounded up
-        exits = exit_points(settings["exits"] or "-".join(map(str, thirds)), layers, "layers")
+        exits = exit_points(settings["exits"] or thirds(layers), layers, "layers")
         if settings["pretrained"] and not name:
             raise ValueError(
                 "--pretrained: there are ImageNet weights for --vit_name only; give one of "
@@ -179,8 +177,7 @@ def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
     without them (0.43 against 0.39 s, batch 64, one core), so they stay wherever there is no
     tangent.
     """
-    inputs = (tokens, *layer.parameters())
-    if all(unpack_dual(x).tangent is None for x in inputs):
+    if not has_tangent(layer, tokens):
         return nullcontext()
     # torch.compile cannot follow the switch in plain_attention, which only eval mode needs.
     return sdpa_kernel(SDPBackend.MATH) if layer.training else plain_attention()

@@ -370,7 +370,7 @@ def test_the_picture(clients, classes):
 
 
 def test_pool_has_seen_no_clients_val_or_test_images(made, tmp_path):
-    """all.npz trains on what clients train on once each has cut its val part, and on nothing else."""
+    """all.npz trains on what clients train on once each has cut its val part, and no more."""
     out = made("--pool", 0.25, words=("noniid", "-", "dir"))
     with np.load(out / "all.npz") as file:
         trained, tested = set(file["index_train"].tolist()), set(file["index_test"].tolist())
@@ -383,7 +383,8 @@ def test_pool_has_seen_no_clients_val_or_test_images(made, tmp_path):
         expected |= set(rows[client.train.index.numpy()].tolist())
         held |= set(rows[client.val.index.numpy()].tolist())
     assert (trained, tested) == (expected, validation)
-    assert not trained & held and not trained & validation
+    assert not trained & held
+    assert not trained & validation
     assert json.loads((out / "partition.json").read_text())["pool"] == 0.25
 
 

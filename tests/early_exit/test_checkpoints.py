@@ -9,10 +9,10 @@ import torch
 
 import experiment
 from early_exit import checkpoints
-from early_exit.arch_flags import add_arch_flags, arch_settings, flag_names
-from models.exit_nets import EXIT_NETS
+from early_exit.arch_flags import add_arch_flags, arch_settings
+from models.exit_nets import EXIT_NETS, flag_names
 from models.localnet import LeNet5
-from tests.early_exit.toy import TINY, checkpoint_of, make_net, settings_of
+from tests.early_exit.toy import ARCHS, TINY, checkpoint_of, make_net, settings_of
 
 STATS = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
@@ -32,7 +32,7 @@ def published(path, arch="msdnet", num_classes=4, size=32, **changes):
     return checkpoints.read_published(path, arch, settings, num_classes, size, *STATS)
 
 
-@pytest.mark.parametrize("arch", EXIT_NETS)
+@pytest.mark.parametrize("arch", ARCHS)
 def test_ours_come_back(arch, npz, tmp_path):
     saved = checkpoint_of(npz, arch)
     found = checkpoints.read(save(tmp_path / "x.pth", saved))

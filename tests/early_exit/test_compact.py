@@ -11,8 +11,7 @@ from early_exit.compact import early_exit_logits
 from early_exit.inference import Inference, LastExit
 from losses.early_exit import boosted_logits
 from models.cost import exit_multiply_adds, multiply_adds
-from models.exit_nets import EXIT_NETS
-from tests.early_exit.toy import Toy, make_net, slow_logits, slow_stop
+from tests.early_exit.toy import ARCHS, Toy, make_net, slow_logits, slow_stop
 
 INF = np.inf
 
@@ -42,7 +41,7 @@ def test_decisions_and_answers_are_those_on_paper(t, seed):
         assert stop.tolist() == slow.tolist()
 
 
-@pytest.mark.parametrize("arch", EXIT_NETS)
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("t", [0.0, 0.5])
 def test_every_network_can_be_compacted(arch, t):
     net = make_net(arch)

@@ -42,7 +42,7 @@ def metrics(run):
 
 
 @pytest.mark.parametrize("method", ["base", "l2w", "boosted"])
-@pytest.mark.parametrize("arch", EXIT_NETS)
+@pytest.mark.parametrize("arch", ARCHS)
 def test_every_method_on_every_network(arch, method, tmp_path):
     """On half of the digits: the loss falls, it learns, and exits get better with depth.
 

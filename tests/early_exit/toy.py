@@ -15,7 +15,8 @@ from models.exit_nets import EXIT_NETS
 
 TINY = {"n_blocks": 3, "base": 1, "step": 1, "n_channels": 4, "growth_rate": 2}
 TINY_FLAGS = [x for name, value in TINY.items() for x in (f"--{name}", str(value))]
-SMALL = {  # of each architecture, as small as it goes
+ARCHS = [name for name, net in EXIT_NETS.items() if net.reads == "images"]
+SMALL = {  # of each of them, as small as it goes
     "msdnet": TINY,
     "ranet": {"n_blocks": 1, "block_step": 1, "step": 1, "n_channels": 4},
     "resnet": {"width": 4},
