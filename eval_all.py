@@ -1,11 +1,18 @@
 """Evaluate every checkpoint of a run directory: predictions once, then everything from them.
 
   python eval_all.py --dataset digits --save_dir results/runs/first
+  python eval_all.py --dataset client-0.npz --save_dir results/runs/client-0 \\
+      --edge_path results/runs/everybody/all-edgenet.pth
 
 The local net and the edge net see val and test once, all rejectors together once, however many
 settings there are; what train_rejector.py fitted later comes on top. Writes
 {dataset}-predictions.npz, from which every table and figure is made, and {dataset}-eval_all.json in
 the layout of the L2H release with `settings` and `risk` beside it.
+
+With --edge_path an edge net of elsewhere is evaluated alone, on data that it need not have been
+trained on: a server for many. `edge_data` in the settings says "same" where it was trained on this
+very cut of this data, else "other". It may have seen what is val here: then what is fitted on val
+is too hopeful.
 """
 
 import json
@@ -22,10 +29,12 @@ from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators
 from models.checkpoints import edge_net, local_net, predict, rejector_net
+from models.exit_local import ExitLocal
 from models.rejector import StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
 LINK = ("refreshes", "bytes_sent", "answer_bytes", "outages")  # older checkpoints lack them
+SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # where nothing says it
 EXAMPLES = 256  # test pictures kept in predictions.npz for figures
 
 
@@ -34,8 +43,27 @@ def parse_args(argv=None):
     parser.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     parser.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
+    group = parser.add_argument_group("an edge net of elsewhere, alone")
+    group.add_argument("--edge_path", help="its checkpoint; none is read from SAVE_DIR then")
+    group.add_argument(
+        "--val_size",
+        type=number(float, 0, above=True),
+        help=f"cut from train: a share below 1 or a count; {SPLIT['val_size']} if not given",
+    )
+    group.add_argument(
+        "--split_seed",
+        type=number(int, 0),
+        help=f"of the val split; {SPLIT['split_seed']} if not given",
+    )
     parser.add_common(seed=43)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.edge_path is None:
+        for name in ("val_size", "split_seed"):
+            if getattr(args, name) is not None:
+                parser.error(f"--{name} goes with --edge_path; a run's own edge net says it itself")
+    elif args.seeds:
+        parser.error("--seeds goes with runs, one in each SAVE_DIR/seed-N; not --edge_path")
+    return args
 
 
 def read_checkpoints(save_dir, name):
@@ -187,24 +215,32 @@ def evaluate(args):
         run = experiment.Run(args.save_dir, f"{name}-eval_all", args)
         if run.complete:
             return print(f"{run.result}: complete")
-        edge, local, rejectors = read_checkpoints(run.dir, name)
-        defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
-        split = [edge.get(key, default) for key, default in defaults.items()]
+        alone = args.edge_path is not None
+        if alone:
+            edge, local, rejectors = experiment.load_checkpoint(args.edge_path), None, {}
+        else:
+            edge, local, rejectors = read_checkpoints(run.dir, name)
+        cut = vars(args) if alone else edge
+        split = [default if cut.get(key) is None else cut[key] for key, default in SPLIT.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
-        nets = [edge_net(edge, num_classes, f"{run.dir / name}-edgenet.pth")]
+        nets = [edge_net(edge, num_classes, args.edge_path or f"{run.dir / name}-edgenet.pth")]
         nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
         nets += [[rejector_net(c, stem) for stem, c in rejectors.items()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
-        if edge["data"] != dataset.fingerprint():
+        same = edge["data"] == dataset.fingerprint()
+        if not same and not alone:
             raise ValueError(
                 f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
             )
-        later = later_rejectors(run.dir, name)
+        later = {} if alone else later_rejectors(run.dir, name)
         losses_path = run.dir / f"{name}-losses.npz"
-        losses = dict(np.load(losses_path)) if losses_path.exists() else {}
+        losses = dict(np.load(losses_path)) if not alone and losses_path.exists() else {}
         run.start(device, dataset.fingerprint())
 
+    if isinstance(nets[1], ExitLocal):
+        # As early_exit.eval computes that exit: deferral.join compares the logits of both.
+        torch.backends.cudnn.allow_tf32 = False
     arrays = predict_all(dataset, *nets, args.batch_size, device)
     costed, estimating = split_rejectors(arrays, rejectors)
     if later:
@@ -231,6 +267,8 @@ def evaluate(args):
     }
     if seen is not None:
         settings["local_classes"] = seen
+    if alone:
+        settings["edge_data"] = "same" if same else "other"
     path = run.dir / f"{name}-predictions.npz"
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
     run.finish(release_layout(saved.load(path)))

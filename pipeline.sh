@@ -2,7 +2,7 @@
 #   RUN         a name (results/runs/NAME) or a path; everything of the run lies there
 #   DATASETS    "cifar10 SVHN" by default: names, folders or .npz files
 #   EXTRA       more flags for train_edgenet_async.py or eval_all.py, as EXTRA="--device cpu"
-#   EXTRA_LOCAL more flags for train_localnet.py
+#   EXTRA_LOCAL more flags for train_localnet.py, as EXTRA_LOCAL="--local_net msdnet:2 --exits_path DIR"
 #   FAST=1      a few minutes' run on a CPU that shows that all works, and nothing else
 # Whatever is complete is skipped, and a killed run goes on where it was.
 set -euo pipefail
@@ -20,7 +20,8 @@ read -ra extra <<< "${EXTRA:-}"
 read -ra extra_local <<< "${EXTRA_LOCAL:-}"
 fast_local=() fast_edge=()
 if [ "${FAST:-0}" = 1 ]; then
-  fast_local=(--epochs 3 --lr 0.01)
+  # An exit of a trained network, as --local_net msdnet:2, is not trained.
+  if ! [[ ${EXTRA_LOCAL:-} =~ --local_net[=\ ]+[a-z]+: ]]; then fast_local=(--epochs 3 --lr 0.01); fi
   fast_edge=(--edge_net resnet18 --epochs 2 --batch_size 64 --lr 0.02 --lr_rejector 0.02)
 fi
 

@@ -2,13 +2,22 @@
 
   python train_localnet.py --dataset digits --save_dir results/runs/first
   python train_localnet.py --dataset cifar10 --save_dir results/runs/first
+  python train_localnet.py --dataset cifar10 --save_dir results/runs/first --local_net msdnet:2 \\
+      --exits_path results/runs/early-exit
 
 Defaults are the paper's: LeNet-5, 10 epochs, batch 16, lr 1e-3, momentum 0.9, no augmentation.
 CIFAR-10 takes a minute on a GPU and two on 2 CPU cores and gives 60 to 63 % on val.
+
+--local_net msdnet:2 trains nothing: m is exit 2, counted from 1, of the network that
+early_exit.train left in {dataset}-msdnet.pth; msdnet:last is its last exit. Any of its
+architectures that read images will do. All that follows in learning to help is then done for it.
+
 Writes {dataset}-localnet.pth and, last, {dataset}-localnet.json.
 """
 
+import argparse
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +25,13 @@ import torch.nn.functional as F
 import data
 import experiment
 from experiment import number
+from learning_to_help import exits
 from models.checkpoints import predict
+from models.cost import multiply_adds, parameters
+from models.exit_local import exit_name
 from models.localnet import LOCAL_NETS
+
+TRAINING = ("local_classes", "epochs", "batch_size", "lr", "momentum", "log_to")
 
 
 def parse_args(argv=None):
@@ -39,14 +53,56 @@ def parse_args(argv=None):
     )
     group.add_argument("--local_classes", help="train on these classes only, as 0-8 or 0,2,5-7")
     group = parser.add_argument_group("training")
-    group.add_argument("--local_net", choices=LOCAL_NETS, default="lenet5", help="architecture")
+    group.add_argument(
+        "--local_net",
+        type=net_name,
+        default="lenet5",
+        metavar="NET",
+        help=f"{', '.join(LOCAL_NETS)}; or a trained network's exit, as msdnet:2 or msdnet:last",
+    )
     group.add_argument("--epochs", type=number(int, 1), default=10, help="passes over train")
     group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
     group.add_argument("--lr", type=number(float, 0, above=True), default=1e-3, help="of SGD")
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
+    group.add_argument(
+        "--exits_path",
+        help="of an exit: early_exit.train's checkpoint or run directory; SAVE_DIR if not given. "
+        "With --seeds it holds seed-N too",
+    )
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_common(seed=42, logs=True)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    check_flags(parser, args)
+    return args
+
+
+def net_name(text: str) -> str:
+    """An argparse type: the name of a local net, or of an exit."""
+    if text in LOCAL_NETS:
+        return text
+    try:
+        exit_name(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"{e}; or {', '.join(LOCAL_NETS)}") from None
+    return text
+
+
+def check_flags(parser, args) -> None:
+    """Ends in one line where the flags contradict each other."""
+    if args.local_net in LOCAL_NETS:
+        if args.exits_path is not None:
+            parser.error("--exits_path goes with an exit, as --local_net msdnet:2")
+        return
+    for name in TRAINING:
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name}: --local_net {args.local_net} is trained already; leave it out")
+    if args.rejector_val_size:
+        parser.error(
+            f"--rejector_val_size: the network of --local_net {args.local_net} has seen all images "
+            "but val; leave it out"
+        )
+    if args.seeds and Path(args.exits_path or ".").is_file():
+        parser.error("--exits_path: with --seeds it is a folder with a run in each seed-N")
 
 
 def train_one_epoch(net, optimizer, batches, epoch, label) -> float:
@@ -64,6 +120,48 @@ def train_one_epoch(net, optimizer, batches, epoch, label) -> float:
 
 def accuracy(net, batches, labels) -> float:
     return (predict(net, batches).argmax(-1) == labels).float().mean().item()
+
+
+def take_exit(args):
+    """One run that trains nothing: an exit of a network that early_exit.train wrote."""
+    name = exit_name(args.local_net)
+    with experiment.one_line_errors():
+        device = experiment.pick_device(args.device)
+        prefix = data.stem(args.dataset)
+        run = experiment.Run(args.save_dir, f"{prefix}-localnet", args)
+        if run.complete:
+            return print(f"{run.result}: complete")
+        source = exits.find(Path(args.exits_path or args.save_dir), prefix, name.arch)
+        taken = exits.read(source, name)
+        dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
+        exits.check_data(taken, dataset, source)
+        run.start(device, dataset.fingerprint())
+
+    net, trained = taken.net.to(device), taken.trained
+    val, test = (data.Batches(part, 500, device) for part in (dataset.val, dataset.test))
+    path = run.dir / f"{dataset.name}-localnet.pth"
+    checkpoint = {
+        "kind": "local",
+        "local_classes": "all",
+        "dataset": dataset.name,
+        "rejector_val_size": 0,
+        **{key: trained[key] for key in ("data", "val_size", "split_seed", "seed", "method")},
+        **taken.origin,
+        **taken.kept,
+    }
+    result = {
+        "net": taken.kept["net"],
+        "parameters": parameters(net),
+        "multiply_adds": multiply_adds(net, torch.zeros(1, 3, net.size, net.size, device=device)),
+        "val_accuracy": accuracy(net, val, val.labels),
+        "test_accuracy": accuracy(net, test, test.labels),
+        "sha256": experiment.save_checkpoint(path, checkpoint),
+    }
+    run.finish(result | taken.origin)
+    print(
+        f"{path}: {result['net']} of {net.num_exits} exits, {result['test_accuracy']:.1%} on test"
+    )
+    return None
 
 
 def train(args):
@@ -132,8 +230,11 @@ def train(args):
 
 
 def main(argv=None):
-    for args in experiment.each_seed(parse_args(argv)):
-        train(args)
+    whole = parse_args(argv)
+    for args in experiment.each_seed(whole):
+        if whole.seeds and args.exits_path:
+            args.exits_path = str(Path(args.exits_path) / Path(args.save_dir).name)
+        train(args) if args.local_net in LOCAL_NETS else take_exit(args)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,19 @@ every number of the page.
 """
 
 import argparse
-import contextlib
 import json
-import math
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from deferral import predictions as saved
 from deferral import report_numbers as numbers
 from deferral import strangers
+from deferral.command_line import Parser, number, one_line_errors, write_bytes
 from deferral.compare import decide
 from deferral.predictions import Predictions
 from deferral.report_guarantee import RATES, rate_promises, risk_promise
@@ -39,42 +37,6 @@ COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no 
 SHOWN_PICTURES = 16  # of each side
 
 
-def fail(message: str) -> NoReturn:
-    """Say in one line what is wrong and leave with status 2, as argparse does."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
-    raise SystemExit(2)
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(f"{message} ({self.prog} --help lists the flags)")
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default is None or action.default is False
-        return action.help if silent else super()._get_help_string(action)
-
-
-def number(kind: type, low: float, high: float = math.inf, *, inside: bool = False):
-    """An argparse type: a finite `kind` in [low, high], or strictly between them if `inside`."""
-
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a number ({kind.__name__})"
-            ) from None
-        if not (low < value < high if inside else low <= value <= high) or math.isinf(value):
-            bounds = f"above {low:g} and below {high:g}" if inside else f"at least {low:g}"
-            bounds += f" and at most {high:g}" if high < math.inf and not inside else ""
-            raise argparse.ArgumentTypeError(f"{text} must be finite, {bounds}")
-        return value
-
-    return parse
-
-
 def cost_pair(text: str) -> Pair:
     """An argparse type: C1:CE."""
     c1, colon, ce = text.partition(":")
@@ -84,12 +46,7 @@ def cost_pair(text: str) -> Pair:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m deferral.report",
-        description=__doc__,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("deferral.report", __doc__)
     parser.add_argument(
         "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
     )
@@ -272,27 +229,11 @@ def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
     return where / f"{name}.html", where / f"{name}.json"
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(beside, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "deferral.report", *map(str, given)])
-    try:
+    with one_line_errors():
         html, data = output_paths(args.paths[0], args.out)
         for path in (html, data):
             if path.exists() and not args.overwrite:
@@ -301,13 +242,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         wanted += args.grid or [(args.cost_1, cost_e) for cost_e in COST_E]
         runs = read_runs(args.paths, args.seeds, list(dict.fromkeys(wanted)), args.split_seed)
         report = measure(runs, args, command)
-    except OSError as e:
-        fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
-    except ValueError as e:
-        fail(str(e))
     content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     for path, text in {data: content + "\n", html: page(report, runs[0])}.items():
-        write(path, text)
+        write_bytes(path, text.encode())
     print("\n".join(report["verdict"]), html, data, sep="\n")
 
 

@@ -1,0 +1,262 @@
+"""Exits and a server in one file: a device with early exits, and an edge net behind it.
+
+  python -m deferral.join results/runs/exits results/runs/server --device_cost 0.1
+  python -m deferral.join exits/digits-predictions.npz answers.csv --cost_flops 1e-9 --out joined
+  python -m deferral.join exits server --seeds 0 1 2 --device_cost 0.1 --out joined
+
+EXITS is a predictions.npz of early_exit.eval, SERVER one of eval_all.py, whose edge net becomes the
+server, or of another early_exit.eval, of which the last exit does, or anyone's npz or CSV
+(deferral/strangers.py); both must be of the same samples. Rejectors and estimates of SERVER come
+along if they were made for this device: if its first stage answers as the last exit of EXITS does.
+
+Writes {dataset}-predictions.npz with the exits and then the server as its stages, for
+deferral.report: rules then say at which exit each sample stops, or that it is sent.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from deferral import predictions as saved
+from deferral import strangers
+from deferral.command_line import Parser, number, one_line_errors, write_bytes
+from deferral.predictions import Predictions
+
+TOLERANCE = 1e-3  # of logits: one network's, computed by two scripts in other batches
+# What a server's file says of the server.
+EDGE = {"edge": "edge", "edge_data": "edge_data", "edge_seed": "seed"}
+EDGE |= {"remote_scores": "remote_scores"}  # a stranger's: how they were read
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser("deferral.join", __doc__)
+    for name, text in (
+        ("exits", "predictions of a device's exits, or a run directory with one such file"),
+        ("server", "predictions of a server on the same samples, likewise"),
+    ):
+        parser.add_argument(name, metavar=name.upper(), type=Path, help=text)
+    parser.add_argument(
+        "--seeds",
+        type=number(int, 0),
+        nargs="+",
+        help="join EXITS/seed-N with SERVER/seed-N, into OUT/seed-N",
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--cost_flops",
+        type=number(float, 0),
+        default=0.0,
+        help="of one multiply-add of the device, in units of one local error: times those of the "
+        "last exit it is what running the whole device costs. At 0 its computing is free",
+    )
+    group.add_argument(
+        "--device_cost",
+        type=number(float, 0),
+        help="what running the whole device costs, in units of one local error, instead",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR_OR_NPZ", help="EXITS/defer if not given, or beside a file"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    args = parser.parse_args(argv)
+    if args.seeds:
+        args.seeds = list(dict.fromkeys(args.seeds))
+        for name in ("exits", "server"):
+            if getattr(args, name).is_file():
+                parser.error(
+                    f"{name.upper()}: with --seeds it is a folder with a run in each seed-N"
+                )
+        if args.out is not None and args.out.suffix == ".npz":
+            parser.error("--out: with --seeds it is a folder, which gets a seed-N for each")
+    return args
+
+
+def join(exits: Predictions, server: Predictions, cost_flops: float = 0.0) -> Predictions:
+    """The exits of `exits`, [E, N, K], and behind them the last stage of `server`: [E + 1, N, K].
+
+    Rows are in the order of `exits`; those of `server` may come in another. Scores and estimates
+    of `server` decide at the last exit: they come along if its first stage's logits are those of
+    that exit to within TOLERANCE, else `joined` in the settings says why they are left out. Its
+    pictures come along in any case, its training losses in none. Settings are those of `exits`, but
+    for `local`, what the device is; of the server's there are `edge`, `edge_seed` and `edge_data`.
+    `cost_flops`: of one multiply-add, in units of one local error.
+
+    ValueError, one line, where `exits` does not say what its exits cost, the two are not of the
+    same samples and classes, or `cost_flops` is no number >= 0.
+    """
+    if not 0 <= cost_flops < np.inf:
+        raise ValueError(f"cost_flops is {cost_flops}: give a finite number, 0 or more")
+    exit_costs, settings = _multiply_adds(exits), exits.settings
+    rows = _same_samples(exits, server)
+    if settings["classes"] != server.settings["classes"]:
+        raise ValueError(f"{exits.source} and {server.source} name their classes differently")
+    server_answers = server.stage_logits[-1:, rows].astype(exits.stage_logits.dtype)
+    left_out = _foreign(exits, server, rows)
+    scores, estimates = server.scores[:, rows], server.estimates
+    rules = {k: server.settings[k] for k in ("rejectors", "estimators") if k in server.settings}
+    if left_out:
+        scores, estimates, rules = scores[:0], None, {"rejectors": []}
+    about = {name: server.settings.get(key) for name, key in EDGE.items()}
+    if about["edge"] is None and "arch" in server.settings:
+        about["edge"] = f"{server.settings['arch']}:{len(server.stage_logits)}"
+    device = f"{settings.get('arch', 'device')}, {len(exit_costs)} exit"
+    place = np.argsort(rows)  # of each row of `server` among those of `exits`
+    shown = server.example_index
+    return Predictions(
+        labels=exits.labels,
+        stage_logits=np.concatenate([exits.stage_logits, server_answers]),
+        split=exits.split,
+        index=exits.index,
+        scores=scores,
+        settings={
+            **settings,
+            **rules,
+            **{name: value for name, value in about.items() if value is not None},
+            "local": device + "s" * (len(exit_costs) > 1),
+            "cost_flops": float(cost_flops),
+            "joined": {"exits": exits.source, "server": server.source, "left_out": left_out},
+        },
+        example_index=None if shown is None else place[shown],
+        example_images=server.example_images,
+        estimates=None if estimates is None else estimates[..., rows],
+        source=f"{exits.source} and {server.source}",
+    )
+
+
+def _multiply_adds(exits: Predictions) -> list[int]:
+    """What the exits cost, one number each. ValueError where the settings do not say it."""
+    counts, stages = exits.settings.get("multiply_adds"), len(exits.stage_logits)
+    if not isinstance(counts, list) or not all(type(c) is int and c >= 0 for c in counts):
+        raise ValueError(
+            f"{exits.source}: does not say what its exits cost (multiply_adds); give predictions "
+            "of early_exit.eval"
+        )
+    if len(counts) != stages:
+        has = "a server already" if len(counts) == stages - 1 else f"{len(counts)} multiply-adds"
+        raise ValueError(f"{exits.source}: has {stages} stages and {has}; give exits alone")
+    return counts
+
+
+def _same_samples(exits: Predictions, server: Predictions) -> np.ndarray:
+    """Rows of `server` in the order of `exits`, int64 [N]. ValueError unless they are the same."""
+    both = f"{exits.source} and {server.source}"
+    if exits.stage_logits.shape[1:] != server.stage_logits.shape[1:]:
+        sizes = [
+            f"{samples} samples, {classes} classes"
+            for _, samples, classes in (p.stage_logits.shape for p in (exits, server))
+        ]
+        raise ValueError(f"{both} are of different data: {sizes[0]}; {sizes[1]}")
+    keys = [np.stack([p.split, p.index]) for p in (exits, server)]
+    if not np.array_equal(*keys) and len(np.unique(keys[0], axis=1).T) < len(exits.labels):
+        raise ValueError(f"{both} have their rows in another order, and some have the same index")
+    order = [np.lexsort((p.index, p.split)) for p in (exits, server)]
+    for name in ("split", "index"):
+        first, second = (getattr(p, name)[o] for p, o in zip((exits, server), order, strict=True))
+        if not np.array_equal(first, second):
+            raise ValueError(
+                f"{both} are of different samples ({name}): evaluate both on the same data, "
+                "--val_size and --split_seed"
+            )
+    rows = np.empty(len(order[0]), dtype=np.int64)
+    rows[order[0]] = order[1]
+    if not np.array_equal(exits.labels, server.labels[rows]):
+        raise ValueError(f"{both} are of different data: the labels of the same rows differ")
+    return rows
+
+
+def _foreign(exits: Predictions, server: Predictions, rows: np.ndarray) -> str:
+    """Why the rules of `server` are not for this device; "" where they are, or there are none."""
+    if not len(server.scores) and server.estimates is None:
+        return ""
+    far = np.abs(server.stage_logits[0, rows] - exits.stage_logits[-1]).max()
+    if len(server.stage_logits) > 1 and far <= TOLERANCE:
+        return ""
+    return (
+        "rejectors and estimates: they were made for another device, whose logits differ from "
+        f"those of the last exit by up to {far:.3g}"
+    )
+
+
+def read(path: Path, exits: Predictions | None = None) -> Predictions:
+    """One file, or that of a run directory; `exits` are what a stranger's rows are of.
+
+    A stranger's file has no rows' numbers: its rows are those of `exits`, in that order, and so are
+    its classes' names, and the split where it has none. Its rejectors stay behind: they are no
+    rule of any costs in particular. ValueError or OSError for what cannot be read.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("*-predictions.npz"))
+        if len(files) != 1:
+            names = ", ".join(file.name for file in files) or "none"
+            raise ValueError(f"{path}: need one *-predictions.npz there, and there is {names}")
+        path = files[0]
+    if exits is None or strangers.is_ours(path):
+        return saved.load(path)
+    found = strangers.load(path, costs=[])
+    same = len(found.labels) == len(exits.labels)
+    if not same or not np.array_equal(found.labels, exits.labels):
+        raise ValueError(
+            f"{path}: its labels are not those of {exits.source}, row by row: write its rows in "
+            "the order of that file"
+        )
+    split = found.split if found.settings["split"] == "as in the file" else exits.split
+    settings = found.settings | {"classes": exits.settings["classes"]}
+    return replace(found, split=split, index=exits.index, settings=settings)
+
+
+def output_path(exits: Path, out: Path | None, name: str, seed: int | None) -> Path:
+    """Where the file of one run goes; `exits` is EXITS as it was given."""
+    if out is not None and out.suffix == ".npz":
+        return out
+    folder = out or (exits if exits.is_dir() else exits.parent) / "defer"
+    return (folder if seed is None else folder / f"seed-{seed}") / f"{name}-predictions.npz"
+
+
+def write(path: Path, joined: Predictions) -> None:
+    """predictions.npz, whole or not at all."""
+    arrays = {field.name: getattr(joined, field.name) for field in fields(joined)}
+    arrays = {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays, settings=np.array(json.dumps(joined.settings)))
+    write_bytes(path, buffer.getvalue())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    made: dict[Path, Predictions] = {}
+    with one_line_errors():
+        for seed in args.seeds or [None]:
+            below = "" if seed is None else f"seed-{seed}"
+            exits = read(args.exits / below)
+            server = read(args.server / below, exits)
+            path = output_path(args.exits, args.out, exits.settings["dataset"], seed)
+            if path.resolve() in (Path(p.source).resolve() for p in (exits, server)):
+                raise ValueError(f"{path}: is what is to be joined; give another --out")
+            if path.exists() and not args.overwrite:
+                raise ValueError(f"{path}: predictions are here; --overwrite replaces them")
+            cost_flops = args.cost_flops
+            if args.device_cost is not None:
+                cost_flops = args.device_cost / max(1, _multiply_adds(exits)[-1])
+            joined = join(exits, server, cost_flops)
+            for name, source in (("exits", exits.source), ("server", server.source)):
+                digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+                joined.settings["joined"][f"{name}_sha256"] = digest
+            made[path] = joined
+    for path, joined in made.items():
+        write(path, joined)
+        if left_out := joined.settings["joined"]["left_out"]:
+            print(f"{path}: left out: {left_out}")
+        print(
+            f"{path}: {len(joined.stage_logits) - 1} exits and a server, {len(joined.scores)} "
+            f"rejectors, {0 if joined.estimates is None else len(joined.estimates)} estimators"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""An exit as the local net of learning to help, a server of elsewhere, and the chain of both."""
+
+import importlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import eval_all
+import eval_fprint
+import experiment
+import train_localnet
+from deferral import predictions as saved
+from early_exit.inference import Inference
+from early_exit.inputs import make_batches
+from models.checkpoints import edge_net, predict
+from models.cost import exit_multiply_adds
+from models.edgenet import build_edge
+from tests.early_exit.toy import TINY_FLAGS, checkpoint_of, make_net
+from tests.made import make_npz, quiet
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def exits_run(npz, tmp_path_factory):
+    """A run directory of early_exit.train on `npz`, boosted, of 3 exits; and seed-1 below it."""
+    run = tmp_path_factory.mktemp("exits")
+    for seed, folder in ((0, run), (1, run / "seed-1")):
+        folder.mkdir(exist_ok=True)
+        torch.save(
+            checkpoint_of(npz, method="boosted", t=0.5, seed=seed), folder / "tiny-msdnet.pth"
+        )
+    return run
+
+
+def localnet(npz, save_dir, *argv):
+    return ["--dataset", npz, "--save_dir", save_dir, "--val_size", 40, *argv]
+
+
+def test_taking_an_exit(npz, exits_run, tmp_path, capsys):
+    """Its accuracy is the exit's; all that is said of it is so."""
+    argv = localnet(npz, tmp_path, "--local_net", "msdnet:2", "--exits_path", exits_run)
+    train_localnet.main([str(a) for a in argv])
+    assert "msdnet:2 of 3 exits, " in capsys.readouterr().out
+    result = json.loads((tmp_path / "tiny-localnet.json").read_text())
+    checkpoint = experiment.load_checkpoint(tmp_path / "tiny-localnet.pth")
+    whole = experiment.load_checkpoint(exits_run / "tiny-msdnet.pth")
+    dataset = data.load(str(npz), val_size=40)
+    given = {key: whole[key] for key in ("stream", "size", "mean", "std")}
+    for split in ("val", "test"):
+        part = getattr(dataset, split)
+        inference = Inference(make_net(), torch.device("cpu"), 0.5)
+        (logits,) = inference.predict(make_batches(part, 100, "cpu", **given))
+        right = (logits[1].argmax(-1) == part.labels).float().mean().item()
+        assert result[f"{split}_accuracy"] == pytest.approx(right)
+    image = torch.zeros(1, 3, 32, 32)
+    assert result["multiply_adds"] == exit_multiply_adds(make_net(), image)[1]
+    assert result["exits_sha256"] == experiment.sha256(exits_run / "tiny-msdnet.pth")
+    assert checkpoint["exits_sha256"] == result["exits_sha256"]
+    assert result["sha256"] == experiment.sha256(tmp_path / "tiny-localnet.pth")
+    told = ("kind", "net", "local_classes", "val_size", "split_seed", "rejector_val_size", "seed")
+    assert [checkpoint[k] for k in told] == ["local", "msdnet:2", "all", 40, 0, 0, 0]
+    assert checkpoint["data"] == dataset.fingerprint()
+    train_localnet.main([str(a) for a in [*argv, "--resume"]])
+    assert ": complete" in capsys.readouterr().out
+
+
+def test_where_the_exits_are(npz, exits_run, tmp_path):
+    """A file, a run directory, SAVE_DIR itself, or one run a seed."""
+
+    def net(*argv, below=""):
+        quiet(train_localnet.main, *localnet(npz, *argv))
+        checkpoint = experiment.load_checkpoint(Path(argv[0]) / below / "tiny-localnet.pth")
+        return checkpoint["net"], checkpoint["seed"]
+
+    file = exits_run / "tiny-msdnet.pth"
+    last = "--local_net", "msdnet:last"
+    assert net(tmp_path / "a", *last, "--exits_path", file) == ("msdnet:3", 0)
+    (tmp_path / "b").mkdir()
+    os.link(file, tmp_path / "b" / file.name)
+    assert net(tmp_path / "b", *last) == ("msdnet:3", 0)
+    seeds = net(tmp_path / "c", *last, "--exits_path", exits_run, "--seeds", 1, below="seed-1")
+    assert seeds == ("msdnet:3", 1)
+
+
+REFUSED = {
+    "no such exit": ("msdnet:4", {}, [], "exit 4: the network has exits 1 to 3"),
+    "another network": ("vit:1", {}, [], "tiny-msdnet.pth: is a msdnet, not the vit of vit:1"),
+    "no network": ("vgg:1", {}, [], "'vgg:1' is no exit"),
+    "not trained": ("msdnet:1", None, [], "python -m early_exit.train makes it"),
+    "another split": ("msdnet:1", {"data": "0"}, [], "--val_size 40 and --split_seed 0"),
+    "streamed": ("msdnet:1", {"stream": True}, [], "was trained on streamed images"),
+    "a local net": ("msdnet:1", {"kind": "local"}, [], "is of kind 'local'"),
+    "epochs": ("msdnet:1", {}, ["--epochs", 3], "--epochs: --local_net msdnet:1 is trained"),
+    "lr": ("msdnet:1", {}, ["--lr", 0.1], "--lr: --local_net msdnet:1 is trained already"),
+    "classes": ("msdnet:1", {}, ["--local_classes", "0-2"], "--local_classes: --local_net"),
+    "for rejectors": ("msdnet:1", {}, ["--rejector_val_size", 0.1], "seen all images but val"),
+    "one of seeds": ("msdnet:1", {}, ["--seeds", 1], "with --seeds it is a folder"),
+    "no exit asked": ("lenet5", {}, [], "--exits_path goes with an exit"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case, npz, exits_run, tmp_path, refused):
+    """Before anything is written."""
+    name, change, flags, telling = REFUSED[case]
+    path = tmp_path / "tiny-msdnet.pth"
+    if change is not None:
+        torch.save(experiment.load_checkpoint(exits_run / "tiny-msdnet.pth") | change, path)
+    argv = localnet(npz, tmp_path / "run", "--local_net", name, "--exits_path", path, *flags)
+    refused(train_localnet.main, *argv, telling=telling)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def edge_path(npz, tmp_path_factory):
+    """An edge net for 4 classes, of random weights, that says it was trained on `npz`."""
+    edge = build_edge("mobilenet_v3_small", 4, 32, seed=0).eval()
+    checkpoint = {"kind": "edge", "net": "mobilenet_v3_small", "edge_size": 32, "num_classes": 4}
+    checkpoint |= {"seed": 3, "state_dict": edge.state_dict()}
+    checkpoint["data"] = data.load(str(npz), val_size=40, seed=2).fingerprint()
+    path = tmp_path_factory.mktemp("edge") / "all-edgenet.pth"
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_an_edge_of_elsewhere(npz, edge_path, tmp_path):
+    """On other data than its own, and on its own cut of its own."""
+    other = make_npz(tmp_path / "client.npz", train=60, test=20, seed=5)
+    checkpoint = experiment.load_checkpoint(edge_path)
+    edge = edge_net(checkpoint, 4, "")
+    cuts = {"other": (other, []), "same": (npz, ["--val_size", 40, "--split_seed", 2])}
+    for where, (path, cut) in cuts.items():
+        argv = ["--dataset", path, "--save_dir", tmp_path / where, "--edge_path", edge_path, *cut]
+        quiet(eval_all.main, *argv)
+        pred = saved.load(tmp_path / where / f"{path.stem}-predictions.npz")
+        dataset = data.load(str(path), val_size=40, seed=2) if cut else data.load(str(path))
+        told = [pred.settings[k] for k in ("edge", "seed", "edge_data", "rejectors")]
+        assert told == ["mobilenet_v3_small", 3, where, []]
+        assert len(pred.stage_logits) == 1
+        for split in ("val", "test"):
+            part, rows = getattr(dataset, split), pred.part(split)
+            assert rows.index.tolist() == part.index.tolist()
+            logits = predict(edge, data.Batches(part, 50, "cpu")).numpy()
+            np.testing.assert_allclose(rows.stage_logits[0], logits, rtol=1e-4, atol=1e-4)
+        result = json.loads((tmp_path / where / f"{path.stem}-eval_all.json").read_text())
+        counts = result[f"{path.stem}-edgenet"]["edge"]
+        right = (pred.part("test").stage_logits[0].argmax(-1) == dataset.test.labels.numpy()).sum()
+        assert (counts["total"], counts["correct"]) == (len(dataset.test.labels), right)
+
+
+def test_an_edge_of_elsewhere_refused(npz, edge_path, exits_run, tmp_path, refused):
+    def no(*flags, telling, dataset=npz):
+        argv = ["--dataset", dataset, "--save_dir", tmp_path / "run", *flags]
+        refused(eval_all.main, *argv, telling=telling)
+
+    many = make_npz(tmp_path / "many.npz", classes=5, train=40, test=10)
+    given = "--edge_path", edge_path
+    no(*given, telling="made for 4 classes, the data set has 5", dataset=many)
+    no("--edge_path", exits_run / "tiny-msdnet.pth", telling="not of a local net, an edge net")
+    no("--edge_path", tmp_path / "no.pth", telling="No such file")
+    no(*given, "--seeds", 1, telling="--seeds goes with runs")
+    no("--val_size", 40, telling="--val_size goes with --edge_path")
+    no("--split_seed", 0, telling="--split_seed goes with --edge_path")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def commands(tmp_path):
+    """What a shell script would have run, a list of words a command: commands(script, run, ...)."""
+    shown = tmp_path / "python"
+    shown.write_text('#!/bin/sh\necho "$@"\n')
+    shown.chmod(0o755)
+
+    def call(script, run, **environment):
+        env = os.environ | {"PYTHON": str(shown), "FAST": "1"} | environment
+        done = subprocess.run(
+            ["bash", script, str(run)], cwd=ROOT, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return [line.split() for line in done.stdout.splitlines()]
+
+    return call
+
+
+@pytest.mark.parametrize(("net", "trains"), [("lenet5", True), ("msdnet:2", False)])
+def test_the_pipelines_take_an_exit(net, trains, commands):
+    """FAST=1 shortens the training of a local net, and an exit has none."""
+    extra = {"DATASETS": "digits", "EXTRA_LOCAL": f"--local_net {net}"}
+    local, edge = commands("train-conf-score.sh", "a/run", **extra)
+    assert local[-2:] == ["--local_net", net]
+    assert ("--epochs" in local) == trains
+    assert "--epochs" in edge
+
+
+def test_options_of_the_chain(commands):
+    extra = {"DATASETS": "digits a/b.npz", "SEEDS": "3 4", "ARCH": "vit", "COST_FLOPS": "1e-9"}
+    lines = [" ".join(words) for words in commands("exit-and-defer.sh", "a/run", FAST="0", **extra)]
+    assert len(lines) == 2 * 8
+    for line in lines:
+        name = "b" if "a/run/exits/b" in line or "a/run/server/b" in line else "digits"
+        assert "--seeds 3 4" in line or "-m deferral.report" in line
+        assert "--epochs" not in line
+        if line.startswith("-m deferral.join"):
+            assert "--cost_flops 1e-9" in line
+            assert line.endswith(f"--out a/run/joined/{name} --overwrite")
+    assert sum("--local_net vit:last --exits_path a/run/exits/" in line for line in lines) == 2
+    assert sum("--arch vit" in line for line in lines) == 2
+
+
+def test_the_chain(commands, tmp_path, capsys):
+    """Exits, a server behind the last of them, its rules, both in one file, and the report.
+
+    What the script would run is run here, one after the other: a process each would only wait for
+    its imports.
+    """
+    npz, run = make_npz(tmp_path / "tiny.npz", train=80, test=40), tmp_path / "run"
+    extra = {"EXTRA_EXITS": f"--method boosted {' '.join(TINY_FLAGS)}", "SEEDS": "4"}
+    extra["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
+    for first, *argv in commands("exit-and-defer.sh", run, DATASETS=str(npz), **extra):
+        module = argv.pop(0) if first == "-m" else first.removesuffix(".py")
+        importlib.import_module(module).main(argv)
+    exits, server, joined = (
+        saved.load(run / name / "tiny" / "seed-4" / "tiny-predictions.npz")
+        for name in ("exits", "server", "joined")
+    )
+    assert server.settings["local"] == "msdnet:3"
+    np.testing.assert_allclose(server.stage_logits[0], exits.stage_logits[-1], atol=1e-4)
+    np.testing.assert_array_equal(joined.stage_logits[:-1], exits.stage_logits)
+    np.testing.assert_array_equal(joined.stage_logits[-1], server.stage_logits[-1])
+    np.testing.assert_array_equal(joined.scores, server.scores)
+    np.testing.assert_array_equal(joined.estimates, server.estimates)
+    assert len(joined.scores) == 6
+    settings = joined.settings
+    assert settings["multiply_adds"][-1] * settings["cost_flops"] == pytest.approx(0.1)
+    assert (settings["method"], settings["edge"]) == ("boosted", "mobilenet_v3_small")
+    report = json.loads((run / "joined" / "tiny-report.json").read_text())
+    assert report["data"]["local"] == "msdnet, 3 exits"
+    stem = settings["rejectors"][0]["stem"]
+    model = run / "server" / "tiny" / "seed-4" / f"{stem}.pth"
+    capsys.readouterr()
+    eval_fprint.main(["--dataset", str(npz), "--model_path", str(model)])
+    right = (server.part("test").correct[0]).mean()
+    assert f"local only: {right:.2%} of 40" in capsys.readouterr().out
