@@ -20,21 +20,19 @@ partition.json. CIFAR-100 takes seconds.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
-import math
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.client_counts import LEAST, dirichlet, pathological, sizes
+from data.command_line import Parser, fail, number, write
 from data.datasets import NAMES, Source, count_of, cut, fingerprint_of, source_of, stem
 from data.partition_plot import draw
 
@@ -98,43 +96,8 @@ def cut_validation(rows: Rows, share: float, rng: np.random.Generator) -> tuple[
     return rows[~chosen], rows[chosen]
 
 
-def fail(message: str) -> NoReturn:
-    """Say in one line what is wrong and leave with status 2, as argparse does."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
-    raise SystemExit(2)
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(f"{message} ({self.prog} --help lists the flags)")
-
-
-def number(kind: type, low: float, high: float = math.inf, *, above: bool = False):
-    """An argparse type: a `kind` in [low, high), or in (low, high) with `above`."""
-
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a number ({kind.__name__})"
-            ) from None
-        if not (low < value if above else low <= value) or not value < high:
-            bounds = f"{'above' if above else 'at least'} {low:g}"
-            bounds += f" and below {high:g}" if high < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text} must be finite, {bounds}")
-        return value
-
-    return parse
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m data.partition",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("data.partition", __doc__)
     parser.add_argument("labels", choices=("iid", "noniid"), help="which classes a client has")
     parser.add_argument("sizes", choices=("balance", "-"), help="how many images")
     parser.add_argument("kind", choices=("dir", "pat", "-"), help="of noniid")
@@ -186,22 +149,6 @@ def default_out(args: argparse.Namespace) -> Path:
     if args.kind != "-":
         words += [args.kind, args.alpha or args.classes_per_client]
     return Path("results/partitions", "-".join(map(str, [*words, "seed", args.seed])))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(beside, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")
 
 
 def old_files(out: Path) -> list[Path]:
