@@ -1,0 +1,36 @@
+"""Schedules and optimizers of early_exit.train, from their flags."""
+
+import math
+
+import pytest
+
+from early_exit.options import factor
+from early_exit.train import parse_args
+
+
+def test_schedules():
+    shares = [0, 0.25, 0.5, 0.75, 1]
+    assert [factor("linear", x) for x in shares] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+    assert [factor("constant", x) for x in shares] == [1] * 5
+    assert [factor("steps", x) for x in shares] == [1, 1, 0.1, 0.01, 0.01]
+    cosine = [(1 + math.cos(math.pi * x)) / 2 for x in shares]
+    assert [factor("cosine", x) for x in shares] == pytest.approx(cosine)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "steps", "constant"])
+def test_warm_up_comes_first_and_the_schedule_has_the_rest(schedule):
+    assert [factor(schedule, x, 0.2) for x in (0, 0.05, 0.1)] == pytest.approx([0, 0.25, 0.5])
+    for share in (0.2, 0.6, 1.0):
+        rest = factor(schedule, (share - 0.2) / 0.8)
+        assert factor(schedule, share, 0.2) == pytest.approx(rest)
+
+
+def test_defaults_hang_on_the_optimizer(refused):
+    sgd, adamw = parse_args([]), parse_args(["--optimizer", "adamw"])
+    assert (sgd.lr, sgd.weight_decay) == (0.1, 1e-4)
+    assert (adamw.lr, adamw.weight_decay) == (5e-5, 0.01)
+    given = parse_args(["--optimizer", "adamw", "--lr", "0.3", "--weight_decay", "0"])
+    assert (given.lr, given.weight_decay) == (0.3, 0)
+    refused(parse_args, "--optimizer", "adamw", "--nesterov", telling="goes with --optimizer sgd")
+    refused(parse_args, "--nesterov", "--momentum", 0, telling="needs a --momentum above 0")
+    refused(parse_args, "--warmup", 1.5, telling="--warmup")
