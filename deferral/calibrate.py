@@ -59,6 +59,7 @@ def risk_threshold(
     max_risk: float,
     delta: float,
     seed: int = 0,
+    highest: float = 0.0,
 ) -> float | None:
     """A threshold whose true risk is <= max_risk with probability >= 1 - delta, sending few.
 
@@ -73,8 +74,10 @@ def risk_threshold(
     error_cost 1 1), a test is exact and binomial: it passes iff the Clopper-Pearson upper bound is
     <= max_risk. Other costs are no binomial: then it is a bet (`_bet_is_won`), valid at every n.
 
-    score_val [n], correct_val [2, n], costs [2]; seed draws the halves. None where no threshold
-    passes. ValueError for max_risk below 0, delta outside 0..1, n < 2 or lengths that differ.
+    score_val [n], correct_val [2, n], costs [2] or [2, n]; seed draws the halves. Where costs are a
+    sample's own, `highest` is the highest that any sample to come can have: val may lack it. None
+    where no threshold passes. ValueError for max_risk below 0, delta outside 0..1, n < 2 or lengths
+    that differ.
     """
     score, correct = _scores(score_val), np.asarray(correct_val, dtype=bool)
     _check_delta(delta)
@@ -88,9 +91,11 @@ def risk_threshold(
     # Random order: rows may be sorted by class, and the betting p-value takes them one by one.
     rows = np.random.default_rng(seed).permutation(score.size)
     choose, test = rows[: score.size // 2], rows[score.size // 2 :]
-    start = rules.best_threshold(score[choose], correct[:, choose], query_cost, error_cost)
+    chosen = _rows((query_cost, error_cost), choose)
+    start = rules.best_threshold(score[choose], correct[:, choose], *chosen)
     rate = float((score[choose] > start).mean())
-    possible = np.unique(np.concatenate([query_cost, np.add(query_cost, error_cost)]))
+    every = [np.ravel(query_cost), np.ravel(np.add(query_cost, error_cost)), [highest]]
+    possible = np.unique(np.concatenate(every))
     passed = None
     for step in range(STEPS + 1):
         t = rules.rate_threshold(score[choose], rate * (1 - step / STEPS)) if step else start
@@ -126,10 +131,12 @@ def simulate(
     sliding_window  `rules.sliding_window` of the same, the rows arriving in a random order
 
     own_threshold is 0 for a rejector; None: the threshold of least risk on the val of that split.
-    score [N], correct [2, N], cost (query_cost, error_cost). Returns max_rate, delta, splits,
-    val_rows and `rules`: by name `exceeds` (share of splits whose true rate is above max_rate; the
-    promise is delta), `rate`, `accuracy`, `risk` (means over splits) and `rates` (one a split).
-    Plain values, for JSON. ValueError as in the functions named, or for val_share outside 0..1.
+    score [N], correct [2, N], cost (query_cost, error_cost), [2] or [2, N] each. Samples of score
+    -inf are below any threshold; the Bernoulli rule alone sends them. Returns max_rate, delta,
+    splits, val_rows and `rules`: by name `exceeds` (share of splits whose true rate is above
+    max_rate; the promise is delta), `rate`, `accuracy`, `risk` (means over splits) and `rates` (one
+    a split). Plain values, for JSON. ValueError as in the functions named, or for val_share outside
+    0..1.
     """
     score, correct = _scores(score), np.asarray(correct, dtype=bool)
     curve = deferral_curve(score, correct, *cost)
@@ -138,6 +145,7 @@ def simulate(
     if not val_rows or splits < 1:
         raise ValueError(f"val_share {val_share} and splits {splits}: must give rows and splits")
     ascending = np.sort(score)
+    everything = (1.0, float(curve.accuracy[-1]), float(curve.risk[-1]))
     found: dict[str, list] = {name: [] for name in SIMULATED}
 
     def above(t):
@@ -148,12 +156,12 @@ def simulate(
         val = rng.integers(0, n, val_rows)
         own = own_threshold
         if own is None:
-            own = rules.best_threshold(score[val], correct[:, val], *cost)
+            own = rules.best_threshold(score[val], correct[:, val], *_rows(cost, val))
         found["guaranteed"].append(above(reject_rate_threshold(score[val], max_rate, delta)))
         found["empirical"].append(above(rules.rate_threshold(score[val], max_rate)))
         found["bernoulli"].append(
             _thinned(
-                np.array([above(t) for t in (math.inf, own, -math.inf)]),
+                np.array([above(math.inf), above(own), everything]),
                 float((score[val] > own).mean()),
                 max_rate,
             )
@@ -162,7 +170,7 @@ def simulate(
         stop = rules.sliding_window(rules.threshold(score[arrival], own), max_rate)
         came = correct[:, arrival]
         found["sliding_window"].append(
-            (send_rate(stop), accuracy(came, stop), risk(came, stop, *cost))
+            (send_rate(stop), accuracy(came, stop), risk(came, stop, *_rows(cost, arrival)))
         )
     return {
         "max_rate": max_rate,
@@ -171,6 +179,11 @@ def simulate(
         "val_rows": val_rows,
         "rules": {name: _summary(np.array(values), max_rate) for name, values in found.items()},
     }
+
+
+def _rows(cost: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
+    """Costs of some samples, where each has its own."""
+    return [one if np.ndim(one) == 1 else np.asarray(one)[:, rows] for one in cost]
 
 
 def _thinned(ends: np.ndarray, own_rate: float, rate: float) -> np.ndarray:

@@ -1,69 +1,22 @@
 """All rules on the same samples at the same costs, and which differences are more than chance.
 
 Thresholds, post-hoc estimates and the choice of the reference are fitted on val; every number of a
-`Comparison` is measured on test. Two stages: local (m) and edge (e).
+`Comparison` is measured on test. Two stages, local (m) and edge (e); or a device with exits and a
+server, where the answer of the exit at which a rule stops is the local one.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deferral import bootstrap, estimates, rules
+from deferral import bootstrap, rules
+from deferral.decisions import CONFIDENCE, KINDS, Decision, Prepared, Rule, decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, risk, send_rate, stage_costs
-from deferral.risk import costs as pair
-from deferral.summary import setting_name
 
-CONFIDENCE = tuple(rules.DOUBTS)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Who a decision is from. kind: limit, confidence, estimates, rejector or oracle."""
-
-    name: str
-    label: str
-    kind: str
-    about: str
-
-
-KINDS = ("limit", "oracle", "confidence", "estimates", "rejector")  # in the order of a table
-FITTED = "the threshold of least risk on val"
-LIMITS = {
-    "never": Rule("never", "never", "limit", "the local net answers everything"),
-    "always": Rule("always", "always", "limit", "the edge answers everything"),
-    "oracle": Rule("oracle", "oracle", "oracle", "the cheaper answer of each sample; sees labels"),
-}
-CONFIDENCES = {
-    "max_softmax": Rule(
-        "max_softmax", "max softmax", "confidence", f"1 - highest probability of m; {FITTED}"
-    ),
-    "margin": Rule(
-        "margin", "margin", "confidence", f"1 - (highest - second probability of m); {FITTED}"
-    ),
-    "entropy": Rule("entropy", "entropy", "confidence", f"entropy of m's answer; {FITTED}"),
-}
-POST_HOC = Rule(
-    "post_hoc",
-    "post-hoc estimates",
-    "estimates",
-    "logistic regressions of both nets' being right on m's logits, fitted on val; Bayes rule",
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """A rule's answer on the test rows at one pair of costs: REMOTE (1) iff score > threshold."""
-
-    rule: Rule
-    stop: np.ndarray  # [Nt] of 0 and 1
-    score: np.ndarray | None = None  # [Nt]; None for never, always and oracle
-    threshold: float | None = None
-    score_val: np.ndarray | None = None  # [Nv]; out of fold where it was fitted on val
+__all__ = ["Comparison", "Decision", "Differences", "Rule", "compare", "decide"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,21 +96,6 @@ class Comparison:
         return rows
 
 
-def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
-    """What every rule does with the test rows at (c_1, c_e), by name, in this order:
-
-    never, always, oracle; max_softmax, margin, entropy: the local net's doubt against the
-    threshold of least risk on val; post_hoc and every estimator of the file, by its name: the Bayes
-    rule with the estimates put in, send iff `estimates.bayes_score` > 0; every rejector that was
-    trained at exactly these costs: send iff its score > 0. A rejector has the name of its
-    surrogate, with ", S = 100" or ", joint" unless S = 1. A name that is taken gets " #2".
-
-    What does not depend on the costs is fitted once a `Predictions`. ValueError unless there are
-    2 stages, val and test rows, and costs >= 0.
-    """
-    return _prepared(predictions).decide(cost_1, cost_e)
-
-
 def compare(
     runs: Sequence[Predictions],
     costs: Sequence[tuple[float, float]],
@@ -168,20 +106,22 @@ def compare(
     """Risk, reject rate and accuracy of every rule at every pair (c_1, c_e), and the bootstrap.
 
     runs: S predictions of the same test rows (seeds of one experiment). ValueError where test rows
-    differ, where a pair of costs is given twice, or as in `decide`. The largest array is what each
-    sample costs, float32 [S, N, R (C + 1)].
+    or what the exits cost differ, where a pair of costs is given twice, or as in `decide`. The
+    largest array is what each sample costs, float32 [S, N, R (C + 1)].
     """
     costs = [(float(cost_1), float(cost_e)) for cost_1, cost_e in costs]
     if not runs or not costs or len(set(costs)) < len(costs):
         raise ValueError("a comparison needs runs, and costs that are not given twice")
-    prepared = [_prepared(run) for run in runs]
-    for run, other in zip(runs, prepared, strict=True):
-        if not prepared[0].same_test(other):
+    fits = [prepared(run) for run in runs]
+    for run, other in zip(runs, fits, strict=True):
+        if not fits[0].same_test(other):
             raise ValueError(f"{run.source}: has other test rows than {runs[0].source}")
-    decisions = [[each.decide(*cost) for cost in costs] for each in prepared]
+        if not np.array_equal(fits[0].device, other.device):
+            raise ValueError(f"{run.source}: has exits of other costs than {runs[0].source}")
+    decisions = [[each.decide(*cost) for cost in costs] for each in fits]
     found = {name: d.rule for run in decisions for by_name in run for name, d in by_name.items()}
     by_kind = sorted(found.values(), key=lambda rule: KINDS.index(rule.kind))
-    paid, sent, right = _measure(prepared, decisions, costs, [rule.name for rule in by_kind])
+    paid, sent, right = _measure(fits, decisions, costs, [rule.name for rule in by_kind])
     spread = {}
     measured = {"risk": paid.mean(1, dtype=np.float64), "reject_rate": sent, "accuracy": right}
     for name, values in measured.items():  # [S, R, C + 1]
@@ -197,139 +137,50 @@ def compare(
         samples=paid.shape[1],
         draws=means.reshape(draws, *paid.shape[2:]),
         level=level,
-        best_confidence=_best_confidence(prepared, decisions, costs),
+        best_confidence=_best_confidence(fits, decisions, costs),
         **spread,
     )
 
 
 def _measure(
-    prepared: list["_Prepared"],
+    fits: list[Prepared],
     decisions: list[list[dict[str, Decision]]],
     costs: list[tuple[float, float]],
     names: list[str],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cost of each sample [S, N, R, C + 1]; reject rate and accuracy, each [S, R, C + 1]."""
-    n = len(prepared[0].test_labels)
-    paid = np.full((len(prepared), n, len(names), len(costs) + 1), np.nan, dtype=np.float32)
-    sent, right = np.full((2, len(prepared), *paid.shape[2:]), np.nan)
-    for s, each in enumerate(prepared):
+    n = len(fits[0].test_labels)
+    paid = np.full((len(fits), n, len(names), len(costs) + 1), np.nan, dtype=np.float32)
+    sent, right = np.full((2, len(fits), *paid.shape[2:]), np.nan)
+    for s, each in enumerate(fits):
         for c, cost in enumerate(costs):
-            local, remote = stage_costs(each.correct_test, *pair(*cost))
+            price = stage_costs(each.correct_test, *each.price(*cost))
             for r, name in enumerate(names):
                 if name in decisions[s][c]:
-                    stop = decisions[s][c][name].stop
-                    paid[s, :, r, c] = np.where(stop > 0, remote, local)
-                    sent[s, r, c] = send_rate(stop)
-                    right[s, r, c] = accuracy(each.correct_test, stop)
+                    decision = decisions[s][c][name]
+                    stage = each.stage(decision)
+                    paid[s, :, r, c] = price[stage, np.arange(n)]
+                    sent[s, r, c] = send_rate(decision.stop)
+                    right[s, r, c] = accuracy(each.correct_test, stage)
     for values in (paid, sent, right):
         values[..., -1] = values[..., :-1].mean(-1)
     return paid, sent, right
 
 
 def _best_confidence(
-    prepared: list["_Prepared"],
+    fits: list[Prepared],
     decisions: list[list[dict[str, Decision]]],
     costs: list[tuple[float, float]],
 ) -> str:
     """The confidence rule of least risk on val, summed over costs and runs."""
     total = dict.fromkeys(CONFIDENCE, 0.0)
-    for each, run in zip(prepared, decisions, strict=True):
+    for each, run in zip(fits, decisions, strict=True):
         for cost, by_name in zip(costs, run, strict=True):
             for name in CONFIDENCE:
                 stop = rules.threshold(by_name[name].score_val, by_name[name].threshold)
-                total[name] += risk(each.correct_val, stop, *pair(*cost))
+                correct, price = each.as_two(by_name[name], *cost, "val")
+                total[name] += risk(correct, stop, *price)
     return min(total, key=total.get)
-
-
-class _Prepared:
-    """What a file's rules need at any costs. Keeps no logits: they are the bulk of a file."""
-
-    def __init__(self, predictions: Predictions):
-        if len(predictions.stage_logits) != 2:
-            raise ValueError(f"{predictions.source}: needs 2 stages, local and edge")
-        val, test = predictions.part("val"), predictions.part("test")
-        self.test_labels, self.test_index = test.labels, test.index
-        self.correct_val, self.correct_test = val.correct, test.correct
-        self.doubts = {
-            name: (doubt(val.stage_logits[0]), doubt(test.stage_logits[0]))
-            for name, doubt in rules.DOUBTS.items()
-        }
-        self.estimators = [(POST_HOC, *estimates.post_hoc(val, test))]
-        for number, estimator in enumerate(predictions.settings.get("estimators") or []):
-            rule = Rule(estimator["name"], estimator["name"], "estimates", estimator["about"])
-            self.estimators.append((rule, val.estimates[number], test.estimates[number]))
-        settings = predictions.settings["rejectors"]
-        self.rejectors = list(zip(settings, val.scores, test.scores, strict=True))
-
-    def same_test(self, other: "_Prepared") -> bool:
-        """Whether both have the same test rows, which a paired bootstrap needs."""
-        return np.array_equal(self.test_index, other.test_index) and np.array_equal(
-            self.test_labels, other.test_labels
-        )
-
-    def cut(self, name: str, cost_1: float, cost_e: float) -> float:
-        """The threshold of least risk on val of one of CONFIDENCE."""
-        return rules.best_threshold(self.doubts[name][0], self.correct_val, *pair(cost_1, cost_e))
-
-    def decide(self, cost_1: float, cost_e: float) -> dict[str, Decision]:
-        """As the function `decide`."""
-        for name, cost in (("cost_1", cost_1), ("cost_e", cost_e)):
-            if not 0 <= cost < math.inf:
-                raise ValueError(f"{name} {cost}: a cost must be a number >= 0")
-        n = len(self.test_labels)
-        limits = {
-            "never": rules.never(n),
-            "always": rules.always(n),
-            "oracle": rules.oracle(self.correct_test, *pair(cost_1, cost_e)),
-        }
-        made = [Decision(LIMITS[name], stop) for name, stop in limits.items()]
-        scored = [
-            (CONFIDENCES[name], *self.doubts[name], self.cut(name, cost_1, cost_e))
-            for name in CONFIDENCE
-        ]
-        scored += [
-            (rule, *(estimates.bayes_score(both, cost_1, cost_e) for both in parts), 0.0)
-            for rule, *parts in self.estimators
-        ]
-        scored += [
-            (_rejector_rule(setting), on_val, on_test, 0.0)
-            for setting, on_val, on_test in self.rejectors
-            if (setting["cost_1"], setting["cost_e"]) == (cost_1, cost_e)
-        ]
-        made += [
-            Decision(rule, rules.threshold(on_test, t), on_test, t, on_val)
-            for rule, on_val, on_test, t in scored
-        ]
-        named: dict[str, Decision] = {}
-        for decision in made:
-            rule, number = decision.rule, 2
-            while rule.name in named:
-                rule = replace(
-                    decision.rule,
-                    name=f"{decision.rule.name} #{number}",
-                    label=f"{decision.rule.label} #{number}",
-                )
-                number += 1
-            named[rule.name] = replace(decision, rule=rule)
-        return named
-
-
-# Fits are kept as long as the predictions they are of: a report asks for many costs of one file.
-_PREPARED: WeakKeyDictionary[Predictions, _Prepared] = WeakKeyDictionary()
-
-
-def _prepared(predictions: Predictions) -> _Prepared:
-    if predictions not in _PREPARED:
-        _PREPARED[predictions] = _Prepared(predictions)
-    return _PREPARED[predictions]
-
-
-def _rejector_rule(setting: dict[str, Any]) -> Rule:
-    surrogate, every = setting["surrogate"], setting["async_freq"]
-    suffix = "" if every == 1 else f", {setting_name(every)}"
-    about = f"a rejector trained on the {surrogate} loss at these costs{suffix}"
-    about = str(setting.get("about", about))
-    return Rule(surrogate + suffix, surrogate.replace("_", " ") + suffix, "rejector", about)
 
 
 def _plain(value: float) -> float | None:

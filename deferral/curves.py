@@ -2,7 +2,8 @@
 
 A curve has a point wherever the scores can be cut. Between two points it is a straight line: that
 is what sending equal scores in random order gives in expectation. Sums, then one division;
-O(N log N). Everything here takes two stages: correct [2, N] bool, local and edge.
+O(N log N). Everything here takes two stages: correct [2, N] bool, local and edge; a device with
+exits is one (`stages.as_two`), its costs then [2, N], and samples that stop early have score -inf.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def deferral_curve(
 ) -> Curve:
     """Sending the k highest of score [N], equal scores together, k = 0..N.
 
-    correct [2, N], costs [2]. ValueError where the lengths differ or there are no samples.
+    correct [2, N], costs [2] or [2, N]. ValueError where lengths differ or there are no samples.
     """
     correct, score = np.asarray(correct, dtype=bool), np.asarray(score, dtype=np.float64)
     if correct.ndim != 2 or len(correct) != 2 or score.shape != correct.shape[1:] or not score.size:
@@ -56,7 +57,8 @@ def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.nda
 
     What is saved takes four values at most, so the curve has at most five points; it has the lowest
     risk and the highest accuracy at every rate (of equal savings, the one that turns a wrong
-    answer into a right one goes first, which matters only at c_1 = 0).
+    answer into a right one goes first, which matters only at c_1 = 0). Costs are [2]: with costs of
+    a sample's own, which answers save most and which gain most accuracy may differ.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
     saved = np.unique(local - remote, return_inverse=True)[1]

@@ -30,33 +30,54 @@ def bayes_score(estimates: np.ndarray, cost_1: float, cost_e: float) -> np.ndarr
 def post_hoc(val: Predictions, test: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Both probabilities from the local net's logits alone: no training of nets, no pictures.
 
-    Two logistic regressions, of 1{m = y} and of 1{e = y}, fitted on val. Features of a row: the
-    TOP highest log-probabilities in falling order; the three doubts of `rules.DOUBTS`; and with at
-    most MANY_CLASSES classes the log-probabilities by class and which class m answers: with more,
-    these would be as many as the rows that they are fitted on. All are standardised on val.
-
-    Returns estimates_val [2, Nv], each row's from a fit on the other FOLDS - 1 folds, so that they
-    are as honest on val as on test; and estimates_test [2, Nt] from a fit on all of val. The L2
-    penalty of each net is the one of STRENGTHS of least log loss over these folds. Where all rows
-    are right or all are wrong there is nothing to fit: (right + 1) / (rows + 2), Laplace's rule.
-    Deterministic.
+    Two logistic regressions, of 1{m = y} and of 1{e = y}, fitted on val: `right_given` the local
+    logits. Returns estimates_val [2, Nv], out of fold, and estimates_test [2, Nt].
     """
-    x_val, x_test = _features(val.stage_logits[0]), _features(test.stage_logits[0])
-    center, scale = x_val.mean(0), x_val.std(0)
-    scale[scale < 1e-9] = 1.0  # a class that m never answers
-    x_val, x_test = (x_val - center) / scale, (x_test - center) / scale
-    fold = np.random.default_rng(0).permutation(len(x_val)) % FOLDS  # rows may be sorted
-    on_val, on_test = np.empty((2, len(x_val))), np.empty((2, len(x_test)))
+    x_val, x_test = features(val.stage_logits[0], test.stage_logits[0])
+    return right_given(x_val, val.correct, x_test)
+
+
+def right_given(
+    x_val: np.ndarray, right: np.ndarray, x_test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """P(right | x) by a logistic regression for each row of right [M, Nv] bool, fitted on val.
+
+    x_val [Nv, F] and x_test [Nt, F] as `features` gives them. Returns estimates_val [M, Nv], each
+    sample's from a fit on the other FOLDS - 1 folds, so that they are as honest on val as on test;
+    and estimates_test [M, Nt] from a fit on all of val. The L2 penalty of each row is the one of
+    STRENGTHS of least log loss over these folds. Where all samples are right or all are wrong there
+    is nothing to fit: (right + 1) / (samples + 2), Laplace's rule. Deterministic.
+    """
+    fold = folds(len(x_val))
+    on_val, on_test = np.empty((len(right), len(x_val))), np.empty((len(right), len(x_test)))
     # Products this small gain nothing from threads, and wait for them where cores are busy:
     # beside a training on 2 cores this took 4.1 s with threads and 0.2 s without.
     with threadpool_limits(1):
-        for net, right in enumerate(val.correct):
-            crossed = [_cross_fit(x_val, right, fold, strength) for strength in STRENGTHS]
-            losses = [log_loss(right, p, labels=[False, True]) for p in crossed]
+        for net, one in enumerate(right):
+            crossed = [_cross_fit(x_val, one, fold, strength) for strength in STRENGTHS]
+            losses = [log_loss(one, p, labels=[False, True]) for p in crossed]
             best = int(np.argmin(losses))
             on_val[net] = crossed[best]
-            on_test[net] = _fit(x_val, right, x_test, STRENGTHS[best])
+            on_test[net] = _fit(x_val, one, x_test, STRENGTHS[best])
     return on_val, on_test
+
+
+def folds(n: int) -> np.ndarray:
+    """The fold of each of n val samples, 0..FOLDS - 1: [n], drawn once, as rows may be sorted."""
+    return np.random.default_rng(0).permutation(n) % FOLDS
+
+
+def features(logits_val: np.ndarray, logits_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What logits [N, K] of one net say of a sample: [Nv, F] and [Nt, F], standardised on val.
+
+    The TOP highest log-probabilities in falling order; the three doubts of `rules.DOUBTS`; and with
+    at most MANY_CLASSES classes the log-probabilities by class and which class the net answers:
+    with more, these would be as many as the rows that they are fitted on.
+    """
+    x_val, x_test = _features(logits_val), _features(logits_test)
+    center, scale = x_val.mean(0), x_val.std(0)
+    scale[scale < 1e-9] = 1.0  # a class that the net never answers
+    return (x_val - center) / scale, (x_test - center) / scale
 
 
 def _cross_fit(x: np.ndarray, right: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:
@@ -68,7 +89,7 @@ def _cross_fit(x: np.ndarray, right: np.ndarray, fold: np.ndarray, strength: flo
 
 
 def _features(logits: np.ndarray) -> np.ndarray:
-    """[N, K] to [N, F], as `post_hoc` says."""
+    """[N, K] to [N, F], as `features` says."""
     logits = np.asarray(logits, dtype=np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

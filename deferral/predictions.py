@@ -23,6 +23,11 @@ A rejector's setting: stem, surrogate, cost_1, cost_e, and async_freq: the batch
 of its copy of the edge, 0 for once an epoch, "adaptive-TOL" for one when more than a share TOL of
 the edge's answers have changed, or "joint" for no copy. Optional: parameters, multiply_adds;
 refreshes, bytes_sent (by them), answer_bytes (had answers been sent instead), outages.
+
+Stages of a network with exits are its exits in order; behind a device with exits, the server's is
+the last. Then settings hold multiply_adds, a whole number for each exit, of all that is computed up
+to it; and optionally cost_flops, what one of them costs in units of one local error. estimates and
+scores are of the last exit and the server.
 """
 
 import json
@@ -206,7 +211,9 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
             raise ValueError(f"{name} holds values outside {low}..{high}")
     if (arrays["split"][arrays.get("example_index", [])] != SPLITS["test"]).any():
         raise ValueError("example_index holds rows that are not test rows")
-    return _check_settings(str(arrays["settings"]), size["K"], size["R"], size.get("A", 0))
+    settings = _check_settings(str(arrays["settings"]), size["K"], size["R"], size.get("A", 0))
+    _check_exits(settings, size["E"])
+    return settings
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> dict[str, int]:
@@ -271,6 +278,23 @@ def _check_settings(
             if not _is_count(setting.get(key, 0)):
                 raise ValueError(f"settings hold {key} {setting[key]!r}: not a whole number >= 0")
     return settings
+
+
+def _check_exits(settings: dict[str, Any], stages: int) -> None:
+    """ValueError for costs of exits that are none, or that are not of these stages."""
+    adds, flops = settings.get("multiply_adds"), settings.get("cost_flops", 0)
+    if adds is not None:
+        if not isinstance(adds, list) or not all(map(_is_count, adds)) or sorted(adds) != adds:
+            raise ValueError(
+                "settings hold multiply_adds that are not whole numbers that never fall"
+            )
+        if len(adds) not in (stages, stages - 1):
+            raise ValueError(
+                f"settings hold multiply_adds of {len(adds)} exits, but the arrays hold {stages} "
+                "stages: exits, or exits and a server"
+            )
+    if type(flops) not in (int, float) or not 0 <= flops < math.inf:
+        raise ValueError(f"settings hold cost_flops {flops!r}: not a number >= 0")
 
 
 def _is_setting(setting: dict[str, Any]) -> bool:

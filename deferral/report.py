@@ -3,12 +3,14 @@
   python -m deferral.report results/runs/first/cifar10-predictions.npz --cost_1 1.25 --cost_e 0.25
   python -m deferral.report run-43 run-44 run-45 --costs 1:0.25 1.25:0 --out results/report
   python -m deferral.report answers.csv --cost_1 1 --cost_e 0.1
+  python -m deferral.report joined/digits-predictions.npz --cost_1 1 --cost_e 0.1 --cost_flops 1e-9
 
 Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
 one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
 remote scores, logits or answers, optionally rejectors, split, images (deferral/strangers.py says
-how they are called). Writes NAME-report.html, which needs no other file, and NAME-report.json with
-every number of the page.
+how they are called). Or a device with exits and a server behind it, in one file (deferral/join.py):
+then rules say at which exit a sample stops, or that it is sent. Writes NAME-report.html, which
+needs no other file, and NAME-report.json with every number of the page.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,16 @@ from deferral import predictions as saved
 from deferral import report_numbers as numbers
 from deferral import strangers
 from deferral.command_line import Parser, number, one_line_errors, write_bytes
-from deferral.compare import decide
+from deferral.decisions import Decision, answered_by, decide
 from deferral.predictions import Predictions
+from deferral.report_exits import exit_numbers
 from deferral.report_guarantee import RATES, rate_promises, risk_promise
 from deferral.report_notes import about_data, facts
-from deferral.report_numbers import Options, Pair
+from deferral.report_numbers import Options
 from deferral.report_page import page
 from deferral.report_words import verdict
+from deferral.risk import Pair
+from deferral.stages import device_costs
 
 COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no rejector says others
 SHOWN_PICTURES = 16  # of each side
@@ -64,6 +70,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="pairs of the grid; if not given, those of the rejector that was trained for most, "
         "or else --cost_1 with c_e from 0 to 0.5",
     )  # fmt: skip
+    group.add_argument(
+        "--cost_flops", type=number(float, 0), metavar="C",
+        help="of a multiply-add of a device with exits, instead of what the file says",
+    )  # fmt: skip
     group = parser.add_argument_group("promises")
     group.add_argument(
         "--max_reject_rate", type=number(float, 0, 1, inside=True), metavar="Q",
@@ -92,9 +102,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_runs(
-    paths: Sequence[Path], seeds: Sequence[int] | None, costs: list[Pair], split_seed: int
+    paths: Sequence[Path],
+    seeds: Sequence[int] | None,
+    costs: list[Pair],
+    split_seed: int,
+    cost_flops: float | None = None,
 ) -> list[Predictions]:
-    """The runs of one data set. ValueError or OSError for what cannot be read or compared."""
+    """The runs of one data set. ValueError or OSError for what cannot be read or compared.
+
+    `cost_flops` takes the place of the files' own.
+    """
     files = [f for path in paths for f in (saved.find(path) if path.is_dir() else [path])]
     if len({f.resolve() for f in files}) < len(files):
         raise ValueError("a file is given twice; runs must differ in their seeds")
@@ -110,11 +127,21 @@ def read_runs(
     known = [run.settings["seed"] for run in runs if run.settings.get("seed") is not None]
     if len(set(known)) < len(known):
         raise ValueError(f"runs must differ in their seeds, but these are {_list(known)}")
+    if cost_flops is not None:
+        runs = [_with_cost(run, cost_flops) for run in runs]
     for run in runs:
-        if len(run.stage_logits) != 2:
-            raise ValueError(f"{run.source}: a report needs 2 stages, local and edge")
+        device_costs(run)  # refuses what has no server, and stages that do not say what they cost
+        if run.settings.get("multiply_adds") != runs[0].settings.get("multiply_adds"):
+            raise ValueError(f"{runs[0].source} and {run.source}: exits differ in multiply_adds")
         _same_data(runs[0], run)
     return runs
+
+
+def _with_cost(run: Predictions, cost_flops: float) -> Predictions:
+    """The same with another cost of a multiply-add."""
+    if "multiply_adds" not in run.settings:
+        raise ValueError(f"--cost_flops: {run.source} does not say what its device computes")
+    return replace(run, settings=run.settings | {"cost_flops": cost_flops})
 
 
 def _same_data(first: Predictions, other: Predictions) -> None:
@@ -143,7 +170,8 @@ def measure(runs: list[Predictions], args: argparse.Namespace, command: str) -> 
     grid = list(dict.fromkeys(args.grid or default_grid(runs, args.cost_1)))
     main = pairs[0]
     settings = [numbers.at_costs(runs, pair, options) for pair in pairs]
-    scored = [row["name"] for row in settings[0]["rules"] if row["kind"] not in ("limit", "oracle")]
+    rows, decided = settings[0]["rules"], decide(runs[0], *main)
+    scored = [row["name"] for row in rows if decided[row["name"]].score is not None]
     shown = args.rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
     if shown not in scored:
         raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(scored)} are")
@@ -169,8 +197,10 @@ def measure(runs: list[Predictions], args: argparse.Namespace, command: str) -> 
         else risk_promise(runs, main, shown, args.max_risk, args.delta),
         "reliability": numbers.reliability(runs),
         "classes": numbers.classes(runs, main, shown),
-        "pictures": pictures(runs[0], decide(runs[0], *main)[shown].stop),
+        "pictures": pictures(runs[0], decided[shown]),
     }
+    if exits := exit_numbers(runs, main, [row["name"] for row in rows]):
+        report["exits"] = exits
     return report | {"verdict": verdict(report)}
 
 
@@ -195,9 +225,9 @@ def default_grid(runs: Sequence[Predictions], cost_1: float) -> list[Pair]:
     return sorted(max(trained.values(), key=len))
 
 
-def pictures(run: Predictions, stop: np.ndarray) -> dict[str, Any] | None:
+def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
     """Which example pictures of a run the page shows: evenly over those kept, and those sent."""
-    test = run.part("test")
+    test, stop = answered_by(run.part("test"), decision.exit), decision.stop
     if test.example_index is None or not len(test.example_index):
         return None
     names = [str(name) for name in run.settings["classes"]]
@@ -215,6 +245,8 @@ def pictures(run: Predictions, stop: np.ndarray) -> dict[str, Any] | None:
             for stage, who in enumerate(("local", "remote")):
                 one |= {who: names[answers[stage, row]]}
                 one |= {f"{who}_right": bool(test.correct[stage, row])}
+            if len(run.stage_logits) > 2:
+                one |= {"exit": int(decision.exit[row]) + 1}
             found["shown"].append(one)
     return found
 
@@ -240,7 +272,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise ValueError(f"{path}: a report is here; --overwrite replaces it")
         wanted = [(args.cost_1, args.cost_e), *(args.costs or [])]
         wanted += args.grid or [(args.cost_1, cost_e) for cost_e in COST_E]
-        runs = read_runs(args.paths, args.seeds, list(dict.fromkeys(wanted)), args.split_seed)
+        wanted = list(dict.fromkeys(wanted))
+        runs = read_runs(args.paths, args.seeds, wanted, args.split_seed, args.cost_flops)
         report = measure(runs, args, command)
     content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     for path, text in {data: content + "\n", html: page(report, runs[0])}.items():

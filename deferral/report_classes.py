@@ -7,7 +7,7 @@ import numpy as np
 
 from deferral.predictions import Predictions
 from deferral.report_html import Cell, bar, marked, paragraph, picture, table
-from deferral.report_words import number, percent, shown_label
+from deferral.report_words import nets, number, percent, shown_label
 
 HEAT_CLASSES = 20  # above it, a confusion is a list of the most frequent errors
 ALL_CLASSES = 40  # above it, the page lists the classes sent most and least
@@ -17,12 +17,15 @@ SIDES = ("kept", "sent")
 
 def classes(report: dict[str, Any]) -> str:
     """A row a class, those sent most first, and the confusion of kept and of sent."""
-    numbers = report["classes"]
+    numbers, who = report["classes"], nets(report)
     found = [row for row in numbers["classes"] if row["total"]]
+    each = "each net"
+    if report.get("exits"):
+        each = "the device, each sample at the exit that the rule chooses, and the server"
     parts = [
         paragraph(
             f"Decisions of {shown_label(report)} ({report['shown_because']}), counts of all runs "
-            "together. “Right” is what each net would get right of all samples of the class, and "
+            f"together. “Right” is what {each} would get right of all samples of the class, and "
             "what the two get right together."
         )
     ]
@@ -38,8 +41,9 @@ def classes(report: dict[str, Any]) -> str:
         line += [percent(row[key]) for key in keys] + [number(row["risk"])]
         line += [("yes" if row["seen"] else "no")] if seen else []
         rows.append(line)
-    head = ["class", "samples", "sent", "local right", "remote right", "together", "risk"]
-    head += ["seen by the local net"] if seen else []
+    head = ["class", "samples", "sent", f"{who.local} right", f"{who.remote} right"]
+    head += ["together", "risk"]
+    head += [f"seen by {who.the_local}"] if seen else []
     apart = ["apart" if many and i == ENDS else "" for i in range(len(rows))]
     parts.append(table(head, rows, text_columns=[2], row_class=apart, css="classes"))
     if many:
@@ -49,9 +53,9 @@ def classes(report: dict[str, Any]) -> str:
     names = [row["class"] for row in numbers["classes"]]
     make = _heat if len(names) <= HEAT_CLASSES else _top_confusions
     parts.append('<div class="heats">')
-    for side, net in zip(SIDES, ("local", "remote"), strict=True):
+    for side, net in zip(SIDES, (who.the_local, who.the_remote), strict=True):
         counts = np.array(numbers[f"confusion_{side}"])
-        title = f"{side.capitalize()}: the {net} net's answers ({counts.sum()} samples)"
+        title = f"{side.capitalize()}: {net}'s answers ({counts.sum()} samples)"
         parts.append(f"<div><h3>{title}</h3>{make(names, counts)}</div>")
     return "".join([*parts, "</div>"])
 
@@ -85,7 +89,9 @@ def _top_confusions(names: list[str], counts: np.ndarray) -> str:
 
 def pictures(report: dict[str, Any], run: Predictions) -> str:
     """Example pictures of `run` in two groups, each with its true class and both answers."""
-    pictures = report["pictures"]
+    pictures, who = report["pictures"], nets(report)
+    names = {"local": who.the_local, "remote": who.the_remote}
+    short = {"local": who.local, "remote": who.remote}
     parts = [
         paragraph(
             f"Test pictures that {shown_label(report)} keeps and sends, evenly over those that the "
@@ -96,15 +102,16 @@ def pictures(report: dict[str, Any], run: Predictions) -> str:
     for side, net in zip(SIDES, ("local", "remote"), strict=True):
         shown = [one for one in pictures["shown"] if one["side"] == side]
         count = pictures[f"{side}_count"]
-        title = f"{side.capitalize()}: the {net} net answers ({count} of {pictures['count']})"
+        title = f"{side.capitalize()}: {names[net]} answers ({count} of {pictures['count']})"
         parts.append(f'<h3>{title}</h3><div class="pictures">')
         for one in shown:
             image = picture(run.example_images[one["example"]], one["class"])
             lines = [marked(one["class"], "true").text]
-            for who in ("local", "remote"):
-                sign, css = ("✓", "yes") if one[f"{who}_right"] else ("✗", "no")
-                css += " counts" * (who == net)
-                lines.append(marked(f"{sign} {who}: {one[who]}", css).text)
+            for stage in ("local", "remote"):
+                sign, css = ("✓", "yes") if one[f"{stage}_right"] else ("✗", "no")
+                css += " counts" * (stage == net)
+                by = f"exit {one['exit']}" if stage == "local" and "exit" in one else short[stage]
+                lines.append(marked(f"{sign} {by}: {one[stage]}", css).text)
             parts.append(f"<figure>{image}<figcaption>{''.join(lines)}</figcaption></figure>")
         parts.append("</div>")
     return "".join(parts)

@@ -78,6 +78,8 @@ KNOWN = {
     "margin": Look("#B98300", (4, 1.5)),
     "entropy": Look("#F0C15A", (2, 1)),
     "post_hoc": Look("#D55E00", (), "v", 1.6),
+    "optimum": Look("#D55E00", (), "v", 1.6),
+    "exits only": Look("#8C6D1F", (6, 1.5), "s"),
     "guaranteed": Look("#003B5C", (), "o", 1.8),
     "empirical": Look("#5E8FC0", (4, 1.5)),
     "bernoulli": Look("#56B4E9", (), "v"),
@@ -112,6 +114,8 @@ def looks(kinds: dict[str, str]) -> dict[str, Look]:
         if name in KNOWN:
             found[name] = KNOWN[name]
             continue
+        if kind == "limit":
+            continue  # an exit alone: in tables only
         kind = "rejector" if kind == "rejector" else "estimates"
         more = [REJECTOR, *MORE_REJECTORS] if kind == "rejector" else ESTIMATORS
         turn, number = divmod(count[kind], len(more))
@@ -226,7 +230,7 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
     """
     rows = [row for row in rows if row["name"] != rival and row["kind"] != "oracle"]
     rows.sort(key=lambda row: row["difference"])
-    near = [row for row in rows if row["kind"] != "limit"] or rows
+    near = [row for row in rows if row["kind"] != "limit" and row["name"] != "exits only"] or rows
     edges = [row[f"difference_{end}"] for row in near for end in ("low", "high")]
     low, high = min(0.0, *edges), max(0.0, *edges)
     room = 0.08 * (high - low) or 0.01
@@ -287,7 +291,9 @@ def promises(numbers: dict[str, Any]) -> list[str]:
     ]
 
 
-def reliability(rows: list[dict[str, Any]], looks: dict[str, Look]) -> list[str]:
+def reliability(
+    rows: list[dict[str, Any]], looks: dict[str, Look], titles: dict[str, str]
+) -> list[str]:
     """How often a net was right against how often it was estimated to be; a panel a net."""
 
     def draw(ax: Axes, net: str) -> None:
@@ -296,13 +302,13 @@ def reliability(rows: list[dict[str, Any]], looks: dict[str, Look]) -> list[str]
             if row["net"] == net:
                 x, y = (100 * np.array(row[key]) for key in ("estimated", "observed"))
                 ax.plot(x, y, **looks[row["name"]].line())
-        ax.set_title(f"the {net} net", loc="left")
+        ax.set_title(titles[net], loc="left")
         ax.set(xlabel="estimated to be right (%)", ylabel="was right (%)")
 
     return [
         panel(
             f"reliability-{net}",
-            f"Estimated and observed: {net} net",
+            f"Estimated and observed: {titles[net].removeprefix('the ')}",
             lambda ax, n=net: draw(ax, n),
             top=TITLE,
         )

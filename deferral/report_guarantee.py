@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from deferral import calibrate, estimates, rules
-from deferral.compare import decide
+from deferral import calibrate, rules
+from deferral.decisions import Decision, as_two, decide, prepared
 from deferral.predictions import Predictions
-from deferral.report_numbers import Pair, plain, trained_rules
-from deferral.risk import accuracy, costs, risk, send_rate
+from deferral.report_numbers import plain
+from deferral.risk import Pair, accuracy, risk, send_rate
+
+Stages = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]  # correct [2, N] and costs, of `as_two`
 
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5)  # promised where none is asked for
 SPLITS = 200
@@ -25,17 +27,15 @@ def rate_promises(
     SPLITS splits of the first run's test rows.
     """
     rows = []
-    scores = [val_score(run, cost, name) for run in runs]
-    decisions = [decide(run, *cost)[name] for run in runs]
-    correct = [run.part("test").correct for run in runs]
+    decisions = _decisions(runs, cost, name)
+    on_test = [as_two(run, d, *cost) for run, d in zip(runs, decisions, strict=True)]
     for rate in rates:
-        cuts = [calibrate.reject_rate_threshold(score, rate, delta) for score in scores]
+        cuts = [calibrate.reject_rate_threshold(d.score_val, rate, delta) for d in decisions]
         row = {"max_rate": float(rate), "threshold": plain(cuts[0])}
-        row |= _on_test(decisions, correct, cuts, cost)
+        row |= _on_test(decisions, on_test, cuts)
         row["simulated"] = calibrate.simulate(
             decisions[0].score,
-            correct[0],
-            costs(*cost),
+            *on_test[0],
             max_rate=float(rate),
             delta=delta,
             own_threshold=decisions[0].threshold,
@@ -53,55 +53,57 @@ def risk_promise(
     The simulation is that of `calibrate.simulate`: the first run's test rows are the population, a
     split draws half as many with replacement, and the true risk is that of the population.
     """
-    scores = [val_score(run, cost, name) for run in runs]
-    decisions = [decide(run, *cost)[name] for run in runs]
-    correct = [run.part("test").correct for run in runs]
-    cuts = [
-        calibrate.risk_threshold(score, run.part("val").correct, *costs(*cost), max_risk, delta)
-        for score, run in zip(scores, runs, strict=True)
-    ]
+    decisions = _decisions(runs, cost, name)
+    on_test = [as_two(run, d, *cost) for run, d in zip(runs, decisions, strict=True)]
+    query, error = prepared(runs[0]).price(*cost)
+    highest = float((query + error).max())  # an exit that no val sample stops at costs it too
+    cuts = []
+    for run, decision in zip(runs, decisions, strict=True):
+        right, price = as_two(run, decision, *cost, "val")
+        cuts.append(
+            calibrate.risk_threshold(
+                decision.score_val, right, *price, max_risk, delta, highest=highest
+            )
+        )
     promised = [cut is not None for cut in cuts]
     found: dict[str, Any] = {"rule": name, "max_risk": max_risk, "delta": delta}
     found |= {"promised_runs": sum(promised), "threshold": None, "splits": SPLITS}
     if all(promised):
         found["threshold"] = plain(cuts[0])
-        found |= _on_test(decisions, correct, cuts, cost)
-    n, rng = correct[0].shape[1], np.random.default_rng(0)
+        found |= _on_test(decisions, on_test, cuts)
+    score, (right, price) = decisions[0].score, on_test[0]
+    n, rng = len(score), np.random.default_rng(0)
     given, broken, risks = 0, 0, []
     for split in range(SPLITS):
         val = rng.integers(0, n, max(2, n // 2))
-        score, right = decisions[0].score, correct[0]
+        drawn = [one if one.ndim == 1 else one[:, val] for one in price]
         cut = calibrate.risk_threshold(
-            score[val], right[:, val], *costs(*cost), max_risk, delta, seed=split
+            score[val], right[:, val], *drawn, max_risk, delta, seed=split, highest=highest
         )
         if cut is not None:
             given += 1
-            risks.append(risk(right, rules.threshold(score, cut), *costs(*cost)))
+            risks.append(risk(right, rules.threshold(score, cut), *price))
             broken += risks[-1] > max_risk
     realised = float(np.mean(risks)) if risks else None
     return found | {"given": given / SPLITS, "broken": broken / SPLITS, "mean_risk": realised}
 
 
-def val_score(run: Predictions, cost: Pair, name: str) -> np.ndarray:
-    """Score of a rule on val, [Nv], as `decide` has it on test; ValueError where it has none."""
-    val = run.part("val")
-    if name in rules.DOUBTS:
-        return rules.DOUBTS[name](val.stage_logits[0])
-    if name == "post_hoc":
-        return estimates.bayes_score(estimates.post_hoc(val, run.part("test"))[0], *cost)
-    own = trained_rules(run, cost)
-    if name not in own:
-        raise ValueError(f"{run.source}: rule {name} has no score, so no threshold")
-    return np.asarray(own[name][1], dtype=np.float64)
+def _decisions(runs: Sequence[Predictions], cost: Pair, name: str) -> list[Decision]:
+    """A rule's decision in each run; ValueError where it has no score."""
+    found = [decide(run, *cost).get(name) for run in runs]
+    for run, decision in zip(runs, found, strict=True):
+        if decision is None or decision.score is None:
+            raise ValueError(f"{run.source}: rule {name} has no score, so no threshold")
+    return found
 
 
-def _on_test(decisions: list, correct: list, cuts: list, cost: Pair) -> dict[str, Any]:
+def _on_test(decisions: list[Decision], on_test: list[Stages], cuts: list[float]) -> dict[str, Any]:
     stops = [rules.threshold(d.score, t) for d, t in zip(decisions, cuts, strict=True)]
-    pairs = list(zip(correct, stops, strict=True))
+    pairs = list(zip(on_test, stops, strict=True))
     measured = {
         "reject_rate": [send_rate(stop) for stop in stops],
-        "accuracy": [accuracy(right, stop) for right, stop in pairs],
-        "risk": [risk(right, stop, *costs(*cost)) for right, stop in pairs],
+        "accuracy": [accuracy(right, stop) for (right, _), stop in pairs],
+        "risk": [risk(right, stop, *price) for (right, price), stop in pairs],
     }
     found: dict[str, Any] = {}
     for key, values in measured.items():

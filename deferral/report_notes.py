@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from deferral.predictions import Predictions
+from deferral.report_words import nets
 
 PACKAGES = ("numpy", "scipy", "scikit-learn")
 DEFINITIONS = [
@@ -77,6 +78,83 @@ DEFINITIONS = [
 ]
 
 
+# With exits: other words for some of these; None for what is not there.
+EXITS_DEFINITIONS: dict[str, tuple[str, str] | None] = {
+    "risk": (
+        "risk",
+        "Mean over the test samples of what each costs: what the device has computed up to the "
+        "exit where the sample stops, and 1 if that answer is wrong; one that is sent costs the "
+        "whole device, cₑ for asking, and c₁ more if the server is wrong. In units of one local "
+        "error: the generalized risk of Wu et al. (Learning to Help in Multi-Class Settings, ICLR "
+        "2025) for a cascade of exits and a server.",
+    ),
+    "sent %": ("sent %", "Reject rate: the share of test samples that the server answers."),
+    "right %": ("right %", "Accuracy of the device and the server together under the rule."),
+    "risk if sent at random": (
+        "risk if sent at random",
+        "Expected risk of a rule that has the same exits and sends as many samples, whichever they "
+        "are.",
+    ),
+    "never, always": (
+        "never, exit 1 …, always",
+        "The last exit answers everything; another exit does; the server does.",
+    ),
+    "oracle": (
+        "oracle",
+        "The cheapest stage of each sample, seen with the label. No rule can be lower.",
+    ),
+    "area": (
+        "area",
+        "Area between accuracy against reject rate and the straight line of random sending, as a "
+        "share of the oracle's, all three with the exits that the rule chooses: random 0, oracle "
+        "1. Costs play no part.",
+    ),
+    "error area": (
+        "error area",
+        "Error rate averaged over all reject rates, the exits being those that the rule chooses.",
+    ),
+    "AURC, local": None,
+    "AUGRC, local": None,
+}
+STOPPING = [
+    (
+        "optimum",
+        "Backward induction over the exits, last one first: going on is worth it where what it "
+        "costs more than stopping, regressed on estimates of who is right (from this exit's "
+        "logits), is below zero. The costs are those that came about on val under the policy of "
+        "the later exits (Longstaff and Schwartz, 2001); all fits are cross-fitted.",
+    ),
+    (
+        "rejectors, estimators",
+        "They decide at the last exit. At the exits before, thresholds on max softmax, of least "
+        "risk on val with that decision given.",
+    ),
+]
+
+
+# How a report's rules were fitted.
+FITTED = {
+    "thresholds": "Fitted on val, for each pair of costs: confidence rules get the threshold of "
+    "least risk. Rejectors and estimates have 0 of their own accord.",
+    "post-hoc estimates": "Two logistic regressions on the local net's logits, fitted on val.",
+}
+FITTED_EXITS = {
+    "thresholds": "Fitted on val, for each pair of costs: confidence rules get the thresholds of "
+    "least risk, one an exit. Rejectors and estimates have 0 of their own accord, and decide at "
+    "the last exit.",
+    "estimates": "Logistic regressions on each exit's logits, fitted on val: whether this exit, "
+    "the next one and the server are right.",
+}
+
+
+def terms(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the page's numbers are: term and explanation."""
+    if not report.get("exits"):
+        return DEFINITIONS
+    found = [EXITS_DEFINITIONS.get(term, (term, text)) for term, text in DEFINITIONS]
+    return [entry for entry in found if entry] + STOPPING
+
+
 def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
     """What the files tell of data, nets and runs; None for what they do not."""
     settings = [run.settings for run in runs]
@@ -85,7 +163,7 @@ def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
         values = [one.get(key) for one in settings]
         return None if all(value is None for value in values) else values
 
-    return {
+    about = {
         "dataset": settings[0]["dataset"],
         "classes": len(settings[0]["classes"]),
         "runs": len(runs),
@@ -102,14 +180,20 @@ def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
         "split": settings[0].get("split"),
         "estimators": settings[0].get("estimators") or [],
     }
+    if "multiply_adds" in settings[0]:
+        about["multiply_adds"] = settings[0]["multiply_adds"]
+        about["cost_flops"] = float(settings[0].get("cost_flops", 0))
+        about["left_out"] = settings[0].get("joined", {}).get("left_out") or None
+    return about
 
 
 def about_run(report: dict[str, Any]) -> str:
     """The line below the title."""
     data = report["data"]
-    nets = [f"{kind} {data[key]}" for kind, key in (("local", "local"), ("remote", "edge"))
-            if data[key]]  # fmt: skip
-    parts = [data["dataset"], ", ".join(nets), f"{data['test_rows']:,} test samples"]
+    who = nets(report)
+    named = [f"{kind} {data[key]}" for kind, key in ((who.local, "local"), (who.remote, "edge"))
+             if data[key]]  # fmt: skip
+    parts = [data["dataset"], ", ".join(named), f"{data['test_rows']:,} test samples"]
     runs = f"{data['runs']} run{'s' * (data['runs'] > 1)}"
     if data["seeds"]:
         seeds = ", ".join(map(str, data["seeds"]))
@@ -119,20 +203,23 @@ def about_run(report: dict[str, Any]) -> str:
 
 def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]:
     """How the report was made, as lines of `what` and `value`."""
-    val_rows = sorted(set(data["val_rows"]))
+    val_rows, adds = sorted(set(data["val_rows"])), data.get("multiply_adds") or []
+    more = len(adds) > 1
     found = {
         "data": f"{data['dataset']}, {data['classes']} classes, "
         f"{' or '.join(f'{n:,}' for n in val_rows)} val and {data['test_rows']:,} test rows",
         "files": ", ".join(data["files"]),
-        "local net": data["local"],
-        "remote net": data["edge"],
+        "device" if more else "local net": data["local"],
+        "server" if more else "remote net": data["edge"],
+        "cost of the device": adds
+        and f"{data['cost_flops']:g} local errors a multiply-add, so "
+        f"{data['cost_flops'] * adds[-1]:g} {'up to the last exit' if more else 'a sample'}",
+        "left out": data.get("left_out"),
         "seeds": data["seeds"] and ", ".join(map(str, data["seeds"])),
         "local scores": data["local_scores"],
         "remote scores": data["remote_scores"],
         "split into val and test": data["split"],
-        "thresholds": "Fitted on val, for each pair of costs: confidence rules get the threshold "
-        "of least risk. Rejectors and estimates have 0 of their own accord.",
-        "post-hoc estimates": "Two logistic regressions on the local net's logits, fitted on val.",
+        **(FITTED_EXITS if more else FITTED),
         "intervals": f"{100 * options['level']:g} %, {options['draws']:,} draws, "
         f"seed {options['seed']}",
         "made with": ", ".join(f"{name} {version(name)}" for name in PACKAGES),

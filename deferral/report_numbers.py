@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from deferral import curves, estimates, per_class, rules
+from deferral import curves, per_class, rules
 from deferral.bootstrap import interval
-from deferral.compare import Comparison, Decision, compare, decide
+from deferral.compare import Comparison, compare
+from deferral.decisions import Decision, answered_by, as_two, decide, prepared
 from deferral.predictions import Predictions
-from deferral.risk import accuracy, costs, random_risk, risk, send_rate
+from deferral.risk import Pair, accuracy, random_risk, risk, send_rate
 
-Pair = tuple[float, float]
 STEPS = 100  # a drawn curve has a point at every 1 / STEPS of the reject rate
 BINS = 10  # of the reliability diagram, equally many samples each
 
@@ -39,13 +39,13 @@ def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[
     """
     found = compare(runs, [cost], options.draws, options.seed, options.level)
     decisions = [decide(run, *cost) for run in runs]
-    correct = [run.part("test").correct for run in runs]
     rows = [row for row in _rows(found, 0, runs[0]) if row["risk"] is not None]
     for row in rows:
-        by_chance = [
-            random_risk(right, send_rate(decided[row["name"]].stop), *costs(*cost))
-            for right, decided in zip(correct, decisions, strict=True)
-        ]
+        by_chance = []
+        for run, decided in zip(runs, decisions, strict=True):
+            decision = decided[row["name"]]
+            correct, price = as_two(run, decision, *cost)
+            by_chance.append(random_risk(correct, send_rate(decision.stop), *price))
         row["random_risk"] = float(np.mean(by_chance))
     return {
         "cost_1": cost[0],
@@ -85,7 +85,7 @@ def _rows(found: Comparison, column: int, run: Predictions) -> list[dict[str, An
 
     What the settings of `run` tell of its own rules (at the first of the costs) is added.
     """
-    own = trained_rules(run, found.costs[0])
+    own = own_settings(run, found.costs[0])
     low, high = interval(found.draws[:, :, column], found.level)
     against = {
         "difference": found.against(),
@@ -94,7 +94,7 @@ def _rows(found: Comparison, column: int, run: Predictions) -> list[dict[str, An
     rows = []
     for r, rule in enumerate(found.rules):
         row = {k: getattr(rule, k) for k in ("name", "label", "kind", "about")}
-        setting = own[rule.name][0] if rule.name in own else {}
+        setting = own.get(rule.name, {})
         row["about"] = setting.get("about", row["about"])
         row |= {key: setting.get(key) for key in ("parameters", "multiply_adds")}
         for key in ("risk", "reject_rate", "accuracy"):
@@ -110,26 +110,21 @@ def _rows(found: Comparison, column: int, run: Predictions) -> list[dict[str, An
     return rows
 
 
-def trained_rules(run: Predictions, cost: Pair) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
-    """The file's own rules at these costs, by `decide`'s names: (settings, score on val [Nv]).
+def own_settings(run: Predictions, cost: Pair) -> dict[str, dict[str, Any]]:
+    """Settings of the file's own rules at these costs, by `decide`'s names.
 
-    Rejectors trained for them, and estimators by the Bayes rule; all send iff the score is > 0.
+    Rejectors trained for them, and estimators; all send iff their score is > 0.
     """
-    val, decided = run.part("val"), decide(run, *cost)
+    decided = decide(run, *cost)
+    rejectors = [s for s in run.settings["rejectors"] if (s["cost_1"], s["cost_e"]) == cost]
+    estimators = run.settings.get("estimators") or []
 
     def names(kind: str) -> list[str]:
-        return [n for n, d in decided.items() if d.rule.kind == kind and n != "post_hoc"]
+        return [name for name, decision in decided.items() if decision.rule.kind == kind]
 
-    rejectors = [
-        (setting, score)
-        for setting, score in zip(run.settings["rejectors"], val.scores, strict=True)
-        if (setting["cost_1"], setting["cost_e"]) == cost
-    ]
-    estimators = run.settings.get("estimators") or []
-    scores = [estimates.bayes_score(val.estimates[a], *cost) for a in range(len(estimators))]
-    # `decide` keeps the order of the file.
+    # `decide` keeps the order of the file, after estimates of its own.
     return dict(zip(names("rejector"), rejectors, strict=True)) | dict(
-        zip(names("estimates"), zip(estimators, scores, strict=True), strict=True)
+        zip(names("estimates")[1:], estimators, strict=True)
     )
 
 
@@ -137,9 +132,10 @@ def shown_rule(runs: Sequence[Predictions], cost: Pair, best_confidence: str) ->
     """The file's own rule of least mean val risk; `best_confidence` where there is none."""
     risks: dict[str, list[float]] = {}
     for run in runs:
-        correct = run.part("val").correct
-        for name, (_, score) in trained_rules(run, cost).items():
-            paid = risk(correct, rules.threshold(score, 0), *costs(*cost))
+        decided = decide(run, *cost)
+        for name in own_settings(run, cost):
+            correct, price = as_two(run, decided[name], *cost, "val")
+            paid = risk(correct, rules.threshold(decided[name].score_val, 0), *price)
             risks.setdefault(name, []).append(paid)
     means = {name: np.mean(found) for name, found in risks.items() if len(found) == len(runs)}
     return min(means, key=means.get) if means else best_confidence
@@ -150,26 +146,33 @@ def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
 
     `rules`: name, label, kind, accuracy and risk [STEPS + 1] at `rates`, accuracy_at and its _std
     [9] at `sent`, normalised_area and error_area (both with _std), and aurc and augrc of the local
-    net alone. `oracle` and `random` have the first of these.
+    net alone. `oracle` and `random` have the first of these. With exits, where every rule has a
+    device of its own, there are no curves of these two, and no areas of the local net.
     """
     grid = np.arange(STEPS + 1) / STEPS
     found: dict[str, list[dict[str, Any]]] = {}
-    limits: dict[str, list[dict[str, Any]]] = {"random": [], "oracle": []}
+    limits: dict[str, list[dict[str, Any]]] = {}
     about: dict[str, Decision] = {}
     for run in runs:
-        correct, price = run.part("test").correct, costs(*cost)
-        best = curves.oracle_curve(correct, *price)
-        ends = {k: getattr(best, k)[[0, -1]] for k in ("rate", "accuracy", "risk")}
-        limits["random"].append(_one_curve(curves.Curve(**ends), best, grid))
-        limits["oracle"].append(_one_curve(best, best, grid))
-        for name, decision in decide(run, *cost).items():
+        decided = decide(run, *cost)
+        if not prepared(run).last:
+            correct, price = as_two(run, decided["never"], *cost)
+            best = curves.oracle_curve(correct, *price)
+            ends = {k: getattr(best, k)[[0, -1]] for k in ("rate", "accuracy", "risk")}
+            limits.setdefault("random", []).append(_one_curve(curves.Curve(**ends), best, grid))
+            limits.setdefault("oracle", []).append(_one_curve(best, best, grid))
+        for name, decision in decided.items():
             if decision.score is None:
                 continue
             about[name] = decision
+            correct, price = as_two(run, decision, *cost)
+            if prepared(run).last:  # what is most accurate, whatever it costs
+                best = curves.oracle_curve(correct, np.zeros(2), np.ones(2))
             drawn = curves.deferral_curve(decision.score, correct, *price)
             one = _one_curve(drawn, best, grid)
-            one["aurc"] = curves.aurc(decision.score, ~correct[0])
-            one["augrc"] = curves.augrc(decision.score, ~correct[0])
+            if not prepared(run).last:
+                one["aurc"] = curves.aurc(decision.score, ~correct[0])
+                one["augrc"] = curves.augrc(decision.score, ~correct[0])
             one["own_rate"] = send_rate(decision.stop)
             one["own_accuracy"] = accuracy(correct, decision.stop)
             one["own_risk"] = risk(correct, decision.stop, *price)
@@ -211,19 +214,18 @@ def _one_curve(curve: curves.Curve, oracle: curves.Curve, grid: np.ndarray) -> d
 def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
     """How far estimated probabilities are from what happens, on the test rows of all runs.
 
-    A dict an estimator (post_hoc first) and net: name, net ("local" or "remote"), estimated and
-    observed [BINS], calibration_error (mean distance of the two over bins of equally many
-    samples) and brier (mean squared distance to 0 and 1).
+    A dict an estimator (post_hoc first, or optimum) and net: name, net ("local" or "remote", the
+    last exit or the server), estimated and observed [BINS], calibration_error (mean distance of the
+    two over bins of equally many samples) and brier (mean squared distance to 0 and 1).
     """
     pooled: dict[str, list[np.ndarray]] = {}
-    right = np.concatenate([run.part("test").correct for run in runs], axis=1)
+    right = np.concatenate([prepared(run).correct_test[-2:] for run in runs], axis=1)
     for run in runs:
-        val, test = run.part("val"), run.part("test")
-        pooled.setdefault("post_hoc", []).append(estimates.post_hoc(val, test)[1])
-        if test.estimates is not None:
-            described = run.settings["estimators"]
-            for setting, values in zip(described, test.estimates, strict=True):
-                pooled.setdefault(setting["name"], []).append(values)
+        fits = prepared(run)
+        ours = "optimum" if fits.last else "post_hoc"
+        pooled.setdefault(ours, []).append(fits.stopping.known[-1][1])
+        for rule, _, on_test in fits.estimators:
+            pooled.setdefault(rule.name, []).append(on_test)
     rows = []
     for name, parts in pooled.items():
         if len(parts) < len(runs):
@@ -252,11 +254,10 @@ def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any
     names = [str(c) for c in runs[0].settings["classes"]]
     groups, kept, sent = [], 0, 0
     for run in runs:
-        test = run.part("test")
-        stop = decide(run, *cost)[name].stop
-        groups.append(
-            per_class.per_class(test.labels, test.correct, stop, len(names), costs(*cost))
-        )
+        decision = decide(run, *cost)[name]
+        test, stop = answered_by(run.part("test"), decision.exit), decision.stop
+        _, price = as_two(run, decision, *cost)
+        groups.append(per_class.per_class(test.labels, test.correct, stop, len(names), price))
         one_kept, one_sent = per_class.kept_and_sent(test, stop)
         kept, sent = kept + one_kept, sent + one_sent
     keys = ("total", "sent", "local_correct", "edge_correct", "cascade_correct", "cost")

@@ -7,6 +7,7 @@ from typing import Any
 from deferral import report_figures as charts
 from deferral.predictions import Predictions
 from deferral.report_classes import classes, pictures
+from deferral.report_exits import exits
 from deferral.report_figures import Look
 from deferral.report_html import (
     Cell,
@@ -19,9 +20,9 @@ from deferral.report_html import (
     table,
     with_key,
 )
-from deferral.report_notes import DEFINITIONS, about_run
+from deferral.report_notes import about_run, terms
 from deferral.report_sections import curves, promises, reliability
-from deferral.report_words import between, lowest, number, signed, spread
+from deferral.report_words import between, lowest, number, signed, spread, thousands
 
 STYLE = Path(__file__).with_name("report.css")
 SIZES = ("parameters", "multiply_adds")
@@ -33,6 +34,8 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
     rules = [*report["settings"][0]["rules"], *report["grid"]["rules"], *report["curves"]["rules"]]
     looks = charts.looks({row["name"]: row["kind"] for row in rules})
     sections = [("rules", "All rules", _rules(report, looks))]
+    if report.get("exits"):
+        sections.append(("exits", "Exits", exits(report, looks)))
     if len(report["grid"]["costs"]) > 1:
         sections.append(("grid", "Other costs", _grid(report, looks)))
     sections += [
@@ -70,7 +73,8 @@ def _rules(report: dict[str, Any], looks: dict[str, Look]) -> str:
         if i == 0:
             rival = setting["best_confidence"]
             labels = _labels(setting["rules"])
-            ladder = charts.ladder(setting["rules"], rival, looks)
+            drawn = [row for row in setting["rules"] if row["name"] in looks]
+            ladder = charts.ladder(drawn, rival, looks)
             caption = (
                 f"Left of the line is better than the best confidence rule, {labels[rival]}. "
                 f"Bars are {100 * report['options']['level']:g}\u00a0% intervals. "
@@ -107,7 +111,7 @@ def _rule_table(setting: dict[str, Any], report: dict[str, Any], looks: dict[str
             bound = marked("a bound", "same")
             line.append(bound if row["kind"] == "oracle" else marked(told, VERDICTS[told]))
         line += [number(row["random_risk"])] if chance else []
-        line += [_small(*(_thousands(row[key]) for key in SIZES))] if known else []
+        line += [_small(*(thousands(row[key]) for key in SIZES))] if known else []
         cells.append(line)
     head: list[Cell] = ["rule", _small("risk", level), "sent\u00a0%", "right\u00a0%"]
     head += [_small("to the best confidence rule", level), "verdict"]
@@ -115,10 +119,6 @@ def _rule_table(setting: dict[str, Any], report: dict[str, Any], looks: dict[str
     head += [_small("parameters", "multiply-adds")] if known else []
     apart = ["apart" if row["kind"] == "oracle" else "" for row in rows]
     return table(head, cells, row_class=apart, css="rules")
-
-
-def _thousands(count: int | None) -> str:
-    return "–" if count is None else f"{count:,}".replace(",", "\u202f")
 
 
 def _small(text: Cell, below: str) -> Html:
@@ -129,7 +129,8 @@ def _small(text: Cell, below: str) -> Html:
 def _grid(report: dict[str, Any], looks: dict[str, Look]) -> str:
     """Figures over c_e, the mean over the grid, and the risk at every pair."""
     grid, runs = report["grid"], report["data"]["runs"]
-    whole = [row for row in grid["rules"] if row["risk"] is not None]
+    everywhere = [row for row in grid["rules"] if row["risk"] is not None]
+    whole = [row for row in everywhere if row["name"] in looks]
     whole.sort(key=lambda row: row["kind"] == "oracle")
     partly = [row["label"] for row in grid["rules"] if row["risk"] is None]
     entries = [(looks[row["name"]], row["label"]) for row in whole]
@@ -142,7 +143,7 @@ def _grid(report: dict[str, Any], looks: dict[str, Look]) -> str:
     panels = charts.risk_by_cost(drawn, looks) + charts.difference_by_cost(drawn, looks)
     parts = [figure(panels, caption, entries)]
     parts.append(f"<h3>Mean over {len(grid['costs'])} pairs of costs</h3>")
-    parts.append(_rule_table(drawn, report, looks))
+    parts.append(_rule_table(grid | {"rules": everywhere}, report, looks))
     parts.append("<h3>Risk at each pair of costs</h3>")
     rows, apart, before = [], [], None
     for i, cost in enumerate(grid["costs"]):
@@ -159,6 +160,8 @@ def _grid(report: dict[str, Any], looks: dict[str, Look]) -> str:
     head = ["c₁", "cₑ", *(row["label"] for row in whole)]
     parts.append(table(head, rows, row_class=[*apart, "total apart"], css="grid"))
     note = "Bold: the lowest to three digits, the oracle apart."
+    if len(everywhere) > len(whole):
+        note += " Exits alone are in the table of means."
     if partly:
         note += f" Left out, because not there at all of these costs: {', '.join(partly)}."
     parts.append(paragraph(note, "note"))
@@ -173,5 +176,5 @@ def _made(report: dict[str, Any]) -> str:
     facts = [(fact["what"], fact["value"]) for fact in report["facts"]]
     return (
         f"<pre>{html(report['command'])}</pre>{definitions(facts)}"
-        f"<h3>What the numbers are</h3>{definitions(DEFINITIONS)}"
+        f"<h3>What the numbers are</h3>{definitions(terms(report))}"
     )

@@ -7,7 +7,7 @@ from scipy.stats import binom
 from deferral import report_figures as charts
 from deferral.report_figures import Look
 from deferral.report_html import Cell, figure, paragraph, table, with_key
-from deferral.report_words import number, percent, shown_label, spread
+from deferral.report_words import nets, number, percent, shown_label, spread
 
 PROMISED = {
     "guaranteed": "threshold with a guarantee",
@@ -15,6 +15,18 @@ PROMISED = {
     "bernoulli": "Bernoulli rule of Wu et al.'s code",
     "sliding_window": "sliding window of Wu et al.'s code",
 }
+CURVES_OF_TWO = "Random sends any; the oracle sends those first that it helps most."
+CURVES_OF_EXITS = (
+    "The exits before are as the rule has them at these costs: what stops there is sent last, in "
+    "random order. As each rule has a device of its own by that, there is no one curve of random "
+    "and of the oracle; the areas below are to each rule's own. AURC and AUGRC of the device alone "
+    "are left out: samples that stop early have no order."
+)
+PROMISES_OF_EXITS = (
+    "The thresholds of the exits before the last are taken as given, though they were fitted on "
+    "the same val rows: the promise is exact for exits set beforehand, as in the simulation, and "
+    "nearly so here."
+)
 
 
 def curves(report: dict[str, Any], looks: dict[str, Look]) -> str:
@@ -22,24 +34,28 @@ def curves(report: dict[str, Any], looks: dict[str, Look]) -> str:
     numbers, runs = report["curves"], report["data"]["runs"]
     setting = report["settings"][0]
     entries = [(looks[row["name"]], row["label"]) for row in numbers["rules"]]
+    moved = "threshold" if not report.get("exits") else "threshold at the last exit"
     caption = (
-        "Every rule with its threshold moved from sending nothing to sending everything, at "
+        f"Every rule with its {moved} moved from sending nothing to sending everything, at "
         f"c₁ = {setting['cost_1']:g}, cₑ = {setting['cost_e']:g}. Large markers: where the rule "
-        "itself stands. Random sends any; the oracle sends those first that it helps most."
+        "itself stands. "
     )
+    caption += CURVES_OF_EXITS if report.get("exits") else CURVES_OF_TWO
     parts = [figure(charts.curves(numbers, looks), caption, entries)]
     names: list[Cell] = [with_key(looks[row["name"]], row["label"]) for row in numbers["rules"]]
     rows = [[number(100 * x, 1) for x in row["accuracy_at"]] for row in numbers["rules"]]
     parts.append("<h3>Accuracy in % when so much is sent</h3>")
     head = ["rule", *(f"{100 * rate:g}\u00a0%" for rate in numbers["sent"])]
     parts.append(table(head, [[name, *row] for name, row in zip(names, rows, strict=True)]))
-    keys = {"normalised_area": 3, "error_area": 4, "aurc": 4, "augrc": 4}
+    keys = {"normalised_area": 3, "error_area": 4}
+    if not report.get("exits"):
+        keys |= {"aurc": 4, "augrc": 4}
     rows = [
         [spread(row, key, runs, digits) if key in row else "–" for key, digits in keys.items()]
         for row in numbers["rules"]
     ]
     parts.append("<h3>Areas</h3>")
-    head = ["rule", "area", "error area", "AURC, local", "AUGRC, local"]
+    head = ["rule", "area", "error area", "AURC, local", "AUGRC, local"][: 1 + len(keys)]
     parts.append(table(head, [[name, *row] for name, row in zip(names, rows, strict=True)]))
     return "".join(parts)
 
@@ -56,11 +72,16 @@ def promises(report: dict[str, Any]) -> str:
             f"{numbers['splits']} simulated splits, where the true rate is known."
         )
     ]
+    if report.get("exits"):
+        parts.append(paragraph(PROMISES_OF_EXITS))
     rows, asked = [], report["options"]["max_reject_rate"]
     for at in numbers["at"]:
         simulated = at["simulated"]["rules"]
         line: list[Cell] = [percent(at["max_rate"])]
-        line.append("ask none" if at["threshold"] is None else number(at["threshold"], 4))
+        if at["threshold"] is None:
+            line.append("ask all that come" if at["reject_rate"] else "ask none")
+        else:
+            line.append(number(at["threshold"], 4))
         line += [spread(at, k, runs, 1, 100) for k in ("reject_rate", "accuracy")]
         line += [spread(at, "risk", runs)]
         line += [percent(simulated[k]["exceeds"]) for k in ("guaranteed", "empirical")]
@@ -126,7 +147,10 @@ def reliability(report: dict[str, Any], looks: dict[str, Look]) -> str:
         for net in ("local", "remote"):
             line += [number(by[name, net][key]) for key in ("calibration_error", "brier")]
         cells.append(line)
-    head = ["estimates", "local: calibration error", "Brier score", "remote: calibration error"]
-    return figure(charts.reliability(rows, looks), caption, entries) + table(
-        [*head, "Brier score"], cells
-    )
+    who = nets(report)
+    local = "last exit" if report.get("exits") else who.local
+    titles = {"local": f"the {local}" if report.get("exits") else who.the_local}
+    titles["remote"] = who.the_remote
+    head = ["estimates", f"{local}: calibration error", "Brier score"]
+    head += [f"{who.remote}: calibration error", "Brier score"]
+    return figure(charts.reliability(rows, looks, titles), caption, entries) + table(head, cells)

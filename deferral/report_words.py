@@ -1,8 +1,37 @@
 """What the numbers of a report say, in a few plain sentences, and how numbers are written."""
 
+from dataclasses import dataclass
 from typing import Any
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What a page calls the two that answer, and what each of them is alone."""
+
+    local: str = "local"
+    remote: str = "remote"
+    the_local: str = "the local net"
+    the_remote: str = "the remote net"
+    local_alone: str = "the local net alone"
+    remote_alone: str = "the remote one alone"
+    never: str = "never asking"
+
+
+WITH_EXITS = Nets(
+    local="device",
+    remote="server",
+    the_local="the device",
+    the_remote="the server",
+    local_alone="the last exit alone",
+    remote_alone="the server alone",
+    never="the last exit alone",
+)
+
+
+def nets(report: dict[str, Any]) -> Nets:
+    return WITH_EXITS if report.get("exits") else Nets()
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -37,9 +66,16 @@ def between(row: Row, key: str, digits: int = 4) -> str:
     return "–" if low is None else f"{signed(low, digits)} to {signed(high, digits)}"
 
 
-def label(row: Row) -> str:
+def thousands(count: float | None) -> str:
+    """12 345 678, whole, with narrow spaces."""
+    return "–" if count is None else f"{count:,.0f}".replace(",", "\u202f")
+
+
+def label(row: Row, who: Nets) -> str:
     """A rule in a sentence."""
-    return {"never": "never asking", "always": "always asking"}.get(row["name"], row["label"])
+    if row["kind"] == "limit" and row["name"].startswith("exit "):
+        return f"{row['label']} alone"
+    return {"never": who.never, "always": "always asking"}.get(row["name"], row["label"])
 
 
 def shown_label(report: dict[str, Any]) -> str:
@@ -64,42 +100,47 @@ def verdict(report: dict[str, Any]) -> list[str]:
     rules = {row["name"]: row for row in main["rules"]}
     best, never, always = lowest(main["rules"]), rules["never"], rules["always"]
     rival = rules[main["best_confidence"]]
-    costs = f"c₁ = {main['cost_1']:g} and cₑ = {main['cost_e']:g}"
-    told = [f"At {costs}, the lowest risk is {number(best['risk'])}, by {label(best)}."]
+    who, costs = nets(report), f"c₁ = {main['cost_1']:g} and cₑ = {main['cost_e']:g}"
+    told = [f"At {costs}, the lowest risk is {number(best['risk'])}, by {label(best, who)}."]
     words = []
-    if best is never:
+    if best is never or best["reject_rate"] == 0:
         words.append("No rule that asks is worth its price here.")
-    elif best["from_never_verdict"] == "better":
+    if best is not never and best["from_never_verdict"] == "better":
         words.append(
-            f"That is {number(-best['from_never'], 4)} below never asking "
+            f"That is {number(-best['from_never'], 4)} below {who.never} "
             f"({interval(best, 'from_never', level)})."
         )
-    else:
+    elif best is not never:
         words.append(
-            f"But nothing is shown to beat never asking: its risk is {number(never['risk'])}, "
+            f"But nothing is shown to beat {who.never}: its risk is {number(never['risk'])}, "
             f"and the difference may be chance ({interval(best, 'from_never', level)})."
         )
     words += _against_confidence(main["rules"], best, rival, level)
     oracle = rules["oracle"]["risk"]
+    limits = [row for row in main["rules"] if row["kind"] == "limit"]
+    alone = min(limits, key=lambda row: row["risk"])
+    start, ends, other = alone["risk"], "the better of these two", ""
+    if len(limits) > 2:
+        ends = "the best of the stages alone"
+        if alone is not never and alone is not always:
+            other = f", {label(alone, who)} {number(start)}"
     words.append(
-        f"Never asking costs {number(never['risk'])}, always asking {number(always['risk'])}; "
-        f"a rule that saw the labels would pay {number(oracle)}."
+        f"{who.never.capitalize()} costs {number(never['risk'])}, always asking "
+        f"{number(always['risk'])}{other}; a rule that saw the labels would pay {number(oracle)}."
     )
-    start = min(never["risk"], always["risk"])
     if start - oracle > 1e-9:
         closed = (start - best["risk"]) / (start - oracle)
         if closed > 0:
             words.append(
-                f"So {percent(closed, 0)} of what there is to save beyond the better of these two "
-                "is saved."
+                f"So {percent(closed, 0)} of what there is to save beyond {ends} is saved."
             )
     told.append(" ".join(words))
     told.append(
         f"It sends {percent(best['reject_rate'])} of the test samples and is right on "
-        f"{percent(best['accuracy'])} of all, where the local net alone is on "
-        f"{percent(never['accuracy'])} and the remote one alone on {percent(always['accuracy'])}."
+        f"{percent(best['accuracy'])} of all, where {who.local_alone} is on "
+        f"{percent(never['accuracy'])} and {who.remote_alone} on {percent(always['accuracy'])}."
     )
-    return told + _over_grid(report["grid"], level)
+    return told + _over_grid(report["grid"], level, who)
 
 
 def interval(row: Row, key: str, level: float) -> str:
@@ -132,7 +173,7 @@ def _against_confidence(rows: list[Row], best: Row, rival: Row, level: float) ->
     ]
 
 
-def _over_grid(grid: dict[str, Any], level: float) -> list[str]:
+def _over_grid(grid: dict[str, Any], level: float, who: Nets) -> list[str]:
     """The same on the mean over the grid; nothing where the grid is one pair."""
     if len(grid["costs"]) < 2:
         return []
@@ -140,7 +181,7 @@ def _over_grid(grid: dict[str, Any], level: float) -> list[str]:
     best, rival = lowest(grid["rules"]), rules[grid["best_confidence"]]
     words = (
         f"On the mean over {len(grid['costs'])} pairs of costs the lowest risk is "
-        f"{number(best['risk'])}, by {label(best)}"
+        f"{number(best['risk'])}, by {label(best, who)}"
     )
     if best is rival:
         return [f"{words}: a confidence rule, which needs no training."]

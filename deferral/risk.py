@@ -5,26 +5,45 @@
 Shapes: correct [E, N] bool, stop [N] in 0..E-1 (the stage that answers), query_cost [E] (paid on
 reaching a stage, cumulated), error_cost [E]. Costs are in units of one local error. With E = 2
 and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025), Learning to Help in
-Multi-Class Settings.
+Multi-Class Settings. Where what a stage costs depends on the sample, as for a device with exits
+taken as one stage (`stages.as_two`), query_cost and error_cost may be [E, N].
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
+Pair = tuple[float, float]  # (c_1, c_e)
 
-def costs(cost_1: float, cost_e: float) -> tuple[np.ndarray, np.ndarray]:
-    """query_cost (0, c_e) and error_cost (1, c_1) of learning to help, each [2]."""
-    return np.array([0.0, cost_e]), np.array([1.0, cost_1])
+
+def costs(
+    cost_1: float, cost_e: float, device: Sequence[float] = (0.0,)
+) -> tuple[np.ndarray, np.ndarray]:
+    """query_cost (d_1, ..., d_E, d_E + c_e) and error_cost (1, ..., 1, c_1), each [E + 1].
+
+    `device` is what the device itself has spent at each of its E exits, cumulated: the server is
+    asked after the last of them. Without it (0, c_e) and (1, c_1), those of learning to help.
+    ValueError where it is empty, falls, or holds what is no number >= 0.
+    """
+    spent = np.asarray(device, dtype=np.float64)
+    if spent.ndim != 1 or not spent.size or not np.isfinite(spent).all():
+        raise ValueError(f"device costs {spent.tolist()}: need a number for each exit")
+    if spent[0] < 0 or (np.diff(spent) < 0).any():
+        raise ValueError(f"device costs {spent.tolist()}: must be >= 0 and never fall")
+    return np.append(spent, spent[-1] + cost_e), np.append(np.ones(spent.size), cost_1)
 
 
 def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> np.ndarray:
     """What each sample would cost at each stage, [E, N]. ValueError where the lengths differ."""
     correct, query, error = np.asarray(correct), np.asarray(query_cost), np.asarray(error_cost)
-    if correct.ndim != 2 or query.shape != correct.shape[:1] or error.shape != query.shape:
+    fitting = (correct.shape[:1], correct.shape)
+    if correct.ndim != 2 or query.shape not in fitting or error.shape not in fitting:
         raise ValueError(
             f"correct {correct.shape} needs query_cost and error_cost of one value a stage, "
             f"not {query.shape} and {error.shape}"
         )
-    return query[:, None] + error[:, None] * ~correct.astype(bool)
+    query, error = (x if x.ndim == 2 else x[:, None] for x in (query, error))
+    return query + error * ~correct.astype(bool)
 
 
 def per_sample(

@@ -80,8 +80,7 @@ def cut_places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order with the highest score first, [N], and how many may be sent without parting equals."""
     score = np.asarray(score, dtype=np.float64)
     order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.diff(score[order])) + 1
-    return order, np.concatenate([[0], ends, [len(score)]]).astype(np.int64)
+    return order, _cuts(score[order])
 
 
 def best_threshold(
@@ -94,13 +93,23 @@ def best_threshold(
     risk, the one that sends fewest.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
-    order, cuts = cut_places(score)
-    # Risk * N of sending the k highest scores = sum(local) + sum of (remote - local) over them.
-    extra = np.concatenate([[0.0], np.cumsum((remote - local)[order])])
+    order, _ = cut_places(score)
+    falling = np.asarray(score, dtype=np.float64)[order]
+    return cheapest_cut(falling, (remote - local)[order])
+
+
+def cheapest_cut(falling: np.ndarray, extra: np.ndarray) -> float:
+    """`best_threshold` of scores that are sorted, [N], highest first. O(N).
+
+    extra [N]: what sending each of them costs more than keeping it does.
+    """
+    cuts = _cuts(falling)
+    # Risk * N of sending the k highest scores = sum over all if kept + sum of extra over them.
+    total = np.concatenate([[0.0], np.cumsum(extra)])
     # Sums of the same costs in another order differ in their last bits: those are ties.
-    least = extra[cuts].min()
-    best = cuts[np.argmax(extra[cuts] <= least + 1e-9 * max(1.0, np.abs(extra).max()))]
-    return _between(np.asarray(score, dtype=np.float64)[order], int(best))
+    least = total[cuts].min()
+    best = cuts[np.argmax(total[cuts] <= least + 1e-9 * max(1.0, np.abs(total).max()))]
+    return _between(falling, int(best))
 
 
 def rate_threshold(score: np.ndarray, rate: float) -> float:
@@ -161,6 +170,12 @@ def _below_the_top(logits: np.ndarray) -> tuple[np.ndarray, ...]:
     np.put_along_axis(others, shifted.argmax(-1, keepdims=True), 0.0, -1)
     rest = others.sum(-1)
     return shifted, rest, others.max(-1), 1 + rest
+
+
+def _cuts(falling: np.ndarray) -> np.ndarray:
+    """How many of sorted scores may be sent without parting equals: 0, ..., N."""
+    ends = np.flatnonzero(falling[1:] != falling[:-1]) + 1  # not their difference: -inf may be many
+    return np.concatenate([[0], ends, [len(falling)]]).astype(np.int64)
 
 
 def _between(descending: np.ndarray, sent: int) -> float:

@@ -252,3 +252,51 @@ def test_bad_input_is_refused():
         calibrate.risk_threshold(score[1:], correct, *COST, 0.5, 0.1)
     with pytest.raises(ValueError, match=r"val_share 1\.5"):
         calibrate.simulate(score, correct, COST, max_rate=0.5, delta=0.1, val_share=1.5)
+
+
+def of_each_sample(cost, n):
+    return [np.repeat(one[:, None], n, 1) for one in cost]
+
+
+def test_costs_of_each_sample_that_are_all_the_same_are_the_costs():
+    score, correct = population(n=400)
+    own = of_each_sample(COST, 400)
+    flags = {"max_rate": 0.3, "delta": 0.1, "splits": 5}
+    assert calibrate.simulate(score, correct, own, **flags) == calibrate.simulate(
+        score, correct, COST, **flags
+    )
+    for max_risk in (0.3, 0.6, 2.0):
+        one, two = (
+            calibrate.risk_threshold(score, correct, *each, max_risk, 0.1) for each in (COST, own)
+        )
+        assert one == two
+
+
+def test_a_cost_that_val_lacks_is_counted():
+    """What no val sample pays may come later: a bet against it needs more evidence."""
+    score, correct = population(n=400)
+    own, limit = of_each_sample(COST, 400), risk(correct, np.zeros(400, int), *COST) + 0.1
+    assert calibrate.risk_threshold(score, correct, *own, limit, 0.1) is not None
+    assert calibrate.risk_threshold(score, correct, *own, limit, 0.1, highest=30.0) is None
+
+
+def test_samples_beyond_any_threshold_are_sent_by_chance_alone():
+    score, correct = population(n=400)
+    score[:300] = -np.inf
+    own = of_each_sample(COST, 400)
+    own[0][0] = np.linspace(0, 0.2, 400)  # what the device has spent on each
+    found = calibrate.simulate(
+        score, correct, own, max_rate=0.6, delta=0.1, own_threshold=0.0, splits=20
+    )["rules"]
+    for name in ("guaranteed", "empirical", "sliding_window"):
+        assert max(found[name]["rates"]) <= 0.25
+    assert found["guaranteed"]["rate"] == 0.25  # all that come are allowed
+    stop = (score > -np.inf).astype(int)
+    assert found["guaranteed"]["risk"] == pytest.approx(risk(correct, stop, *own))
+    # Bernoulli tops up with any that are left: at share s of them it costs between the two.
+    everything = risk(correct, np.ones(400, int), *own)
+    stop = (score > 0).astype(int)
+    share = (found["bernoulli"]["rate"] - stop.mean()) / (1 - stop.mean())
+    mixed = (1 - share) * risk(correct, stop, *own) + share * everything
+    assert found["bernoulli"]["risk"] == pytest.approx(mixed)
+    assert found["bernoulli"]["rate"] == pytest.approx(0.6, abs=0.02)

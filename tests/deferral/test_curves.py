@@ -186,3 +186,22 @@ def test_bad_input_is_refused():
             curves.accuracy_at(curve, [rate])
     with pytest.raises(ValueError, match="N >= 1"):
         curves.augrc(score, correct[0, 1:])
+
+
+def test_costs_of_each_sample_and_samples_that_stopped_early():
+    """Every cut, slowly; those of score -inf are equals: sent last, and all at once."""
+    rng, correct, score = draw(7)
+    score[rng.random(60) < 0.4] = -np.inf
+    own = (np.stack([rng.random(60), np.full(60, 1.3)]), np.repeat(COST[1][:, None], 60, 1))
+    curve = curves.deferral_curve(score, correct, *own)
+    places = [np.inf, *np.unique(score)[::-1]]
+    assert len(curve.rate) == len(places) == 1 + np.isfinite(score).sum() + 1
+    for point, t in enumerate(places):
+        paid = [
+            1.3 + 1.25 * (not correct[1, n])
+            if score[n] >= t
+            else own[0][0, n] + (not correct[0, n])
+            for n in range(60)
+        ]
+        assert curve.risk[point] == pytest.approx(np.mean(paid))
+        assert curve.rate[point] == np.mean(score >= t)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -313,3 +314,32 @@ def test_find_is_recursive_and_sorted(tmp_path):
 def test_find_without_predictions(tmp_path):
     with pytest.raises(ValueError, match=f"no predictions in {tmp_path}; run eval_all.py first"):
         find(tmp_path)
+
+
+def test_costs_of_exits_are_read(arrays, save):
+    for settings in (
+        {"multiply_adds": [10, 20]},
+        {"multiply_adds": [10], "cost_flops": 1e-9},
+        {"cost_flops": 0},
+    ):
+        _settings(**settings)(arrays)
+        assert settings.items() <= load(save(arrays)).settings.items()
+
+
+@pytest.mark.parametrize(
+    ("settings", "telling"),
+    [
+        ({"multiply_adds": 10}, "multiply_adds that are not whole numbers that never fall"),
+        ({"multiply_adds": [10, 2.5]}, "not whole numbers"),
+        ({"multiply_adds": [20, 10]}, "never fall"),
+        ({"multiply_adds": [1, 2, 3]}, "multiply_adds of 3 exits, but the arrays hold 2 stages"),
+        ({"multiply_adds": []}, "multiply_adds of 0 exits"),
+        ({"cost_flops": -1e-9}, "cost_flops -1e-09: not a number >= 0"),
+        ({"cost_flops": "1e-9"}, "cost_flops '1e-9'"),
+        ({"cost_flops": float("nan")}, "cost_flops nan"),
+    ],
+)
+def test_costs_of_exits_that_are_none(settings, telling, arrays, save):
+    _settings(**settings)(arrays)
+    with pytest.raises(ValueError, match=re.escape(telling)):
+        load(save(arrays))

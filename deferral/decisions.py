@@ -1,0 +1,321 @@
+"""What every rule decides: on the test rows of a file, at one pair of costs.
+
+Two stages: local (m) and edge (e). Or a device with exits 1..E and a server: then a rule says at
+which exit a sample stops, and what comes to the last one without stopping may be sent. Thresholds
+and estimates are fitted on val.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from deferral import estimates, rules, stages
+from deferral.predictions import Predictions
+from deferral.risk import Pair, costs
+from deferral.stopping import Stopping
+from deferral.summary import setting_name
+
+CONFIDENCE = tuple(rules.DOUBTS)
+RECENT = 4  # pairs of costs whose decisions are kept: some MB each
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who a decision is from. kind: limit, confidence, estimates, rejector or oracle."""
+
+    name: str
+    label: str
+    kind: str
+    about: str
+
+
+KINDS = ("limit", "oracle", "confidence", "estimates", "rejector")  # in the order of a table
+FITTED = "the threshold of least risk on val"
+LIMITS = {
+    "never": Rule("never", "never", "limit", "the local net answers everything"),
+    "always": Rule("always", "always", "limit", "the edge answers everything"),
+    "oracle": Rule("oracle", "oracle", "oracle", "the cheaper answer of each sample; sees labels"),
+}
+CONFIDENCES = {
+    "max_softmax": Rule(
+        "max_softmax", "max softmax", "confidence", f"1 - highest probability of m; {FITTED}"
+    ),
+    "margin": Rule(
+        "margin", "margin", "confidence", f"1 - (highest - second probability of m); {FITTED}"
+    ),
+    "entropy": Rule("entropy", "entropy", "confidence", f"entropy of m's answer; {FITTED}"),
+}
+POST_HOC = Rule(
+    "post_hoc",
+    "post-hoc estimates",
+    "estimates",
+    "logistic regressions of both nets' being right on m's logits, fitted on val; Bayes rule",
+)
+# The same for a device with exits.
+EXITS_FITTED = "the thresholds of least risk on val, one an exit"
+EXITS_LIMITS = {
+    "never": Rule("never", "never", "limit", "the last exit answers everything"),
+    "always": Rule("always", "always", "limit", "the server answers everything"),
+    "oracle": Rule("oracle", "oracle", "oracle", "the cheapest stage of each sample; sees labels"),
+}
+EXITS_CONFIDENCES = {
+    name: replace(CONFIDENCES[name], about=f"{doubt} at each exit; {EXITS_FITTED}")
+    for name, doubt in (
+        ("max_softmax", "1 - highest probability"),
+        ("margin", "1 - (highest - second probability)"),
+        ("entropy", "entropy of the answer"),
+    )
+}
+EXITS_ONLY = Rule(
+    "exits only",
+    "exits only",
+    "confidence",
+    f"the server is never asked; 1 - highest probability; {EXITS_FITTED}",
+)
+OPTIMUM = Rule(
+    "optimum",
+    "optimum",
+    "estimates",
+    "dynamic programming on val, with estimates from each exit's logits of who is right",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """A rule's answer on the test rows at one pair of costs: REMOTE (1) iff score > threshold.
+
+    A sample that is not sent is answered by its exit, which is 0 where there is but one. The score
+    is that of the last exit, and -inf for samples that stop before it: they are never sent.
+    """
+
+    rule: Rule
+    stop: np.ndarray  # [Nt] of 0 and 1
+    exit: np.ndarray  # [Nt] in 0..E-1
+    score: np.ndarray | None = None  # [Nt]; None for never, always, oracle and exits alone
+    threshold: float | None = None
+    score_val: np.ndarray | None = None  # [Nv]; out of fold where it was fitted on val
+    exit_val: np.ndarray | None = None  # [Nv]; the same, and there wherever score_val is
+
+
+def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
+    """What every rule does with the test rows at (c_1, c_e), by name, in this order:
+
+    never, always, oracle; max_softmax, margin, entropy: the local net's doubt against the
+    threshold of least risk on val; post_hoc and every estimator of the file, by its name: the Bayes
+    rule with the estimates put in, send iff `estimates.bayes_score` > 0; every rejector that was
+    trained at exactly these costs: send iff its score > 0. A rejector has the name of its
+    surrogate, with ", S = 100" or ", joint" unless S = 1. A name that is taken gets " #2".
+
+    With exits, costs being those of `stages.device_costs` too: never is the last exit alone, and
+    "exit 1" to "exit E-1", after always, are the others alone; a confidence rule stops at an exit
+    iff the doubt there is no more than its threshold (`stages.fit_thresholds`), and "exits only"
+    does the same with max softmax and never asks; "optimum" (`stopping.Stopping`) stands in the
+    place of post_hoc. Estimators and rejectors decide at the last exit whether to ask, and before
+    it there are thresholds on max softmax, fitted on val with that decision given.
+
+    What does not depend on the costs is fitted once a `Predictions`. ValueError unless there are
+    2 stages, or exits and a server, val and test rows, and costs >= 0.
+    """
+    return prepared(predictions).decide(cost_1, cost_e)
+
+
+def as_two(
+    predictions: Predictions, decision: Decision, cost_1: float, cost_e: float, split: str = "test"
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """`stages.as_two` under a decision: correct [2, N] of "val" or "test", and its two costs."""
+    return prepared(predictions).as_two(decision, cost_1, cost_e, split)
+
+
+def answered_by(part: Predictions, exit: np.ndarray) -> Predictions:
+    """Rows of a device with exits as of two stages: the logits of `exit` [N], and the server's."""
+    logits = part.stage_logits
+    if len(logits) == 2:
+        return part
+    chosen = logits[exit, np.arange(logits.shape[1])]
+    return replace(part, stage_logits=np.stack([chosen, logits[-1]]))
+
+
+class Prepared:
+    """What a file's rules need at any costs. Keeps no logits: they are the bulk of a file."""
+
+    def __init__(self, predictions: Predictions):
+        self.device = stages.device_costs(predictions)
+        val, test = predictions.part("val"), predictions.part("test")
+        self.test_labels, self.test_index = test.labels, test.index
+        self.correct_val, self.correct_test = val.correct, test.correct
+        self.last = len(self.device) - 1
+        self.doubts = {
+            name: tuple(
+                np.stack([doubt(x) for x in part.stage_logits[:-1]]) for part in (val, test)
+            )
+            for name, doubt in rules.DOUBTS.items()
+        }
+        self.stopping = Stopping(val, test)
+        self.estimators = []
+        for number, estimator in enumerate(predictions.settings.get("estimators") or []):
+            rule = Rule(estimator["name"], estimator["name"], "estimates", estimator["about"])
+            self.estimators.append((rule, val.estimates[number], test.estimates[number]))
+        settings = predictions.settings["rejectors"]
+        self.rejectors = list(zip(settings, val.scores, test.scores, strict=True))
+        self.made: dict[Pair, dict[str, Decision]] = {}
+
+    def same_test(self, other: "Prepared") -> bool:
+        """Whether both have the same test rows, which a paired bootstrap needs."""
+        return np.array_equal(self.test_index, other.test_index) and np.array_equal(
+            self.test_labels, other.test_labels
+        )
+
+    def price(self, cost_1: float, cost_e: float) -> tuple[np.ndarray, np.ndarray]:
+        """query_cost and error_cost, [E + 1] each."""
+        return costs(cost_1, cost_e, self.device)
+
+    def stage(self, decision: Decision) -> np.ndarray:
+        """Which of all stages answers each test sample, [Nt] in 0..E, E being the server."""
+        return np.where(decision.stop > 0, self.last + 1, decision.exit)
+
+    def as_two(
+        self, decision: Decision, cost_1: float, cost_e: float, split: str
+    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """As the function `as_two`."""
+        correct, exit = (
+            (self.correct_test, decision.exit)
+            if split == "test"
+            else (self.correct_val, decision.exit_val)
+        )
+        two, *price = stages.as_two(correct, exit, *self.price(cost_1, cost_e))
+        return two, tuple(price)
+
+    def decide(self, cost_1: float, cost_e: float) -> dict[str, Decision]:
+        """As the function `decide`. The last RECENT are kept: a report asks for some many times."""
+        if (cost_1, cost_e) not in self.made:
+            while len(self.made) >= RECENT:
+                del self.made[next(iter(self.made))]
+            self.made[cost_1, cost_e] = self._decide(cost_1, cost_e)
+        return dict(self.made[cost_1, cost_e])
+
+    def _decide(self, cost_1: float, cost_e: float) -> dict[str, Decision]:
+        for name, cost in (("cost_1", cost_1), ("cost_e", cost_e)):
+            if not 0 <= cost < math.inf:
+                raise ValueError(f"{name} {cost}: a cost must be a number >= 0")
+        price, more = self.price(cost_1, cost_e), self.last > 0
+        made = self._limits(price)
+        known = EXITS_CONFIDENCES if more else CONFIDENCES
+        made += [self._confidence(known[name], price) for name in CONFIDENCE]
+        if more:
+            made.append(self._exits_only(price))
+        made.append(self._optimum(OPTIMUM if more else POST_HOC, price))
+        asked = [
+            (rule, *(estimates.bayes_score(both, cost_1, cost_e) for both in parts))
+            for rule, *parts in self.estimators
+        ]
+        asked += [
+            (_rejector_rule(setting), on_val, on_test)
+            for setting, on_val, on_test in self.rejectors
+            if (setting["cost_1"], setting["cost_e"]) == (cost_1, cost_e)
+        ]
+        made += [self._asked_for(rule, *scores, price) for rule, *scores in asked]
+        return _by_name(made)
+
+    def _limits(self, price: Sequence[np.ndarray]) -> list[Decision]:
+        """Each stage alone, and the oracle; the stages in `price` are exits and the server."""
+        n, last = len(self.test_labels), self.last
+        known = EXITS_LIMITS if last else LIMITS
+        at_last = np.full(n, last, dtype=np.int64)
+        alone = [
+            Decision(
+                Rule(f"exit {k + 1}", f"exit {k + 1}", "limit", f"exit {k + 1} answers everything"),
+                rules.never(n),
+                np.full(n, k, dtype=np.int64),
+            )
+            for k in range(last)
+        ]
+        cheapest = rules.oracle(self.correct_test, *price)
+        return [
+            Decision(known["never"], rules.never(n), at_last),
+            Decision(known["always"], rules.always(n), at_last),
+            *alone,
+            Decision(
+                known["oracle"], (cheapest > last).astype(np.int64), np.minimum(cheapest, last)
+            ),
+        ]
+
+    def _confidence(self, rule: Rule, price: Sequence[np.ndarray]) -> Decision:
+        on_val, on_test = self.doubts[rule.name]
+        found = stages.fit_thresholds(on_val, self.correct_val, *price)
+        exits = [stages.leave(doubt[:-1], found[:-1]) for doubt in (on_val, on_test)]
+        return self._decision(rule, on_val[-1], on_test[-1], float(found[-1]), exits)
+
+    def _exits_only(self, price: Sequence[np.ndarray]) -> Decision:
+        """`_before` where nothing is sent."""
+        _, on_test = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
+        return Decision(EXITS_ONLY, rules.never(len(on_test)), on_test)
+
+    def _optimum(self, rule: Rule, price: Sequence[np.ndarray]) -> Decision:
+        on_val, on_test = self.stopping.decide(*price)
+        exits = [on_val.exit, on_test.exit]
+        return self._decision(rule, on_val.score, on_test.score, 0.0, exits)
+
+    def _asked_for(
+        self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, price: Sequence[np.ndarray]
+    ) -> Decision:
+        """A rule with a score at the last exit: send iff it is > 0."""
+        exits = self._before(rules.threshold(on_val, 0.0), price)
+        return self._decision(rule, on_val, on_test, 0.0, exits)
+
+    def _before(self, send: np.ndarray, price: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Exits [Nv] and [Nt] by max softmax, where `send` [Nv] says who is sent at the last."""
+        both = [doubt[:-1] for doubt in self.doubts["max_softmax"]]
+        found = stages.fit_thresholds(both[0], self.correct_val, *price, send)
+        return [stages.leave(doubt, found) for doubt in both]
+
+    def _decision(
+        self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, t: float, exits: list[np.ndarray]
+    ) -> Decision:
+        scores = [on_val, on_test]
+        if self.last:
+            scores = [
+                np.where(exit == self.last, score, -np.inf)
+                for score, exit in zip(scores, exits, strict=True)
+            ]
+        return Decision(
+            rule, rules.threshold(scores[1], t), exits[1], scores[1], t, scores[0], exits[0]
+        )
+
+
+# Fits are kept as long as the predictions they are of: a report asks for many costs of one file.
+_PREPARED: WeakKeyDictionary[Predictions, Prepared] = WeakKeyDictionary()
+
+
+def prepared(predictions: Predictions) -> Prepared:
+    """The fits of a file: made once, kept as long as the file's `Predictions`."""
+    if predictions not in _PREPARED:
+        _PREPARED[predictions] = Prepared(predictions)
+    return _PREPARED[predictions]
+
+
+def _by_name(made: Sequence[Decision]) -> dict[str, Decision]:
+    """A second rule of the same name gets " #2"."""
+    named: dict[str, Decision] = {}
+    for decision in made:
+        rule, number = decision.rule, 2
+        while rule.name in named:
+            rule = replace(
+                decision.rule,
+                name=f"{decision.rule.name} #{number}",
+                label=f"{decision.rule.label} #{number}",
+            )
+            number += 1
+        named[rule.name] = replace(decision, rule=rule)
+    return named
+
+
+def _rejector_rule(setting: dict[str, Any]) -> Rule:
+    surrogate, every = setting["surrogate"], setting["async_freq"]
+    suffix = "" if every == 1 else f", {setting_name(every)}"
+    about = f"a rejector trained on the {surrogate} loss at these costs{suffix}"
+    about = str(setting.get("about", about))
+    return Rule(surrogate + suffix, surrogate.replace("_", " ") + suffix, "rejector", about)
