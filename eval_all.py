@@ -16,6 +16,7 @@ is too hopeful.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,7 +45,11 @@ def parse_args(argv=None):
     parser.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
     group = parser.add_argument_group("an edge net of elsewhere, alone")
-    group.add_argument("--edge_path", help="its checkpoint; none is read from SAVE_DIR then")
+    group.add_argument(
+        "--edge_path",
+        help="its checkpoint, or its run directory (with --seeds that of all seed-N); none is read "
+        "from SAVE_DIR then",
+    )
     group.add_argument(
         "--val_size",
         type=number(float, 0, above=True),
@@ -61,9 +66,17 @@ def parse_args(argv=None):
         for name in ("val_size", "split_seed"):
             if getattr(args, name) is not None:
                 parser.error(f"--{name} goes with --edge_path; a run's own edge net says it itself")
-    elif args.seeds:
-        parser.error("--seeds goes with runs, one in each SAVE_DIR/seed-N; not --edge_path")
     return args
+
+
+def edge_file(path) -> Path:
+    """What --edge_path names: a file, or the one edge net of a run directory."""
+    if not Path(path).is_dir():
+        return Path(path)
+    found = sorted(Path(path).glob("*-edgenet.pth"))
+    if len(found) != 1:
+        raise ValueError(f"--edge_path {path}: holds {len(found)} *-edgenet.pth; give one file")
+    return found[0]
 
 
 def read_checkpoints(save_dir, name):
@@ -216,15 +229,16 @@ def evaluate(args):
         if run.complete:
             return print(f"{run.result}: complete")
         alone = args.edge_path is not None
+        edge_path = edge_file(args.edge_path) if alone else run.dir / f"{name}-edgenet.pth"
         if alone:
-            edge, local, rejectors = experiment.load_checkpoint(args.edge_path), None, {}
+            edge, local, rejectors = experiment.load_checkpoint(edge_path), None, {}
         else:
             edge, local, rejectors = read_checkpoints(run.dir, name)
         cut = vars(args) if alone else edge
         split = [default if cut.get(key) is None else cut[key] for key, default in SPLIT.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
-        nets = [edge_net(edge, num_classes, args.edge_path or f"{run.dir / name}-edgenet.pth")]
+        nets = [edge_net(edge, num_classes, str(edge_path))]
         nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
         nets += [[rejector_net(c, stem) for stem, c in rejectors.items()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
@@ -277,7 +291,10 @@ def evaluate(args):
 
 
 def main(argv=None):
-    for args in experiment.each_seed(parse_args(argv)):
+    given = parse_args(argv)
+    for args in experiment.each_seed(given):
+        if given.seeds and args.edge_path:
+            args.edge_path = str(Path(args.edge_path) / f"seed-{args.seed}")
         evaluate(args)
 
 

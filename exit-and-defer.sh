@@ -8,7 +8,7 @@
 #   COST_FLOPS   of a multiply-add, in local errors; if not given the whole device costs a tenth
 #                of a local error, whatever its network
 # The rejectors are fitted on val: the exits have been trained on all other images.
-# The report is $run/joined/NAME-report.html.
+# The report is $run/joined/NAME-report.html, the figure lies in $run/joined/NAME/figures.
 source "$(dirname "$0")/pipeline.sh"
 
 arch=${ARCH:-msdnet}
@@ -42,6 +42,7 @@ for dataset in "${datasets[@]}"; do
   "$python" eval_all.py "${common[@]}" --save_dir "$server"
   "$python" -m deferral.join "$exits" "$server" --seeds "${seeds[@]}" "${price[@]}" \
     --out "$run/joined/$name" --overwrite
+  "$python" -m figures.exits_and_server "$run/joined/$name" --cost_1 1
   "$python" -m deferral.report "$run/joined/$name" --overwrite "${costs[@]}" \
     --cost_1 1 --cost_e 0.1 --out "$run/joined/$name-report.html"
 done

@@ -155,6 +155,18 @@ def test_an_edge_of_elsewhere(npz, edge_path, tmp_path):
         assert (counts["total"], counts["correct"]) == (len(dataset.test.labels), right)
 
 
+def test_edges_of_elsewhere_one_a_seed(npz, edge_path, tmp_path):
+    for seed in (1, 2):
+        (tmp_path / "all" / f"seed-{seed}").mkdir(parents=True)
+        checkpoint = experiment.load_checkpoint(edge_path) | {"seed": seed}
+        torch.save(checkpoint, tmp_path / "all" / f"seed-{seed}" / "all-edgenet.pth")
+    argv = ["--dataset", npz, "--save_dir", tmp_path / "run", "--seeds", 1, 2]
+    quiet(eval_all.main, *argv, "--edge_path", tmp_path / "all")
+    for seed in (1, 2):
+        pred = saved.load(tmp_path / "run" / f"seed-{seed}" / "tiny-predictions.npz")
+        assert pred.settings["seed"] == seed
+
+
 def test_an_edge_of_elsewhere_refused(npz, edge_path, exits_run, tmp_path, refused):
     def no(*flags, telling, dataset=npz):
         argv = ["--dataset", dataset, "--save_dir", tmp_path / "run", *flags]
@@ -165,7 +177,8 @@ def test_an_edge_of_elsewhere_refused(npz, edge_path, exits_run, tmp_path, refus
     no(*given, telling="made for 4 classes, the data set has 5", dataset=many)
     no("--edge_path", exits_run / "tiny-msdnet.pth", telling="not of a local net, an edge net")
     no("--edge_path", tmp_path / "no.pth", telling="No such file")
-    no(*given, "--seeds", 1, telling="--seeds goes with runs")
+    no(*given, "--seeds", 1, telling="all-edgenet.pth/seed-1: Not a directory")
+    no("--edge_path", tmp_path, telling="holds 0 *-edgenet.pth; give one file")
     no("--val_size", 40, telling="--val_size goes with --edge_path")
     no("--split_seed", 0, telling="--split_seed goes with --edge_path")
     assert not (tmp_path / "run").exists()
@@ -202,10 +215,10 @@ def test_the_pipelines_take_an_exit(net, trains, commands):
 def test_options_of_the_chain(commands):
     extra = {"DATASETS": "digits a/b.npz", "SEEDS": "3 4", "ARCH": "vit", "COST_FLOPS": "1e-9"}
     lines = [" ".join(words) for words in commands("exit-and-defer.sh", "a/run", FAST="0", **extra)]
-    assert len(lines) == 2 * 8
+    assert len(lines) == 2 * 9
     for line in lines:
         name = "b" if "a/run/exits/b" in line or "a/run/server/b" in line else "digits"
-        assert "--seeds 3 4" in line or "-m deferral.report" in line
+        assert "--seeds 3 4" in line or line.startswith(("-m deferral.report", "-m figures."))
         assert "--epochs" not in line
         if line.startswith("-m deferral.join"):
             assert "--cost_flops 1e-9" in line
@@ -248,3 +261,31 @@ def test_the_chain(commands, tmp_path, capsys):
     eval_fprint.main(["--dataset", str(npz), "--model_path", str(model)])
     right = (server.part("test").correct[0]).mean()
     assert f"local only: {right:.2%} of 40" in capsys.readouterr().out
+
+
+def test_the_chain_of_clients(commands, tmp_path):
+    """A partition, a server that has seen no client's val or test images, devices, the figure."""
+    npz, run = make_npz(tmp_path / "tiny.npz", train=150, test=10), tmp_path / "run"
+    given = {"DATASETS": str(npz), "SEEDS": "4", "CLIENTS": "2", "PARTITION": "iid balance -"}
+    given["EXTRA_EXITS"] = f"--epochs 1 {' '.join(TINY_FLAGS)}"
+    given["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
+
+    def run_all(lines):
+        for _, module, *argv in (x if x[0] == "-m" else ["", *x] for x in lines):
+            importlib.import_module(module.removesuffix(".py")).main(argv)
+
+    # The clients are files that the first command writes: only then can the script go over them.
+    run_all(commands("clients.sh", run, **given)[:1])
+    lines = commands("clients.sh", run, **given)
+    assert sum("early_exit.train" in line for line in lines) == 2
+    assert not any("data.partition" in line for line in lines)
+    run_all(lines)
+    for client in ("client-0000", "client-0001"):
+        pred = saved.load(run / "joined" / client / "seed-4" / f"{client}-predictions.npz")
+        server = saved.load(run / client / "server" / "seed-4" / f"{client}-predictions.npz")
+        np.testing.assert_array_equal(pred.stage_logits[-1], server.stage_logits[0])
+        assert (pred.settings["edge_data"], len(pred.stage_logits)) == ("other", 4)
+        assert (pred.split == 0).sum() == 12  # 0.2 of the 60 images that a client trains on
+    numbers = json.loads((run / "joined" / "figures" / "client_risk.json").read_text())
+    assert numbers["clients"] == ["client-0000", "client-0001"]
+    assert numbers["cost_e"] == 0.05

@@ -1,0 +1,131 @@
+"""Figures of a device with exits and a server: their numbers against deferral's, and bad input."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deferral import predictions as saved
+from deferral.clients import refit
+from deferral.compare import compare
+from deferral.decisions import prepared
+from figures import client_risk, exits_and_server
+
+SETTINGS = {
+    "classes": ["a", "b", "c"], "rejectors": [], "arch": "msdnet", "edge": "convnet",
+    "multiply_adds": [10, 30, 50], "cost_flops": 1e-3,
+}  # fmt: skip
+
+
+def write(folder, dataset="digits", seed=0, rows=(60, 90), draw=None, **changes):
+    """A file of deferral.join: 3 exits and a server, each better than the one before."""
+    rng = np.random.default_rng([seed, draw or 0])
+    labels = np.random.default_rng(draw or 0).integers(0, 3, sum(rows))
+    logits = rng.normal(size=(4, sum(rows), 3)).astype(np.float32)
+    logits[:, np.arange(sum(rows)), labels] += np.linspace(0.8, 3, 4)[:, None]
+    settings = SETTINGS | {"dataset": dataset, "seed": seed} | changes
+    settings = {key: value for key, value in settings.items() if value is not None}
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        folder / f"{dataset}-predictions.npz",
+        labels=labels,
+        stage_logits=logits,
+        split=np.repeat([0, 1], rows).astype(np.int8),
+        index=np.arange(sum(rows)),
+        scores=np.zeros((0, sum(rows)), np.float32),
+        settings=np.array(json.dumps(settings)),
+    )
+    return saved.load(folder / f"{dataset}-predictions.npz")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [write(tmp_path / "runs" / f"seed-{seed}", seed=seed) for seed in (0, 1)]
+
+
+def test_exits_and_server(tmp_path, runs, capsys):
+    flags = ["--cost_1", "1", "--cost_e", "0", "0.1", "0.3", "--draws", "50"]
+    exits_and_server.main([str(tmp_path / "runs"), *flags])
+    out = tmp_path / "runs" / "figures"
+    with open(out / "digits-exits_and_server.csv") as file:
+        rows = {row["label"]: row for row in csv.DictReader(file)}
+    costs = [(1.0, 0.0), (1.0, 0.1), (1.0, 0.3)]
+    found = compare(runs, costs, 50)
+    assert {"never", "exit 1", "exits only", "max softmax", "optimum", "oracle"} <= set(rows)
+    for r, rule in enumerate(found.rules):
+        row = rows[rule.label]
+        assert float(row["risk"]) == pytest.approx(found.risk[r, -1])
+        assert float(row["sent"]) == pytest.approx(found.reject_rate[r, -1])
+    spent = []
+    for run in runs:
+        for cost in costs:
+            stage = prepared(run).stage(prepared(run).decide(*cost)["optimum"])
+            spent.append(np.mean([[10, 30, 50, 50][s] for s in stage]))
+    assert float(rows["optimum"]["multiply_adds"]) == pytest.approx(np.mean(spent))
+    assert float(rows["exit 1"]["multiply_adds"]) == 10
+    numbers = json.loads((out / "digits-exits_and_server.json").read_text())
+    assert np.sum(numbers["shares"]["optimum"], 1) == pytest.approx([1, 1, 1])
+    assert (out / "digits-exits_and_server.png").stat().st_size > 20_000
+    assert "2 seeds, 90 test samples" in capsys.readouterr().out
+
+
+def test_cost_flops_overrides_the_files(tmp_path, runs):
+    flags = [str(tmp_path / "runs"), "--cost_e", "0.1", "--draws", "5", "--cost_flops", "0.01"]
+    exits_and_server.main([*flags, "--out", str(tmp_path / "out")])
+    numbers = json.loads((tmp_path / "out" / "digits-exits_and_server.json").read_text())
+    never = next(row for row in numbers["rules"] if row["rule"] == "never" and row["cost_1"])
+    dear = [replace(r, settings=r.settings | {"cost_flops": 0.01}) for r in runs]
+    found = compare(dear, [(1.25, 0.1)], 5)
+    row = [rule.name for rule in found.rules].index("never")
+    assert never["risk"] == pytest.approx(found.risk[row, 0])
+    assert never["risk"] > 0.5  # the whole device costs half an error
+
+
+def test_client_risk(tmp_path, capsys):
+    clients = [f"client-000{k}" for k in range(3)]
+    files = {
+        seed: [
+            write(tmp_path / name / f"seed-{seed}", name, seed, draw=k + 1)
+            for k, name in enumerate(clients)
+        ]
+        for seed in (0, 1)
+    }
+    client_risk.main([str(tmp_path), "--cost_1", "1", "--cost_e", "0.1"])
+    numbers = json.loads((tmp_path / "figures" / "client_risk.json").read_text())
+    assert (numbers["clients"], numbers["seeds"]) == (clients, [0, 1])
+    for place, ones in enumerate(files.values()):
+        for rule, measured in refit(ones, 1, 0.1).items():
+            assert numbers["rules"][rule]["risk"][place] == pytest.approx(measured.risk.tolist())
+    shared, own = (np.array(numbers["rules"][r]["risk"]) for r in ("shared", "own_labels"))
+    with open(tmp_path / "figures" / "client_risk.csv") as file:
+        rows = {row["label"]: row for row in csv.DictReader(file)}
+    told = rows[client_risk.LABELS["own_labels"]]
+    apart = (own - shared).mean(1)
+    expected = f"{apart.mean():.4f} ± {apart.std(ddof=1):.4f}".replace("-", "−")
+    assert told["difference"] == expected
+    worst = own.max(1)
+    assert told["worst"] == f"{worst.mean():.4f} ± {worst.std(ddof=1):.4f}"
+    by_client = (own - shared).mean(0)
+    assert told["better"] == f"{(by_client < 0).sum()} / {(by_client > 0).sum()} of 3"
+    assert (tmp_path / "figures" / "client_risk.png").stat().st_size > 20_000
+    assert "3 clients, msdnet of 3 exits each" in capsys.readouterr().out
+
+
+def test_bad_input_is_refused(tmp_path, refused):
+    both = exits_and_server.main, client_risk.main
+    for main in both:
+        refused(main, tmp_path, telling="no predictions in")
+    write(tmp_path / "seed-0", cost_flops=None, multiply_adds=[10, 30, 50, 70])
+    for main in both:
+        refused(main, tmp_path, telling="no predictions with a server; python -m deferral.join")
+    write(tmp_path / "seed-0")
+    refused(client_risk.main, tmp_path, telling="1 client: thresholds for all need two")
+    write(tmp_path / "a" / "seed-0", "b", 0)
+    write(tmp_path / "a" / "seed-1", "b", 1)
+    refused(client_risk.main, tmp_path, telling="seed 1 lacks digits")
+    write(tmp_path / "c", "b", 1)
+    refused(client_risk.main, tmp_path, telling="both b, seed 1")
+    refused(client_risk.main, tmp_path, "--cost_1", -1, telling="--cost_1")
+    assert not list(tmp_path.rglob("*.png"))
