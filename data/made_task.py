@@ -12,7 +12,9 @@ is English, and nothing that is measured on it says anything about GLUE.
 
 from __future__ import annotations
 
+import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from data.command_line import Parser, fail, number, write
@@ -46,14 +48,18 @@ def write_task(folder: Path, train: int, dev: int, seed: int) -> None:
         write(folder / f"{name}.tsv", f"sentence\tlabel\n{rows}".encode())
 
 
-def main(argv: list[str] | None = None) -> None:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser("data.made_task", __doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="its name should be SST-2")
     parser.add_argument("--train", type=number(int, 1), default=6000, help="texts (default: 6000)")
     parser.add_argument("--dev", type=number(int, 1), default=2000, help="texts (default: 2000)")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="(default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace one that is there")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     there = [p for p in (args.folder / "train.tsv", args.folder / "dev.tsv") if p.exists()]
     if there and not args.overwrite:
         fail(f"{there[0]}: a task is here; --overwrite replaces it")

@@ -21,6 +21,7 @@ SCRIPTS = ("train_localnet", "train_edgenet_async", "train_rejector", "eval_all"
 
 # Modules whose commands are parsed here and run in tests of their own.
 PARSED = ("early_exit.train", "early_exit.eval", "early_exit.infer", "data.partition")
+PARSED += ("data.made_task", "deferral.join", "figures.exits_and_server", "figures.client_risk")
 PARSED += tuple(f"active_learning.{s}" for s in ("al_select", "train_net", "test_multi_models"))
 EXITS = ROOT / "results" / "published" / "cifar10-exits"
 
@@ -64,15 +65,16 @@ def test_command(environment, words, trained, tmp_path, capsys):
             return
         pipeline = "pipeline.sh" in script.read_text()
         assert len(words) == (3 if pipeline else 2)
-        assert set(environment) <= (
-            {"DATASETS", "EXTRA", "EXTRA_LOCAL", "FAST", "SEEDS", "LOCAL_CLASSES"}
-            if pipeline
-            else set()
+        heads = script.read_text() + (script.parent / "pipeline.sh").read_text() * pipeline
+        told = re.findall(r"^#   ([A-Z_]+)", heads, re.M)
+        assert (
+            set(environment) <= {*told, "SEEDS", "LOCAL_CLASSES"} if pipeline else not environment
         )
-        if "EXTRA" in environment:
-            study = words[1].startswith("early_exit/")
-            train = importlib.import_module("early_exit.train" if study else "train_edgenet_async")
-            train.parse_args(shlex.split(environment["EXTRA"]))
+        study = words[1].startswith("early_exit/")
+        for name, of_study in (("EXTRA", study), ("EXTRA_EXITS", True)):
+            if name in environment:
+                module = "early_exit.train" if of_study else "train_edgenet_async"
+                importlib.import_module(module).parse_args(shlex.split(environment[name]))
     elif words[0] == "torchrun":
         assert words[1:5] == ["--nproc_per_node", "8", "-m", "early_exit.train"]
         importlib.import_module(words[4]).parse_args(words[5:])
