@@ -21,7 +21,30 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 CHUNK_VALUES = 2**20
 
 
-class Batches:
+class Steps:
+    """How many batches an epoch has: `_used` samples, `batch_size` each, the last maybe fewer."""
+
+    batch_size: int
+    _used: int
+
+    def __len__(self) -> int:
+        """Number of batches an epoch."""
+        return -(-self._used // self.batch_size)
+
+    def global_sizes(self) -> list[int]:
+        """Samples in each batch of an epoch, those of all processes together."""
+        full, last = divmod(self._used, self.batch_size)
+        return [self.batch_size] * full + [last] * (last > 0)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield `(index, inputs, labels)` for each batch of one epoch."""
+        raise NotImplementedError
+
+
+class Batches(Steps):
     """Batches of one `Part`, in the part's own order or shuffled anew each epoch.
 
     The order of an epoch is a function of (number of images, seed, epoch) alone: the same on every
@@ -86,18 +109,6 @@ class Batches:
         self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
         self._used = rows_used(len(part.labels), batch_size, shuffle)
-
-    def __len__(self) -> int:
-        """Number of batches an epoch."""
-        return -(-self._used // self.batch_size)
-
-    def global_sizes(self) -> list[int]:
-        """Samples in each batch of an epoch, those of all processes together."""
-        full, last = divmod(self._used, self.batch_size)
-        return [self.batch_size] * full + [last] * (last > 0)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return self.epoch(0)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield `(index, images, labels)` for each batch of one epoch.

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from data.batches import rows_in_order, rows_used, scale_and_shift
+from data.batches import Steps, rows_in_order, rows_used, scale_and_shift
 from data.datasets import count_of, cut, stem
 from data.pictures import list_folder, read_picture
 
@@ -105,7 +105,7 @@ def _select(part: FolderPart, rows: Tensor) -> FolderPart:
     return FolderPart(files, part.labels[rows], part.index[rows])
 
 
-class FolderBatches:
+class FolderBatches(Steps):
     """Batches of one `FolderPart`, decoded by worker processes: what `Batches` is to arrays.
 
     The order of an epoch is a function of (number of pictures, seed, epoch) alone, as in `Batches`
@@ -188,18 +188,6 @@ class FolderBatches:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw from the global one
         )
-
-    def __len__(self) -> int:
-        """Number of batches an epoch."""
-        return -(-self._used // self.batch_size)
-
-    def global_sizes(self) -> list[int]:
-        """Samples in each batch of an epoch, those of all processes together."""
-        full, last = divmod(self._used, self.batch_size)
-        return [self.batch_size] * full + [last] * (last > 0)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return self.epoch(0)
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
         """The rows of each batch of one epoch, those of all ranks, int64 [B]; on the CPU."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.batches import rows_in_order, rows_used
+from data.batches import Steps, rows_in_order, rows_used
 from data.glue import TextDataset, Texts
 from data.wordpiece import learn_tokenizer, parse, read_tokenizer
 
@@ -96,7 +96,7 @@ def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDatase
     )
 
 
-class TokenBatches:
+class TokenBatches(Steps):
     """Batches of one `TokenPart` that lives on the device: what `Batches` is to images.
 
     The order of an epoch is that of `Batches`: a function of (number of texts, seed, epoch) alone,
@@ -157,18 +157,6 @@ class TokenBatches:
         self._lengths = ((tokens[:, 0] != 0) * places).amax(1).clamp(min=1)
         if fixed_length:
             self._lengths.fill_(tokens.shape[2])
-
-    def __len__(self) -> int:
-        """Number of batches an epoch."""
-        return -(-self._used // self.batch_size)
-
-    def global_sizes(self) -> list[int]:
-        """Texts in each batch of an epoch, those of all processes together."""
-        full, last = divmod(self._used, self.batch_size)
-        return [self.batch_size] * full + [last] * (last > 0)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return self.epoch(0)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield `(index, tokens, labels)` for each batch of one epoch, this rank's share b of it.

@@ -56,11 +56,12 @@ def make_batches(
     workers: int | None = None,
     rank: int = 0,
     world: int = 1,
+    fixed_length: bool = False,
 ) -> data.Batches | FolderBatches | TokenBatches:
     """Batches of images [B, 3, size, size], normalised by `mean` and `std` in units of 0..1.
 
-    Of texts their tokens [B, 2, L], L the longest of the batch; of the rest only `batch_size`,
-    `device`, `shuffle`, `seed`, `rank` and `world` count.
+    Of texts their tokens [B, 2, L], L the longest of the batch, or of all with `fixed_length`; of
+    the rest only `batch_size`, `device`, `shuffle`, `seed`, `rank` and `world` count.
 
     train: whether streamed images are randomly cropped and flipped; images in memory are changed
     by `augment`, and those of another size then resized (bilinear). workers: of streamed images.
@@ -68,7 +69,7 @@ def make_batches(
     """
     if isinstance(part, TokenPart):
         order = {"shuffle": shuffle, "seed": seed, "rank": rank, "world": world}
-        return TokenBatches(part, batch_size, device, **order)
+        return TokenBatches(part, batch_size, device, fixed_length=fixed_length, **order)
     if stream:
         extra = {} if workers is None else {"workers": workers}
         return FolderBatches(

@@ -158,7 +158,7 @@ def train(args, workers):
         device = workers.start(device)
         mean, std = pixel_stats(dataset.train)
         inputs = {"stream": args.stream, "size": size, "mean": mean, "std": std}
-        inputs["workers"] = args.workers
+        inputs["workers"], inputs["fixed_length"] = args.workers, args.compile
         batches = make_batches(
             dataset.train, args.batch_size, device,
             shuffle=True, seed=args.seed, train=True, augment=data.AUGMENTATIONS[args.augment],
