@@ -87,7 +87,7 @@ def read_checkpoints(save_dir, name):
     edge, edge_hash = experiment.load_checkpoint(edge_path), experiment.sha256(edge_path)
     paths = sorted(save_dir.glob(f"{name}-edgenet-async-*.pth"))
     rejectors = {path.stem: experiment.load_checkpoint(path) for path in paths}
-    if not rejectors:
+    if not rejectors and not any(save_dir.glob(f"{name}-rejector-*.pth")):
         return edge, None, {}
     if not local_path.exists():
         raise ValueError(f"{local_path}: not there, and the rejectors were trained for it")

@@ -225,3 +225,17 @@ def test_bad_input(held, npz, tmp_path, refused):
     few = ["--overwrite", "--rejector_input", "image", *FEW, "--lr", 1e30]
     refused(train_rejector.main, "--dataset", made, "--save_dir", copied, *few, telling="diverged")
     assert not (copied / "tiny-rejector.json").exists()
+
+
+def test_without_rejectors_beside_the_edge(held, tmp_path):
+    """An edge that was trained alone, and an amortized rejector afterwards: both nets are asked."""
+    npz, trained = held
+    run = shutil.copytree(trained, tmp_path / "run")
+    for path in [*run.glob("*-edgenet-async-*.pth"), *run.glob("*-losses.npz")]:
+        path.unlink()
+    whole = saved.load(trained / "tiny-predictions.npz")
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run, "--overwrite")
+    pred = saved.load(run / "tiny-predictions.npz")
+    np.testing.assert_array_equal(pred.stage_logits, whole.stage_logits)
+    names = {setting["name"] for setting in pred.settings["estimators"]}
+    assert names == {"amortized, features", "amortized, image", "amortized, both"}
