@@ -225,6 +225,39 @@ def test_what_is_claimed_of_early_exits_is_published():
         assert cells.split(" | ") == expected, method
 
 
+def test_what_is_claimed_of_exits_and_a_server_is_published():
+    """Risk, difference with its interval, share sent, accuracy, multiply-adds of nine rules."""
+    folder = ROOT / "results" / "published" / "cifar10-exits-and-server"
+    with open(folder / "cifar10-exits_and_server.csv") as file:
+        found = {row["label"]: row for row in csv.DictReader(file)}
+    rules = {
+        "last exit alone": "never",
+        "first exit alone": "exit 1",
+        "server always": "always",
+        "exits, never asking": "exits only",
+        "max softmax at exits and for the server": "max softmax",
+        "margin at exits and for the server": "margin",
+        "optimum (dynamic programming)": "optimum",
+        "rejector on the last features": "amortized, features",
+        "oracle (sees labels)": "oracle",
+    }
+    for said, rule in rules.items():
+        row = found[rule]
+        verdict = {"–": "", "better": ""}.get(row["verdict"], row["verdict"])
+        number = {key: float(row[key]) for key in row if key not in ("label", "verdict")}
+        apart = "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**number)
+        shares = f"{100 * number['sent']:.1f} | {100 * number['accuracy']:.1f}"
+        cells = [
+            said,
+            f"{number['risk']:.4f} ± {number['risk_std']:.4f}",
+            "" if rule == "margin" else apart,
+            verdict,
+            f"{shares} | {number['multiply_adds'] / 1e6:.2f}",
+        ]
+        line = f"| {' | '.join(cells)} |"
+        assert re.sub(r" +", " ", line) in README, line
+
+
 def test_what_is_claimed_of_early_exit_speed_is_published():
     """The ratios of the meta-gradient, images a second of every flag, and budgeted evaluation."""
     folder = ROOT / "results" / "published" / "benchmarks"
