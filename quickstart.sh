@@ -11,13 +11,13 @@ source ./environment.sh
 
 make_environment requirements.txt
 run=${1:-results/runs/quickstart}
-epochs=12
-if [ "${FAST:-0}" = 1 ]; then epochs=2; fi
+epochs=12 batch=16
+if [ "${FAST:-0}" = 1 ]; then epochs=1 batch=64; fi
 
 "$python" train_localnet.py --dataset digits --local_classes 0-7 --lr 0.01 \
   --save_dir "$run" --resume
 "$python" train_edgenet_async.py --dataset digits --edge_net resnet18 --epochs $epochs \
-  --batch_size 16 --lr 0.01 --lr_rejector 0.02 --cost_1 1 1.25 --cost_e 0.05 0.1 0.2 0.3 \
+  --batch_size $batch --lr 0.01 --lr_rejector 0.02 --cost_1 1 1.25 --cost_e 0.05 0.1 0.2 0.3 \
   --async_freq 1 10 0 --save_dir "$run" --resume
 "$python" eval_all.py --dataset digits --save_dir "$run" --resume
 "$python" -m figures "$run"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # Student's distribution function, and its inverse
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.
     if count < 2:
         return values.mean(0), np.full(values.shape[1:], np.nan)
     error = values.std(0, ddof=1) / np.sqrt(count)
-    return values.mean(0), student.ppf((1 + level) / 2, count - 1) * error
+    return values.mean(0), stdtrit(count - 1, (1 + level) / 2) * error
 
 
 def paired_p(differences: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def paired_p(differences: np.ndarray) -> float:
     error = float(np.std(differences, ddof=1)) / np.sqrt(len(differences))
     if error == 0:
         return float(mean == 0)
-    return float(2 * student.sf(abs(mean) / error, len(differences) - 1))
+    return float(2 * stdtr(len(differences) - 1, -abs(mean) / error))
 
 
 def holm(p: Sequence[float]) -> list[float]:

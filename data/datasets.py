@@ -17,18 +17,18 @@ from collections import Counter
 from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.transforms.v2.functional import resize
 
 from data.npz import read_npz
 from data.pictures import brief, list_folder, unreadable
+
+if TYPE_CHECKING:
+    from torchvision.datasets import ImageFolder
 
 # name: (class in torchvision.datasets, the files it looks for under the root)
 _TORCHVISION = {
@@ -298,6 +298,9 @@ def _digits() -> Source:
 
 def _from_torchvision(name: str, root: Path) -> Source:
     """One of torchvision's data sets, downloaded to `root` if it is not there."""
+    # Here, because torchvision takes a second and a half to import and brings torch's compiler.
+    import torchvision
+
     class_name, files = _TORCHVISION[name]
     read = getattr(torchvision.datasets, class_name)
     try:
@@ -350,6 +353,8 @@ def _decode(listing: ImageFolder) -> list[NDArray[np.uint8]]:
 
 def _stack(images: list[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Images of size (H, W), the others resized to it, as one array [N, H, W, 3]."""
+    from torchvision.transforms.v2.functional import resize
+
     stacked = np.empty((len(images), *size, 3), dtype=np.uint8)
     for row, image in zip(stacked, images, strict=True):
         if image.shape[:2] == size:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
 from data.batches import Steps, rows_in_order, rows_used, scale_and_shift
 from data.datasets import count_of, cut, stem
@@ -230,6 +229,8 @@ class _Decoder:
     """Rows of an epoch to bytes: what each worker has a copy of."""
 
     def __init__(self, files: list[str], seed: int, size: int, train: bool) -> None:
+        from torchvision.transforms import v2  # here, as in pictures.py
+
         # One array, as the reference counts of a million strings would unshare every worker's
         # memory page by page.
         self.files = np.array([os.fsencode(file) for file in files])

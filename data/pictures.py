@@ -1,22 +1,23 @@
-"""Folders of pictures: what lies in them, checked before any is read; and reading one."""
+"""Folders of pictures: what lies in them, checked before any is read; and reading one.
+
+torchvision is imported when the first of them is listed or read: it takes a second and a half.
+"""
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.io import ImageReadMode
-from torchvision.transforms.v2.functional import to_dtype
 
-try:
-    from torchvision.io import decode_image
-except ImportError:  # announced for after torchvision 0.29; PIL alone takes about twice as long
-    decode_image = None
+if TYPE_CHECKING:
+    from torchvision.datasets import ImageFolder
 
 # Said at each picture, by each worker, to no use for who runs a script.
 warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of Torch")
@@ -61,12 +62,27 @@ def list_folder(path: Path) -> tuple[ImageFolder, ImageFolder]:
 
 
 def _listing(folder: Path) -> ImageFolder:
+    from torchvision.datasets import ImageFolder
+
     try:
         return ImageFolder(str(folder), allow_empty=True)
     except FileNotFoundError as error:
         raise ValueError(
             f"no class folders in {folder}: give one folder of pictures a class"
         ) from error
+
+
+@functools.cache
+def _decoder() -> Callable[[Tensor], Tensor] | None:
+    """The bytes of a JPEG or PNG to RGB by torchvision; None where it has no decoder."""
+    try:
+        from torchvision.io import ImageReadMode, decode_image
+    except ImportError:  # announced for after torchvision 0.29; PIL alone takes about twice as long
+        return None
+    from torchvision.transforms.v2.functional import to_dtype
+
+    # A PNG may have 16 bits a value.
+    return lambda raw: to_dtype(decode_image(raw, ImageReadMode.RGB), torch.uint8, scale=True)
 
 
 def read_picture(file: str) -> Tensor:
@@ -80,11 +96,9 @@ def read_picture(file: str) -> Tensor:
     """
     try:
         raw = Path(file).read_bytes()
-        if decode_image is not None and raw.startswith((_JPEG, _PNG)):
+        if raw.startswith((_JPEG, _PNG)) and (decode := _decoder()):
             try:
-                data = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-                # A PNG may have 16 bits a value.
-                return to_dtype(decode_image(data, ImageReadMode.RGB), torch.uint8, scale=True)
+                return decode(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
             except RuntimeError:
                 pass
         with Image.open(file) as picture:

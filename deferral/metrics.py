@@ -1,16 +1,22 @@
-"""What a task is judged by beside accuracy: the metrics of GLUE (Wang et al., ICLR 2019)."""
+"""What a task is judged by beside accuracy: the metrics of GLUE (Wang et al., ICLR 2019).
+
+scikit-learn is imported where one is asked for: it takes a second, and pictures have none.
+"""
 
 import numpy as np
-from sklearn.metrics import f1_score, matthews_corrcoef
 
 
 def f1(labels: np.ndarray, answers: np.ndarray) -> float:
     """F1 of class 1, 0..1: 2 tp / (2 tp + fp + fn). Labels and answers [N]; 0 where all are 0."""
+    from sklearn.metrics import f1_score
+
     return float(f1_score(labels, answers, labels=[1], average="micro", zero_division=0.0))
 
 
 def matthews(labels: np.ndarray, answers: np.ndarray) -> float:
     """Matthews' correlation coefficient, -1..1; 0 where labels or answers are all of one class."""
+    from sklearn.metrics import matthews_corrcoef
+
     return float(matthews_corrcoef(labels, answers))
 
 

@@ -1,4 +1,8 @@
-"""What every script shares: command line, machine, files written whole, and run directories."""
+"""What every script shares: command line, machine, files written whole, and run directories.
+
+torch is imported by the functions that need it: figures and tables do without, and its import
+takes longer than they do.
+"""
 
 from experiment.command_line import Parser, each_seed, fail, number, one_line_errors, progress
 from experiment.files import (

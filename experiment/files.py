@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from experiment.command_line import fail
 
@@ -43,6 +42,8 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 def save_checkpoint(path: Path, checkpoint: dict) -> str:
     """Tensors, numbers and strings to a file; returns its SHA-256 (equal content, equal hash)."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     write_bytes(path, buffer.getbuffer())
@@ -51,6 +52,8 @@ def save_checkpoint(path: Path, checkpoint: dict) -> str:
 
 def load_checkpoint(path: str | Path, digest: str | None = None) -> dict:
     """A checkpoint on the CPU. FileNotFoundError; ValueError if it is none or not `digest`."""
+    import torch
+
     if digest is not None and sha256(path) != digest:
         raise ValueError(f"{path}: is not the file that the checkpoint was trained with (SHA-256)")
     try:

@@ -1,17 +1,23 @@
 """Device, random numbers, and what a result is signed with: hardware and commit."""
 
+from __future__ import annotations
+
 import contextlib
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def pick_device(name: str) -> torch.device:
     """`best` is cuda, else mps, else cpu. ValueError for a device that is not here."""
+    import torch
+
     if name == "best":
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -25,11 +31,15 @@ def pick_device(name: str) -> torch.device:
 
 def seed_everything(seed: int, epoch: int = 0) -> None:
     """Random numbers of an epoch depend on (seed, epoch) alone, so a resumed run draws the same."""
+    import torch
+
     torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
 def hardware(device: torch.device) -> str:
     """The device in words, as results name it."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpu = platform.processor() or platform.machine()

@@ -11,6 +11,8 @@ Per run, named by its stem (`digits-edgenet`, say), it holds
 and the files that the script itself writes.
 """
 
+from __future__ import annotations
+
 import argparse
 import datetime
 import importlib.metadata
@@ -21,14 +23,17 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from experiment.command_line import fail
 from experiment.files import load_checkpoint, save_checkpoint, write_bytes, write_json
 from experiment.machine import commit, hardware
 from experiment.mirror import Mirror
+
+if TYPE_CHECKING:
+    import torch
 
 # What may differ between the two halves of a resumed run without changing its weights.
 FREE_TO_CHANGE = {
@@ -76,6 +81,8 @@ class Run:
 
         `data` is the data set's fingerprint: ValueError where a resumed run began with another.
         """
+        import torch
+
         all_args = self._read_args()
         before = all_args.get(self.stem, {}).get("data", data)
         if self.resume and self.state_file.exists() and before != data:

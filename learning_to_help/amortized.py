@@ -5,7 +5,6 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 import experiment
@@ -90,10 +89,18 @@ def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> No
         if min(count, len(y) - count) < 5:  # too few of a kind for five folds
             weight, bias = np.zeros(x.shape[1]), math.log((count + 1) / (len(y) - count + 1))
         else:
-            model = LogisticRegression(C=best_strength(x, y[:, k]), max_iter=1000).fit(x, y[:, k])
+            model = _logistic(x, y[:, k], best_strength(x, y[:, k]))
             weight, bias = model.coef_[0] / std, model.intercept_[0]
         net.combiner.weight.data[k] = torch.from_numpy(weight).float()
         net.combiner.bias.data[k] = float(bias - (weight * mean).sum())
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, strength: float = 1.0):
+    """scikit-learn's logistic regression of y [N], 0 or 1, on x [N, F]; strength is its C."""
+    # Here, because it takes a second to import, and eval_all.py fits none.
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=1000).fit(x, y)
 
 
 def best_strength(x: np.ndarray, y: np.ndarray) -> float:
@@ -103,8 +110,7 @@ def best_strength(x: np.ndarray, y: np.ndarray) -> float:
     for strength in STRENGTHS:
         total = 0.0
         for held in range(5):
-            model = LogisticRegression(C=strength, max_iter=1000)
-            model.fit(x[fold != held], y[fold != held])
+            model = _logistic(x[fold != held], y[fold != held], strength)
             log_p = model.predict_log_proba(x[fold == held])
             total -= log_p[np.arange(len(log_p)), y[fold == held]].sum()
         losses.append(total)
@@ -120,7 +126,7 @@ def calibrate(net: AmortizedRejector, logits: Tensor, right: Tensor) -> None:
         x, y = logits[:, k : k + 1].cpu().double().numpy(), right[:, k].cpu().numpy().astype(int)
         if min(y.sum(), len(y) - y.sum()) < 5 or x.std() < 1e-6:
             continue
-        model = LogisticRegression(max_iter=1000).fit(x, y)
+        model = _logistic(x, y)
         scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
         if scale <= 0:  # it would turn the order round: more a sign of too little val than of use
             continue

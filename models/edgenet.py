@@ -1,15 +1,17 @@
-"""The edge net e, the classifier on the server: `alexnet`, `vit`, `convnet`, or torchvision's."""
+"""The edge net e, the classifier on the server: `alexnet`, `vit`, `convnet`, or torchvision's.
+
+torchvision is imported where its networks are asked for: it takes a second and a half.
+"""
 
 import difflib
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer, get_model, get_model_weights, list_models
 
 from models.convnet import ConvNet
 from models.localnet import resize
 
+OWN = ("alexnet", "vit", "convnet")
 ALEXNET_SIZE, VIT_SIZE = 64, 224
 
 
@@ -58,6 +60,8 @@ class ViT(nn.Module):
     """torchvision's ViT-B/16 with its head outside, as the release names it: vit.*, heads.*."""
 
     def __init__(self, num_classes: int, size: int = VIT_SIZE):
+        from torchvision.models import VisionTransformer
+
         super().__init__()
         self.size = size
         self.vit = VisionTransformer(
@@ -80,6 +84,8 @@ class TorchvisionNet(nn.Module):
     """Any classifier of torchvision by its name there; images are resized to `size` px."""
 
     def __init__(self, name: str, num_classes: int, size: int):
+        from torchvision.models import get_model
+
         super().__init__()
         self.size = size
         extra = {}
@@ -93,10 +99,14 @@ class TorchvisionNet(nn.Module):
 
 
 def edge_names() -> list[str]:
-    return ["alexnet", "vit", "convnet", *list_models(module=torchvision.models)]
+    from torchvision import models
+
+    return [*OWN, *models.list_models(module=models)]
 
 
 def _check_name(name: str) -> None:
+    if name in OWN:
+        return
     names = edge_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
@@ -167,6 +177,8 @@ def build_edge(
 
 def imagenet_weights(name: str) -> dict[str, Tensor]:
     """The best ImageNet weights of torchvision's network `name`; ValueError if out of reach."""
+    from torchvision.models import get_model_weights
+
     weights = get_model_weights(name).DEFAULT
     try:
         return weights.get_state_dict(check_hash=True, progress=False)

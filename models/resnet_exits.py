@@ -9,19 +9,18 @@ import argparse
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models.edgenet import imagenet_weights
 from models.exit_net import ExitNet, State
 from models.trunks import exit_points, load_trunk
 
-# The layers of each of the four stages.
+# torchvision's class of a layer, and how many of them each of the four stages has.
 RESNETS = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+    "resnet18": ("BasicBlock", (2, 2, 2, 2)),
+    "resnet34": ("BasicBlock", (3, 4, 6, 3)),
+    "resnet50": ("Bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("Bottleneck", (3, 4, 23, 3)),
+    "resnet152": ("Bottleneck", (3, 8, 36, 3)),
 }
 STEMS = ("auto", "cifar", "imagenet")
 LARGE_IMAGES = 96  # px from which `auto` takes torchvision's stem
@@ -80,10 +79,13 @@ class ResNetExits(ExitNet):
     def __init__(
         self, num_classes: int, *, resnet: str, width: int, exits: list[int], imagenet: bool
     ):
+        from torchvision.models import resnet as blocks  # here, as in edgenet.py
+
         super().__init__()
         self.num_exits = len(exits)
         self.bounds = [0, *exits]
-        layer, counts = RESNETS[resnet]
+        name, counts = RESNETS[resnet]
+        layer = getattr(blocks, name)
         kernel, stride = (7, 2) if imagenet else (3, 1)
         self.conv1 = nn.Conv2d(3, width, kernel, stride, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -111,7 +113,7 @@ class ResNetExits(ExitNet):
 
 
 def _stage(
-    layer: type[BasicBlock | Bottleneck], channels: int, planes: int, count: int, stride: int
+    layer: type[nn.Module], channels: int, planes: int, count: int, stride: int
 ) -> nn.Sequential:
     """`count` residual layers; the first has the stride, and a 1x1 shortcut where it must."""
     out = planes * layer.expansion

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torchvision.models import VisionTransformer
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 from models.attention import has_tangent, plain_attention
 from models.edgenet import imagenet_weights
@@ -98,6 +96,8 @@ class ViTExits(ExitNet):
         theirs = imagenet_weights(name) if settings["pretrained"] else None
         net = cls(num_classes, size, exits=exits, dropout=settings["vit_dropout"], **shape)
         if theirs is not None:
+            from torchvision.models.vision_transformer import interpolate_embeddings
+
             theirs = interpolate_embeddings(size, shape["patch_size"], theirs)
             load_trunk(net, name, theirs, new=("norms.", "heads."))
         return net
@@ -115,6 +115,8 @@ class ViTExits(ExitNet):
         exits: list[int],
         dropout: float = 0.0,
     ):
+        from torchvision.models import VisionTransformer  # here, as in edgenet.py
+
         super().__init__()
         self.num_exits, self.size = len(exits), size
         self.bounds = [0, *exits]

@@ -1,6 +1,11 @@
 """One small trained and evaluated run that many tests read, and how bad input is refused."""
 
+import shlex
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,15 +13,19 @@ import pytest
 import eval_all
 import train_edgenet_async
 import train_localnet
+from tests import forked
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
 
-# Files that take a minute or more: begun first, so that no core waits for the last of them.
+# Files that take half a minute or more: begun first, so that no core waits for the last of them.
 SLOW = (
+    "test_train_edgenet_async.py",
     "test_pipelines.py",
-    "test_train.py",
-    "test_iter_all.py",
-    "test_parallel.py",
     "test_resume.py",
+    "test_parallel.py",
+    "test_quickstart.py",
+    "test_iter_all.py",
+    "test_train.py",
+    "test_eval.py",
 )
 
 
@@ -42,6 +51,23 @@ def trained(npz, tmp_path_factory) -> Path:
     )  # fmt: skip
     quiet(eval_all.main, *common)
     return run
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """A command to start scripts with as if by Python, but at once: see tests/forked.py."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is too long for a socket's path
+        path, command = f"{folder}/socket", Path(folder, "python")
+        words = [sys.executable, "-I", "-S", forked.__file__, path]
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        command.chmod(0o755)
+        server = subprocess.Popen(
+            [sys.executable, forked.__file__, path, "serve"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        with server:  # closes its stdin, at which it ends, and waits
+            assert server.stdout.readline() == b"ready\n"
+            yield str(command)
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
-"""The shell chains once, small: DATASETS=digits FAST=1, to their tables and figures."""
+"""The shell chains once, small: FAST=1 on made-up pictures, to their tables and figures.
 
+Their scripts are processes of the fixture `python`, which starts them at once. The quick start,
+which Python itself runs, has a file of its own.
+"""
+
+import functools
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +22,7 @@ from models.exit_nets import EXIT_NETS
 from tests.made import make_npz
 
 ROOT = Path(__file__).resolve().parent.parent
+FEW = "--epochs 1 --edge_net mobilenet_v3_small"
 
 
 def bash(script, *args, **environment):
@@ -33,48 +38,55 @@ def ok(done):
 
 
 @pytest.fixture(scope="module")
+def chain(python, tmp_path_factory):
+    """`bash` with a quick Python, on 120 pictures of 10 classes."""
+    tiny = make_npz(tmp_path_factory.mktemp("data") / "tiny.npz", classes=10)
+    few = {"PYTHON": python, "DATASETS": str(tiny), "EXTRA_LOCAL": "--epochs 1"}
+    return functools.partial(bash, **few)
+
+
+@pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
-def test_conf_score(run):
-    ok(bash("train-conf-score.sh", run, EXTRA="--epochs 1"))
-    ok(bash("eval.sh", run))
-    said = ok(bash("plot.sh", run))
+def test_conf_score(run, chain):
+    ok(chain("train-conf-score.sh", run, EXTRA=FEW))
+    ok(chain("eval.sh", run))
+    said = ok(chain("plot.sh", run))
     assert "confidence" in said
     folder = run / "conf-score"
-    assert len(list(folder.glob("digits-edgenet-async-1-*.pth"))) == 42
+    assert len(list(folder.glob("tiny-edgenet-async-1-*.pth"))) == 42
     names = {p.name for p in (folder / "figures").iterdir()}
     for figure in ("risk", "reject_rate", "bounded_rate", "examples"):
-        assert {f"digits-{figure}.pdf", f"digits-{figure}.png"} <= names
+        assert {f"tiny-{figure}.pdf", f"tiny-{figure}.png"} <= names
     for table in ("summary_table", "stage_table"):
-        assert {f"digits-{table}.{kind}" for kind in ("md", "tex", "csv")} <= names
+        assert {f"tiny-{table}.{kind}" for kind in ("md", "tex", "csv")} <= names
 
 
-def test_again_it_skips_what_is_complete(run):
+def test_again_it_skips_what_is_complete(run, chain):
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*.pth")}
-    said = ok(bash("train-conf-score.sh", run, EXTRA="--epochs 1"))
+    said = ok(chain("train-conf-score.sh", run, EXTRA=FEW))
     assert said.count(": complete") == 2
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.pth")} == before
 
 
-def test_async(run):
-    ok(bash("train-async.sh", run, EXTRA="--epochs 1"))
-    ok(bash("eval-async.sh", run))
-    ok(bash("plot-async.sh", run))
+def test_async(run, chain):
+    ok(chain("train-async.sh", run, EXTRA=FEW))
+    ok(chain("eval-async.sh", run))
+    ok(chain("plot-async.sh", run))
     folder = run / "async"
-    assert len(list(folder.glob("digits-edgenet-async-*.pth"))) == 12
+    assert len(list(folder.glob("tiny-edgenet-async-*.pth"))) == 12
     names = {p.name for p in (folder / "figures").iterdir()}
-    assert {"digits-loss_curves.pdf", "digits-stage_table_async.tex"} <= names
+    assert {"tiny-loss_curves.pdf", "tiny-stage_table_async.tex"} <= names
 
 
-def test_noniid(tmp_path):
+def test_noniid(tmp_path, chain):
     """A local net of its own, on some classes; edge and test keep all ten."""
-    data, run = make_npz(tmp_path / "tiny.npz", classes=10), tmp_path / "run"
-    few = {"DATASETS": str(data), "LOCAL_CLASSES": "0-7", "EXTRA_LOCAL": "--epochs 1"}
-    ok(bash("train-noniid.sh", run, EXTRA="--epochs 1 --edge_net mobilenet_v3_small", **few))
-    ok(bash("eval-noniid.sh", run, **few))
-    assert "confidence" in ok(bash("plot-noniid.sh", run, **few))
+    run = tmp_path / "run"
+    ok(chain("train-noniid.sh", run, EXTRA=FEW, LOCAL_CLASSES="0-7"))
+    ok(chain("eval-noniid.sh", run))
+    assert "confidence" in ok(chain("plot-noniid.sh", run))
     assert {p.name for p in run.iterdir()} == {"noniid", "noniid-localnet"}
     predictions = saved.load(run / "noniid" / "tiny-predictions.npz")
     assert predictions.settings["local_classes"] == list(range(8))
@@ -104,12 +116,10 @@ def test_which_local_net(tmp_path):
     assert "local_classes" not in local + edge
 
 
-def test_compare(tmp_path):
+def test_compare(tmp_path, chain):
     """Two seeds, all rules, one report."""
     data, run = make_npz(tmp_path / "tiny.npz", train=200), tmp_path / "run"
-    few = {"DATASETS": str(data), "SEEDS": "3 4", "EXTRA_LOCAL": "--epochs 1"}
-    few["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
-    ok(bash("compare.sh", run, **few))
+    ok(chain("compare.sh", run, DATASETS=str(data), SEEDS="3 4", EXTRA=FEW))
     folder = run / "compare"
     report = json.loads((folder / "tiny-report.json").read_text())
     assert (folder / "tiny-report.html").exists()
@@ -123,9 +133,12 @@ def test_compare(tmp_path):
     assert "stage_switching, features" in text
 
 
-def test_edge_only(run):
-    ok(bash("train-edgeonly.sh", run, EXTRA="--epochs 1"))
-    assert (run / "edgeonly" / "digits-eval_all.json").exists()
+def test_edge_only(run, chain):
+    """On the edge net that FAST=1 takes by itself."""
+    ok(chain("train-edgeonly.sh", run, EXTRA="--epochs 1"))
+    asked = json.loads((run / "edgeonly" / "args.json").read_text())["tiny-edgenet"]["args"]
+    assert asked["edge_net"] == "resnet18"
+    assert (run / "edgeonly" / "tiny-eval_all.json").exists()
 
 
 STAGES = [*sorted(p.name for p in ROOT.glob("*-*.sh")), "eval.sh", "compare.sh"]
@@ -138,8 +151,8 @@ def test_usage(script):
     assert "usage: [DATASETS=...] [EXTRA=...] [FAST=1] bash" in done.stderr
 
 
-def test_a_stage_without_the_one_before(tmp_path):
-    done = bash("eval.sh", tmp_path / "run")
+def test_a_stage_without_the_one_before(tmp_path, chain):
+    done = chain("eval.sh", tmp_path / "run")
     assert done.returncode == 2
     assert "error: " in done.stderr
     assert "train_edgenet_async.py makes it" in done.stderr
@@ -152,42 +165,9 @@ def test_every_shell_script_parses():
         subprocess.run(["bash", "-n", script], check=True)
 
 
-def test_quickstart(tmp_path):
-    """In this environment (no install), with few epochs; then again, which skips it all."""
-    copy = tmp_path / "clone"
-    tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
-    for name in tracked.splitlines():
-        if not name.startswith(("tests/", "results/")) and (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
-    if not tracked:
-        pytest.skip("not a git checkout")
-    key = subprocess.run(
-        "cat requirements.txt requirements.txt | cksum | cut -d ' ' -f 1",
-        shell=True, cwd=ROOT, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
-    (copy / ".venv/bin").mkdir(parents=True)
-    (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (copy / ".venv/bin/python").chmod(0o755)
-    (copy / f".venv/whole-{key}").touch()
-    env = {k: v for k, v in os.environ.items() if k not in ("CI", "VENV")} | {"FAST": "1"}
-    for again in (False, True):
-        done = subprocess.run(
-            ["bash", "quickstart.sh"], cwd=copy, env=env, capture_output=True, text=True
-        )
-        said = ok(done)
-        assert "rejector  never  always" in said
-        assert said.count(": complete") == (3 if again else 0)
-    assert (copy / "results/runs/quickstart/figures/digits-risk.png").exists()
-    assert (copy / "results/runs/quickstart/digits-report.html").exists()
-
-
-def test_early_exit(tmp_path):
+def test_early_exit(tmp_path, chain):
     """base, l2w and boosted: trained, evaluated, stopped early and drawn."""
-    small = {"DATASETS": str(make_npz(tmp_path / "tiny.npz")), "SEEDS": "0"}
-    ok(bash("early_exit/compare.sh", tmp_path / "run", **small))
+    ok(chain("early_exit/compare.sh", tmp_path / "run", SEEDS="0"))
     folder = tmp_path / "run" / "compare"
     for method in ("base", "l2w", "boosted"):
         result = json.loads((folder / method / "seed-0" / "tiny-eval.json").read_text())

@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -28,9 +27,9 @@ def local_flags(npz, run):
 def edge_flags(npz, run, trained):
     return [
         "--dataset", npz, "--save_dir", run, "--local_path", trained / "tiny-localnet.pth",
-        *SMALL_EDGE, "--epochs", EPOCHS, "--batch_size", 8, "--costs", "1:0", "1.25:0.25",
+        *SMALL_EDGE, "--epochs", EPOCHS, "--batch_size", 12, "--costs", "1:0", "1.25:0.25",
         "--async_freq", 1, 4, 0, "--adaptive", 0, 0.1, "--probe_every", 3,
-        "--outage", "9:16", "25:31",  # each over the end of an epoch: refreshes are late in a state
+        "--outage", "6:11", "16:21",  # over the ends of epochs, 9 steps each: a state has late ones
         "--progress_every", 4,
     ]  # fmt: skip
 
@@ -62,10 +61,12 @@ def assert_same_run(a, b):
     assert {p.name for p in a.iterdir()} == {p.name for p in b.iterdir()}
 
 
-def kill_after(epoch, script, flags, run):
+def kill_after(epoch, python, script, flags, run):
     """Start the script, and SIGKILL it soon after it has ended `epoch` epochs."""
-    command = [sys.executable, script, *map(str, flags)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = [python, script, *map(str, flags)]
+    process = subprocess.Popen(
+        command, cwd=experiment.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     metrics = run / "metrics.jsonl"
     started = run / "args.json"
     while process.poll() is None:
@@ -73,9 +74,9 @@ def kill_after(epoch, script, flags, run):
         if started.exists() and done >= epoch:
             break
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, process.stderr.read()
+    process.kill()
+    said, _ = process.communicate()  # its output ends with the script, so nothing is written after
+    assert process.returncode == -signal.SIGKILL, said
     assert not list(run.glob("*net.json"))
 
 
@@ -89,17 +90,17 @@ def whole(npz, trained, tmp_path_factory):
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
-def test_edge_training_killed_and_resumed(epoch, npz, trained, whole, tmp_path):
+def test_edge_training_killed_and_resumed(epoch, python, npz, trained, whole, tmp_path):
     run = tmp_path / "run"
     flags = edge_flags(npz, run, trained)
-    kill_after(epoch, "train_edgenet_async.py", flags, run)
+    kill_after(epoch, python, "train_edgenet_async.py", flags, run)
     quiet(train_edgenet_async.main, *flags, "--resume")
     assert_same_run(run, whole / "edge")
 
 
-def test_local_training_killed_and_resumed(npz, whole, tmp_path):
+def test_local_training_killed_and_resumed(python, npz, whole, tmp_path):
     run = tmp_path / "run"
-    kill_after(2, "train_localnet.py", local_flags(npz, run), run)
+    kill_after(2, python, "train_localnet.py", local_flags(npz, run), run)
     quiet(train_localnet.main, *local_flags(npz, run), "--resume")
     assert_same_run(run, whole / "local")
 

@@ -17,8 +17,8 @@ from tests.active_learning.conftest import COSTS, SIZES, TRAIN, TRAINED
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def chain(targets, run):
-    settings = {"PYTHON": sys.executable, "DATASETS": "digits", "SEEDS": "0", "ROUNDS": "2"}
+def chain(python, targets, run):
+    settings = {"PYTHON": python, "DATASETS": "digits", "SEEDS": "0", "ROUNDS": "2"}
     settings |= {"TARGETS": str(targets), "INITIAL": str(SIZES[1]), "BATCH": str(SIZES[3])}
     settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))}
     return subprocess.Popen(
@@ -33,10 +33,10 @@ def results(run):
 
 
 @pytest.fixture(scope="module")
-def run(targets, tmp_path_factory):
+def run(python, targets, tmp_path_factory):
     """Three rounds of all methods; the first attempt was killed while it trained round 0."""
     run = tmp_path_factory.mktemp("chain") / "run"
-    first = chain(targets, run)
+    first = chain(sys.executable, targets, run)
     while not results(run) and first.poll() is None:
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
@@ -44,7 +44,7 @@ def run(targets, tmp_path_factory):
     assert first.returncode == -signal.SIGKILL
     before = {p: p.stat().st_mtime_ns for p in results(run)}
     assert 1 <= len(before) < 4
-    second = chain(targets, run)
+    second = chain(python, targets, run)
     said, _ = second.communicate()
     assert second.returncode == 0, said[-3000:]
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())  # none trained again

@@ -115,21 +115,27 @@ def test_batch_norm_is_as_documented(runs, odd_npz):
     assert not torch.allclose(one[f"{name}.running_var"], two[f"{name}.running_var"], rtol=1e-4)
 
 
+def kill_after(epochs, python, flags, run):
+    """Train in a process of its own, and SIGKILL it soon after so many epochs."""
+    command = [python, "-m", "early_exit.train", *map(str, flags), "--save_dir", run]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    log, until = run / "metrics.jsonl", time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") >= epochs):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()  # its output ends with the script, so nothing is written after
+    assert process.returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("method", ["base", "l2w", "boosted"])
-def test_a_killed_run_resumes_to_the_same_weights(method, odd_npz, tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(method, python, odd_npz, tmp_path):
     flags = ["--dataset", odd_npz, *TINY, "--method", method, "--epochs", 4, "--meta_lr", 0.01]
     flags += ["--meta_interval", 3, "--augment", "flip_crop", "--device", "cpu"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     quiet(train.main, *flags, "--save_dir", whole)
-    command = [sys.executable, "-m", "early_exit.train", *map(str, flags), "--save_dir", killed]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
-    log, until = killed / "metrics.jsonl", time.monotonic() + 120
-    while not (log.exists() and len(log.read_text().splitlines()) >= 2):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_after(2, python, flags, killed)
     assert not (killed / "odd-msdnet.json").exists()
     quiet(train.main, *flags, "--save_dir", killed, "--resume")
     first, second = state(whole), state(killed)
@@ -139,7 +145,7 @@ def test_a_killed_run_resumes_to_the_same_weights(method, odd_npz, tmp_path):
     assert {p.name for p in whole.iterdir()} == {p.name for p in killed.iterdir()}
 
 
-def test_a_folder_streams_and_resumes(tmp_path, folder):
+def test_a_folder_streams_and_resumes(python, tmp_path, folder):
     """224 px, label smoothing, cosine, random crops: killed after an epoch, the same in the end."""
     flags = ["--dataset", folder, "--stream", "--arch", "resnet", "--width", 4, "--exits", "3-4"]
     flags += ["--batch_size", 5, "--epochs", 2, "--label_smoothing", 0.1, "--lr", 0.01]
@@ -149,15 +155,7 @@ def test_a_folder_streams_and_resumes(tmp_path, folder):
     checkpoint = experiment.load_checkpoint(whole / "pets-resnet.pth")
     assert checkpoint["stream"] is True
     assert checkpoint["size"] == 224
-    command = [sys.executable, "-m", "early_exit.train", *map(str, flags), "--save_dir", killed]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
-    log, until = killed / "metrics.jsonl", time.monotonic() + 120
-    while not (log.exists() and log.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_after(1, python, flags, killed)
     quiet(train.main, *flags, "--save_dir", killed, "--resume")
     first, second = state(whole), state(killed)
     assert all(torch.equal(value, second[key]) for key, value in first.items())

@@ -1,0 +1,44 @@
+"""quickstart.sh as a user runs it: by Python itself, on the digits, in a copy of the repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_quickstart(tmp_path, python):
+    """In this environment (no install), with few epochs; then again, which skips it all."""
+    copy = tmp_path / "clone"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    for name in tracked.splitlines():
+        if not name.startswith(("tests/", "results/")) and (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    if not tracked:
+        pytest.skip("not a git checkout")
+    key = subprocess.run(
+        "cat requirements.txt requirements.txt | cksum | cut -d ' ' -f 1",
+        shell=True, cwd=ROOT, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    (copy / ".venv/bin").mkdir(parents=True)
+    (copy / f".venv/whole-{key}").touch()
+    env = {k: v for k, v in os.environ.items() if k not in ("CI", "VENV")} | {"FAST": "1"}
+    for again, command in ((False, sys.executable), (True, python)):
+        (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (copy / ".venv/bin/python").chmod(0o755)
+        done = subprocess.run(
+            ["bash", "quickstart.sh"], cwd=copy, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        said = done.stdout
+        assert "rejector  never  always" in said
+        assert said.count(": complete") == (3 if again else 0)
+    assert (copy / "results/runs/quickstart/figures/digits-risk.png").exists()
+    assert (copy / "results/runs/quickstart/digits-report.html").exists()
