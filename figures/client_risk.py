@@ -164,7 +164,7 @@ def main(argv=None):
     rows = table(found)
     caption = f"{about}. Thresholds from val, risk on test."
     print_table(rows, COLUMNS, caption)
-    title = about.replace("c_1", "$c_1$").replace("c_e", "$c_e$").replace(", c", "\nc", 1)
+    title = about.replace(", c_1", "\n$c_1$").replace("c_e", "$c_e$")
     paths = style.save(figure(found, clients, title), out, "client_risk")
     paths += write_table(rows, COLUMNS, out, "client_risk", caption)
     numbers = {
