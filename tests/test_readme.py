@@ -258,6 +258,19 @@ def test_what_is_claimed_of_exits_and_a_server_is_published():
         assert re.sub(r" +", " ", line) in README, line
 
 
+def test_what_is_claimed_of_clients_is_published():
+    folder = ROOT / "results" / "published" / "cifar10-clients"
+    with open(folder / "client_risk.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    for row in rows:
+        assert f"| {' | '.join(row.values())} |" in README, row["label"]
+    rules = json.loads((folder / "client_risk.json").read_text())["rules"]
+    sent = np.array(rules["own_labels"]["shares"])[..., -1].mean(0)
+    said = f"by their own labels they send from {100 * sent.min():.0f} to {100 * sent.max():.0f} %"
+    assert said in " ".join(README.split())
+
+
 def test_what_is_claimed_of_early_exit_speed_is_published():
     """The ratios of the meta-gradient, images a second of every flag, and budgeted evaluation."""
     folder = ROOT / "results" / "published" / "benchmarks"
