@@ -258,6 +258,26 @@ def test_what_is_claimed_of_exits_and_a_server_is_published():
         assert re.sub(r" +", " ", line) in README, line
 
 
+def test_what_is_claimed_of_the_made_up_task_is_published():
+    folder = ROOT / "results" / "published" / "made-task-bert"
+    for method, label in (("base", "base"), ("l2w", "L2W (`--meta_interval 4`)"), ("boosted",) * 2):
+        files = [folder / method / f"seed-{seed}" / "SST-2-eval.json" for seed in (0, 1, 2)]
+        runs = [json.loads(file.read_text()) for file in files]
+        numbers = [[row["accuracy"] for row in run["anytime"]] for run in runs]
+        for found, run in zip(numbers, runs, strict=True):
+            found += [run["at_share"]["0.5"], run["area"]]
+        columns = 100 * np.array(numbers)
+        cells = [f"{c.mean():.1f} ± {c.std(ddof=1):.1f}" for c in columns.T]
+        assert f"| {label} | {' | '.join(cells)} |" in README
+    infer = json.loads((folder / "base" / "seed-0" / "SST-2-infer.json").read_text())
+    speed = {(r["way"], r["q"]): r for r in infer["latency"] if r["batch_size"] == 256}
+    pair = speed["early exit", 0.5], speed["all exits", None]
+    said = "{:,.0f} texts a second instead of {:,.0f}".format(
+        *(row["images_per_second"] for row in pair)
+    )
+    assert said in " ".join(README.split())
+
+
 def test_what_is_claimed_of_clients_is_published():
     folder = ROOT / "results" / "published" / "cifar10-clients"
     with open(folder / "client_risk.csv") as file:
