@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deferral import rules, stages
-from deferral.clients import FITTED, RULES, refit
+from deferral import estimates, rules, stages
+from deferral.clients import FITTED, RULES, _read, expected_price, refit
 from deferral.predictions import Predictions
 from deferral.risk import costs, risk
 
@@ -125,3 +125,18 @@ def test_bad_clients_are_refused(clients):
     alone = replace(clients[1], stage_logits=clients[1].stage_logits[:-1])
     with pytest.raises(ValueError, match="has exits and no server"):
         refit([clients[0], alone], *COST)
+
+
+def test_an_exit_is_judged_by_its_own_logits_and_the_server_by_the_last(clients):
+    """expected_price, stage by stage, from the estimates that it is made of."""
+    price = costs(*COST, [0.01, 0.02])
+    read = [_read(one, rules.DOUBTS["max_softmax"]) for one in clients]
+    own, others = read[3], read[:3]
+    found = expected_price(own.val_logits, others, *price)
+    for stage, seen in ((0, 0), (1, 1), (2, 1)):
+        told = np.concatenate([c.val_logits[seen] for c in others])
+        x, x_own = estimates.features(told, own.val_logits[seen])
+        right = np.concatenate([c.val_right[stage] for c in others])[None]
+        chance = estimates.right_given(x, right, x_own)[1][0]
+        np.testing.assert_allclose(found[stage], price[0][stage] + price[1][stage] * (1 - chance))
+    assert np.abs(found[2] - found[1]).max() > 0.01

@@ -18,7 +18,7 @@ from tests.made import quiet
 GOOD, BAD = ("fine", "bright", "lovely"), ("dull", "poor", "weary")
 REST = [f"word{i}" for i in range(20)]
 SMALL = ("--num_layers", 2, "--hidden_dim", 32, "--num_heads", 2, "--mlp_dim", 64)
-SMALL += ("--bert_dropout", 0, "--max_positions", 32, "--vocab_size", 100)
+SMALL += ("--bert_dropout", 0, "--max_positions", 32, "--vocab_size", 500)
 QUICK = ("--epochs", 2, "--batch_size", 16, "--optimizer", "adamw", "--lr", 6e-3)
 QUICK += ("--schedule", "linear", "--warmup", 0.1)
 WORDS = "embeddings.word_embeddings.weight"
