@@ -169,8 +169,6 @@ def train(args, workers):
         net = arch.from_settings(settings, len(dataset.classes), size)
         if arch.reads == "text":
             begun = begin(net, theirs, args.model_path, settings["vocab_size"])
-            if workers.rank == 0:
-                print(f"{run.stem}: {begun}", flush=True)
         net = net.to(device)
         method = make_method(args, net, size, device, workers)
         least = method.least * workers.world
@@ -186,6 +184,8 @@ def train(args, workers):
             state = experiment.load_checkpoint(run.state_file)
         done = restore(state, method) if state else 0
         workers.wait()
+        if arch.reads == "text" and workers.rank == 0:
+            print(f"{run.stem}: {begun}", flush=True)
 
     t = args.ensemble_reweight if args.method == "boosted" else 0.0
     total = args.epochs * len(batches)
