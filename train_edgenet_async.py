@@ -27,12 +27,13 @@ import torch
 import data
 import experiment
 from experiment import number
+from experiment.graphs import set_lr, steer
+from learning_to_help.edge_step import EdgeStep
 from learning_to_help.progress import Progress
 from learning_to_help.rejectors import Rejectors, probe_images
 from learning_to_help.settings import add_flags, check_flags, settings_of
-from losses.stage_switching import edge_loss
 from models.checkpoints import local_net, predict
-from models.edgenet import build_edge, edge_size
+from models.edgenet import build_edge, edge_size, prefers_channels_last
 
 
 def parse_args(argv=None):
@@ -93,6 +94,25 @@ def parse_args(argv=None):
         help="between looks at every rejector on val, 0 for none; at the end of each epoch if not "
         "given",
     )
+    group = parser.add_argument_group("speed")
+    group.add_argument(
+        "--bf16",
+        action="store_true",
+        help="the edge's forward passes in bfloat16; weights and rejectors stay float32",
+    )
+    group.add_argument(
+        "--channels_last",
+        action=argparse.BooleanOptionalAction,
+        help="memory order of the edge's maps; on a CPU, if not given, where the net has depthwise "
+        "convolutions",
+    )
+    group.add_argument("--compile", action="store_true", help="torch.compile the edge")
+    group.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on CUDA: launch a step as a whole",
+    )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
     if args.pretrained is None:
@@ -103,15 +123,8 @@ def parse_args(argv=None):
     return args
 
 
-def set_lr(optimizers, lrs, share) -> None:
-    """Learning rates at a share 0..1 of a cosine schedule."""
-    for optimizer, lr in zip(optimizers, lrs, strict=True):
-        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * share)) / 2
-
-
 def train_one_epoch(
-    edge,
-    optimizer,
+    edge_step,
     rejectors,
     batches,
     local_logits,
@@ -123,33 +136,33 @@ def train_one_epoch(
     """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
 
     local_logits [N, K] of every training image; schedule(i) is called before step i of the epoch;
-    progress, where there is one, looks at val when it is time.
+    progress, where there is one, looks at val when it is time. Nothing in it waits for the device
+    but a look at val and an adaptive copy's probe.
     """
+    edge = edge_step.edge
     edge.train()
     if progress:
         progress.start()
-    l1, l2 = [], []
+    kinds = {"dtype": torch.float32, "device": batches.device}
+    l1 = torch.zeros(len(batches), **kinds)
+    l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, **kinds)
+    if rejectors:
+        rejectors.start_epoch([*batches.rows(epoch)], batches.plain)
     steps = experiment.progress(batches.epoch(epoch), len(batches), label)
     for i, (rows, images, labels) in enumerate(steps):
         schedule(i)
-        logits = edge(images)
-        loss = edge_loss(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        l1.append(loss.detach())
+        l1[i], logits = edge_step(images, labels)
         if rejectors:
             if batches.augment is not None:
                 images = batches.plain(rows)
-            l2.append(rejectors.step(i, edge, logits, images, labels, local_logits[rows]))
+            l2[i] = rejectors.step(i, edge, logits, images, labels, local_logits[rows])
         if progress:
             progress.after_batch(edge, rejectors)
     if rejectors:
         rejectors.copies.end_epoch(edge)
     if progress:
         progress.stop(rejectors)
-    l2 = torch.stack(l2) if l2 else torch.zeros(len(l1), 0)
-    return torch.stack(l1).cpu(), l2.cpu()
+    return l1.cpu(), l2.cpu()
 
 
 def read_local(local_path: str | None, dataset, save_dir: Path):
@@ -186,7 +199,12 @@ def train(args):
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
-        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained).to(device)
+        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained)
+        channels_last = args.channels_last
+        if channels_last is None:
+            channels_last = prefers_channels_last(edge, device)
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        edge = edge.to(device, memory_format=order)
         optimizer = torch.optim.SGD(
             edge.parameters(),
             args.lr,
@@ -199,6 +217,15 @@ def train(args):
             dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
         )
         val = data.Batches(dataset.val, 250, device)
+        edge_step = EdgeStep(
+            edge,
+            optimizer,
+            args.batch_size,
+            bf16=args.bf16,
+            channels_last=channels_last,
+            compiled=args.compile,
+            graph=args.graph,
+        )
         local_bytes = local_logits = rejectors = progress = None
         if settings:
             local, local_bytes = read_local(args.local_path, dataset, run.dir)
@@ -208,6 +235,7 @@ def train(args):
             flags |= {"outages": args.outage, "probe_every": args.probe_every}
             if args.adaptive:
                 flags["probe"] = probe_images(val, args.probe_size, args.seed)
+            flags |= {"ask": edge_step.ask, "graph": args.graph}
             rejectors = Rejectors(settings, edge, device, **flags)
             if args.progress_every != 0:
                 progress = Progress(settings, predict(local, val), val, args.progress_every)
@@ -226,21 +254,25 @@ def train(args):
             if progress:
                 progress.load(state)
             done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
+        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
+        moves = args.schedule != "constant" and args.graph and device.type == "cuda"
+        for each in optimizers:
+            steer(each, device if moves else None)
 
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
         before, total = (epoch - 1) * len(batches), args.epochs * len(batches)
-        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
-        lrs = [args.lr, args.lr_rejector][: len(optimizers)]
 
-        def schedule(i, before=before, total=total, optimizers=optimizers, lrs=lrs):
+        def schedule(i, before=before, total=total):
             if args.schedule == "cosine":
-                set_lr(optimizers, lrs, (before + i) / total)
+                share = (1 + math.cos(math.pi * (before + i) / total)) / 2
+                for each, lr in zip(optimizers, (args.lr, args.lr_rejector), strict=False):
+                    set_lr(each, lr * share)
 
-        nets = edge, optimizer, rejectors
+        both = edge_step, rejectors
         losses = train_one_epoch(
-            *nets, batches, local_logits, epoch, f"epoch {epoch}", schedule, progress
+            *both, batches, local_logits, epoch, f"epoch {epoch}", schedule, progress
         )
         l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
         val_logits = predict(edge, val)
@@ -268,7 +300,7 @@ def train(args):
         "split_seed": args.split_seed,
         "rejector_val_size": args.rejector_val_size,
         "seed": args.seed,
-        "state_dict": {k: v.cpu() for k, v in edge.state_dict().items()},
+        "state_dict": {k: v.cpu().contiguous() for k, v in edge.state_dict().items()},
     }
     files = {edge_path.name: experiment.save_checkpoint(edge_path, edge_checkpoint)}
     local_path = run.dir / f"{dataset.name}-localnet.pth"

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 import data
 import experiment
 from experiment import number
+from experiment.graphs import StepGraph
 from learning_to_help import exits
 from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
@@ -64,6 +65,12 @@ def parse_args(argv=None):
     group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
     group.add_argument("--lr", type=number(float, 0, above=True), default=1e-3, help="of SGD")
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
+    group.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on CUDA: launch a step as a whole",
+    )
     group.add_argument(
         "--exits_path",
         help="of an exit: early_exit.train's checkpoint or run directory; SAVE_DIR if not given. "
@@ -105,16 +112,25 @@ def check_flags(parser, args) -> None:
         parser.error("--exits_path: with --seeds it is a folder with a run in each seed-N")
 
 
-def train_one_epoch(net, optimizer, batches, epoch, label) -> float:
-    """One pass over the training batches; returns the mean loss a step."""
-    net.train()
-    total = torch.zeros((), device=next(net.parameters()).device)
-    for _, images, labels in experiment.progress(batches.epoch(epoch), len(batches), label):
+def training_step(net, optimizer):
+    """A step on images [B, 3, H, W] and labels [B]; gives the loss before it."""
+
+    def step(images, labels):
         loss = F.cross_entropy(net(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        total += loss.detach()
+        return loss.detach()
+
+    return step
+
+
+def train_one_epoch(net, step, batches, epoch, label) -> float:
+    """One pass over the training batches; returns the mean loss a step."""
+    net.train()
+    total = torch.zeros((), device=batches.device)
+    for _, images, labels in experiment.progress(batches.epoch(epoch), len(batches), label):
+        total += step(images, labels)
     return total.item() / len(batches)
 
 
@@ -192,11 +208,12 @@ def train(args):
             net.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
             done = state["epoch"]
+        step = StepGraph(training_step(net, optimizer), device, args.graph)
 
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
-        loss = train_one_epoch(net, optimizer, batches, epoch, f"epoch {epoch}")
+        loss = train_one_epoch(net, step, batches, epoch, f"epoch {epoch}")
         val_accuracy = accuracy(net, val, val.labels)
         run.end_epoch(
             epoch,

@@ -26,6 +26,8 @@ import data
 import experiment
 import train_edgenet_async
 import train_localnet
+from experiment.graphs import StepGraph
+from learning_to_help.edge_step import EdgeStep
 from learning_to_help.rejectors import Rejectors
 from learning_to_help.settings import Setting
 from losses.stage_switching import rejector_loss
@@ -119,6 +121,7 @@ def local_rows(part, device, args):
     """The local net's training: the data path alone, and data path and step."""
     net_a, net_b = LeNet5(10).to(device), LeNet5(10).to(device)
     sgd_a, sgd_b = sgd(net_a, 1e-3), sgd(net_b, 1e-3, fused=True)
+    step = StepGraph(train_localnet.training_step(net_b, sgd_b), device)
     pictures = loader(part, 32, args.workers)
     batches = data.Batches(part, BATCH, device, shuffle=True)
 
@@ -126,7 +129,7 @@ def local_rows(part, device, args):
         plain_local(net_a, sgd_a, pictures, device)
 
     def ours():
-        train_localnet.train_one_epoch(net_b, sgd_b, batches, 0, "")
+        train_localnet.train_one_epoch(net_b, step, batches, 0, "")
 
     def plain_data():
         for images, labels in pictures:
@@ -155,9 +158,9 @@ def edge_row(costs, part, device, args):
     pictures = loader(part, size, args.workers)
 
     settings = [Setting(1, *pair) for pair in costs]
-    flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9}
+    edge_step = EdgeStep(mine, sgd(mine, 1e-3, fused=True), BATCH)
+    flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
     rejectors = Rejectors(settings, mine, device, **flags)
-    sgd_mine = sgd(mine, 1e-3, fused=True)
     batches = data.Batches(part, BATCH, device, shuffle=True)
     in_order = data.Batches(part, 500, device)
     logits = predict(local, in_order)
@@ -166,7 +169,7 @@ def edge_row(costs, part, device, args):
         plain_edge(nets, optimizers, pictures, cost_1, cost_e, device)
 
     def ours():
-        train_edgenet_async.train_one_epoch(mine, sgd_mine, rejectors, batches, logits, 0, "")
+        train_edgenet_async.train_one_epoch(edge_step, rejectors, batches, logits, 0, "")
 
     name = f"{args.edge_net} edge, {len(costs)} setting{'s' * (len(costs) > 1)}"
     return compare(name, device, args.steps, args.rounds, plain, ours, runs=len(costs))

@@ -24,11 +24,11 @@ EAGER_FIRST = 3  # calls before the capture: momenta come into being, libraries 
 class StepGraph:
     """`step`, a function of tensors on `device`, at the price of one launch.
 
-    The first calls run eagerly (they are real steps); the next of the same shapes is captured, and
-    from then on calls of these shapes are replayed: their arguments are copied to where the graph
-    reads, and what it gives **lies in the same memory every time, so use it before the next call**.
-    Calls of other shapes (an epoch's last batch) run eagerly. On other devices than CUDA, with
-    `enabled` False, and where the capture fails (one warning says so), every call runs eagerly.
+    The first calls run eagerly (they are real steps); the next is captured, and from then on calls
+    are replayed: their arguments are copied to where the graph reads, and what it gives **lies in
+    the same memory every time, so use it before the next call**. Calls of other shapes than the
+    first (an epoch's last batch) always run eagerly. On other devices than CUDA, with `enabled`
+    False, and where the capture fails (one warning says so), every call runs eagerly.
 
     What a graph launches is fixed when it is captured. So `step` must update in place all that
     outlives it (parameters, momenta, running statistics), must not read a value back to the host,
@@ -52,23 +52,25 @@ class StepGraph:
         self.enabled = enabled and (capture is not None or self.device.type == "cuda")
         self.capture = capture or capture_cuda
         self.calls = 0
-        self.inputs: list[Tensor] | None = None
+        self.kinds: list[tuple] | None = None  # shapes and types that the graph is for
+        self.inputs: list[Tensor] = []
         self.replay: Callable[[], None] | None = None
         self.outputs: Any = None
 
     def __call__(self, *inputs: Tensor) -> Any:
         if not self.enabled:
             return self.step(*inputs)
+        kinds = [(x.shape, x.dtype) for x in inputs]
+        self.kinds = self.kinds or kinds
+        if kinds != self.kinds:
+            return self.step(*inputs)
         if self.replay is None:
             self.calls += 1
             if self.calls <= EAGER_FIRST:
                 return self._beside(inputs)
             self._capture(inputs)
-        if self.replay is None or any(
-            mine.shape != its.shape or mine.dtype != its.dtype
-            for mine, its in zip(self.inputs, inputs, strict=True)
-        ):
-            return self.step(*inputs)
+            if self.replay is None:
+                return self.step(*inputs)
         for mine, its in zip(self.inputs, inputs, strict=True):
             mine.copy_(its)
         self.replay()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # What may differ between the two halves of a resumed run without changing its weights.
 FREE_TO_CHANGE = {
-    "resume", "overwrite", "device", "data_root", "save_dir", "local_path", "log_to",
+    "resume", "overwrite", "device", "data_root", "save_dir", "local_path", "log_to", "graph",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What the rejectors know of the edge: frozen copies of it, refreshed over a link now and then."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 JOINT = "joint"
 ADAPTIVE = "adaptive-"
+AHEAD = 256  # images that a copy answers at once, where it stays as it is for so long
 
 
 def adaptive(tolerance: float) -> str:
@@ -18,10 +19,9 @@ def adaptive(tolerance: float) -> str:
 
 def refresh(frozen: nn.Module, edge: nn.Module) -> None:
     """Give a frozen copy the edge's weights and buffers, in place."""
+    own, new = frozen.state_dict(), edge.state_dict()
     with torch.no_grad():
-        own, new = frozen.state_dict().values(), edge.state_dict().values()
-        for mine, its in zip(own, new, strict=True):
-            mine.copy_(its)
+        torch._foreach_copy_([own[name] for name in new], [*new.values()])
 
 
 def answers(net: nn.Module, images: Tensor) -> Tensor:
@@ -60,6 +60,11 @@ class EdgeCopies:
     weights but, after each edge step, its class of every image of the batch, in the whole bytes
     that hold a class (1 up to 256 classes, 2 up to 65,536), and nothing while the link is down.
     Without outages that gives the rejectors of S = 1.
+
+    A copy that is kept for many batches need not be asked once a batch: told of an epoch's batches
+    (`start_epoch`), it answers as many of them at once as it will stay for, up to AHEAD images,
+    which reads its weights so much more seldom. `ask(net, images)` is how any network is asked;
+    what it gives need not last beyond the next call.
     """
 
     def __init__(
@@ -69,8 +74,9 @@ class EdgeCopies:
         outages: Sequence[tuple[int, int]] = (),
         probe: Tensor | None = None,
         probe_every: int = 10,
+        ask: Callable[[nn.Module, Tensor], Tensor] = answers,
     ):
-        self.freqs, self.outages = freqs, [tuple(span) for span in outages]
+        self.freqs, self.outages, self.ask = freqs, [tuple(span) for span in outages], ask
         itself = {JOINT} if self.outages else {JOINT, 1}
         self.copies = {
             s: copy.deepcopy(edge).eval().requires_grad_(False) for s in freqs if s not in itself
@@ -79,11 +85,21 @@ class EdgeCopies:
         self.tolerance = {
             s: float(s.removeprefix(ADAPTIVE)) for s in freqs if str(s).startswith(ADAPTIVE)
         }
-        self.known = {s: answers(edge, probe) for s in self.tolerance}  # the copies' own, [P] each
+        self.known = {s: ask(edge, probe).clone() for s in self.tolerance}  # the copies' own, [P]
         self.bytes_a_refresh = state_bytes(edge)
         self.step = self.answer_bytes = 0
         self.refreshes = {str(s): 0 for s in freqs}
         self.late = set()  # due, but not sent yet
+        self.batches: Sequence[Tensor] = ()  # rows of each batch of the epoch
+        self.ahead: dict[int | str, tuple[int, Sequence[Tensor]]] = {}  # from batch i on, [B] each
+
+    def start_epoch(self, batches: Sequence[Tensor], images_of: Callable[[Tensor], Tensor]) -> None:
+        """What is to come: the rows of each batch of the epoch, and how to get their images.
+
+        images_of(rows [M]) gives [M, 3, H, W], the very images that `answers` will be given.
+        """
+        self.batches, self.images_of = batches, images_of
+        self.ahead.clear()
 
     def answers(self, i: int, edge: nn.Module, edge_logits: Tensor, images: Tensor) -> Tensor:
         """Predicted classes [S, B] after batch i's edge step; edge_logits: its training forward.
@@ -91,7 +107,7 @@ class EdgeCopies:
         i counts from the start of the epoch; every batch must pass here once.
         """
         looking = self.known and self.step % self.probe_every == 0
-        probed = answers(edge, self.probe) if looking else None
+        probed = self.ask(edge, self.probe) if looking else None
         self._send({s for s in self.freqs if self._is_due(s, i, probed)}, edge)
         if self._link_is_up():
             class_bytes = max(1, -(-(edge_logits.shape[-1] - 1).bit_length() // 8))
@@ -101,9 +117,30 @@ class EdgeCopies:
         for freq in self.freqs:
             if freq == JOINT:
                 found.append(edge_logits.detach().argmax(-1))
+            elif freq in self.copies:
+                found.append(self._of_copy(freq, i, images))
             else:
-                found.append(answers(self.copies.get(freq, edge), images))
+                found.append(self.ask(edge, images))
         return torch.stack(found)
+
+    def _of_copy(self, freq: int | str, i: int, images: Tensor) -> Tensor:
+        """What the copy of an S answers to batch i, [B], and to those after it while it may."""
+        first, found = self.ahead.get(freq, (0, ()))
+        if not first <= i < first + len(found):
+            at_once = max(1, AHEAD // len(images))
+            coming = self.batches[i : i + min(at_once, self._stays(freq, i))]
+            if len(coming) < 2:
+                return self.ask(self.copies[freq], images)
+            images = self.images_of(torch.cat([*coming]))
+            found = self.ask(self.copies[freq], images).split([len(rows) for rows in coming])
+            first, self.ahead[freq] = i, (i, found)
+        return found[i - first]
+
+    def _stays(self, freq: int | str, i: int) -> int:
+        """Batches from i on before the copy may fall due again (a late refresh comes sooner)."""
+        if freq in self.tolerance:
+            return self.probe_every - (self.step - 1) % self.probe_every
+        return len(self.batches) if freq == 0 else freq - i % freq
 
     def end_epoch(self, edge: nn.Module) -> None:
         """After the last batch of an epoch."""
@@ -131,8 +168,9 @@ class EdgeCopies:
         for freq in self.late:
             if freq in self.copies:
                 refresh(self.copies[freq], edge)
+                self.ahead.pop(freq, None)
             if freq in self.known:
-                self.known[freq] = answers(edge, self.probe)
+                self.known[freq] = self.ask(edge, self.probe).clone()
             self.refreshes[str(freq)] += 1
         self.late = set()
 
@@ -161,6 +199,7 @@ class EdgeCopies:
         }
 
     def load(self, state: dict[str, Any]) -> None:
+        self.ahead.clear()
         for s, net in self.copies.items():
             net.load_state_dict(state["copies"][str(s)])
         for s, known in self.known.items():

@@ -152,6 +152,19 @@ def cannot_run(name: str, size: int) -> str:
     return ""
 
 
+def prefers_channels_last(net: nn.Module, device: torch.device) -> bool:
+    """Whether `net` trains faster on `device` with its maps channels last.
+
+    On a CPU networks with depthwise convolutions do: MobileNetV3 small at batch 16 and 32 px takes
+    35 ms a step instead of 58; AlexNet, ResNet-18 and ConvNet take 5 to 50 % more. Other devices
+    were not measured: False.
+    """
+    depthwise = (
+        m for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1
+    )
+    return device.type == "cpu" and any(depthwise)
+
+
 def build_edge(
     name: str, num_classes: int, size: int, seed: int | None = None, pretrained: bool = False
 ) -> nn.Module:

@@ -96,6 +96,17 @@ def test_inputs_of_another_shape_or_type_run_eagerly():
     assert step(torch.full((3,), 4.0)).tolist() == [8.0] * 3
 
 
+def test_the_first_call_says_for_which_shape_the_graph_is():
+    step = StepGraph(lambda x: x * 2, "cpu", capture=recorded.capture)
+    step(torch.ones(3))
+    for _ in range(EAGER_FIRST + 2):
+        step(torch.ones(2))
+    assert step.replay is None
+    for _ in range(EAGER_FIRST):
+        step(torch.ones(3))
+    assert [x.shape for x in step.inputs] == [torch.Size([3])]
+
+
 def test_a_step_that_reads_a_value_is_not_captured_and_still_right():
     def step(x):
         return x * 2 if x.sum() > 0 else x * 3

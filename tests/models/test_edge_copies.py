@@ -89,6 +89,41 @@ def test_every_s_against_a_slow_loop(outages, probe_every):
     assert len(counts) > 4  # the settings do differ
 
 
+@pytest.mark.parametrize("outages", [(), ((3, 10),), ((0, 2), (7, 9), (13, 14), (22, 33))])
+@pytest.mark.parametrize(("probe_every", "at_once"), [(1, 12), (3, 100), (5, 36)])
+def test_what_is_answered_ahead_is_what_is_answered_in_time(
+    outages, probe_every, at_once, monkeypatch
+):
+    """A copy that stays is asked for several batches at once, and never for one too many."""
+    monkeypatch.setattr("models.edge_copies.AHEAD", at_once)
+    freqs = [1, 2, 3, 100, 0, "joint", *map(adaptive, (0, 0.1, 0.3, 1))]
+    asked = []
+
+    def ask(net, batch):
+        asked.append(len(batch))
+        return answers(net, batch)
+
+    edge, steps = made_edge(), STEPS
+    copies = EdgeCopies(edge, freqs, outages, PROBE, probe_every, ask)
+    plain = EdgeCopies(edge, freqs, outages, PROBE, probe_every)
+    for step, batch, logits in trajectory(edge, steps):
+        i, begun = step % EPOCH, step - step % EPOCH
+        if i == 0:
+            rows = torch.arange(begun * 6, (begun + EPOCH) * 6).split(6)
+            every = torch.cat([images(6, seed=100 + s) for s in range(begun, begun + EPOCH)])
+            copies.start_epoch(rows, lambda r, first=begun * 6, every=every: every[r - first])
+        assert torch.equal(
+            copies.answers(i, edge, logits, batch), plain.answers(i, edge, logits, batch)
+        ), step
+        if i == EPOCH - 1:
+            copies.end_epoch(edge)
+            plain.end_epoch(edge)
+    assert copies.sent(3) == plain.sent(3)
+    assert max(n for n in asked if n != len(PROBE)) == min(at_once, 48) // 6 * 6
+    if not outages and probe_every > 1:
+        assert asked.count(6) < 4 * STEPS
+
+
 def test_no_tolerance_sends_what_has_changed_and_full_tolerance_nothing():
     edge = made_edge()
     copies = EdgeCopies(edge, [adaptive(0), adaptive(1)], probe=PROBE, probe_every=1)
