@@ -1,0 +1,251 @@
+"""How near a training step is to what the device can do at best: one pass against its floor.
+
+  python -m benchmarks.floor
+  python -m benchmarks.floor --device cuda --nets lenet5 alexnet vit --compile --out floor.json
+
+The floor of a step is the larger of two times: its arithmetic at the matrix rate measured in this
+run (large products, float32 or bfloat16 as the step has it), and its bytes at the bandwidth
+measured in this run (a large copy). Both are counted too low, so that nothing can be below:
+
+  arithmetic  2 flops a multiply-add; forward, backward (twice that) and the edge's own answers
+              after the step, for a batch; the rejectors' forward and backward; nothing else
+  bytes       36 for each of the edge's parameters: read by forward, backward and answers, the
+              gradient written and read, momentum and parameter read and written; 28 without
+              answers (the local net), and that for each parameter of the rejectors
+
+Ways: `plain` trains one setting as a script without this repository's does (sweep.py's, data on the
+device already); the others are train_edgenet_async.py's loop, of one setting (S = 1), of the
+paper's 42 (S = 1) and of its 12 (four S), eager or with the flags that the row names. They take
+turns; medians over the rounds. Below, what the paper's protocol of 42 + 12 settings would take, by
+the steps of 15 epochs over 45,000 images: extrapolated, not run.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+
+import torch
+import torch.nn.functional as F
+
+import data
+import experiment
+import train_edgenet_async
+import train_localnet
+from benchmarks.clock import seconds
+from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
+from experiment.graphs import StepGraph
+from learning_to_help.edge_step import EdgeStep
+from learning_to_help.rejectors import Rejectors
+from learning_to_help.settings import Setting
+from models.checkpoints import predict
+from models.cost import multiply_adds, parameters
+from models.edgenet import build_edge, edge_size
+from models.localnet import LeNet5
+from models.rejector import Rejector
+
+SETTINGS = {
+    1: [Setting(1, 1.25, 0.25)],
+    42: [Setting(1, *pair) for pair in COSTS],
+    12: [Setting(s, *p) for s in (1, 100, 1000, 0) for p in ((1, 0.25), (1.25, 0), (1.25, 0.25))],
+}
+STEPS_OF_PROTOCOL = 15 * -(-45_000 // BATCH)
+
+
+def measured(work, device, times=5) -> float:
+    """Seconds that `work()` takes at best, after a first time."""
+    work()
+    return min(seconds(work, device) for _ in range(times))
+
+
+def rates(device) -> dict[str, float]:
+    """Flops a second of large products in float32 and bfloat16, bytes a second of a large copy."""
+    side = 8192 if device.type == "cuda" else 2048
+    found = {}
+    for name, kind in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+        found[name] = 2 * side**3 / measured(lambda a=a, b=b: a @ b, device)
+    values = 2**28 if device.type == "cuda" else 2**26
+    a, b = torch.ones(values, device=device), torch.empty(values, device=device)
+    found["bytes"] = 2 * 4 * values / measured(lambda: b.copy_(a), device)
+    return found
+
+
+def floor_ms(rate, flops, moved, kind) -> float:
+    return 1e3 * max(flops / rate[kind], moved / rate["bytes"])
+
+
+def made_part(steps):
+    count = steps * BATCH
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
+
+
+def local_ways(device, steps) -> dict:
+    """{(way, settings): (an epoch of `steps` steps, kind of arithmetic)} of the local net."""
+    batches = data.Batches(made_part(steps), BATCH, device, shuffle=True)
+    ways = {}
+    for way in ("plain", "eager", "graph") if device.type == "cuda" else ("plain", "eager"):
+        net = LeNet5(10).to(device)
+        if way == "plain":
+            optimizer = sgd(net, 1e-3)
+
+            def epoch(net=net, optimizer=optimizer):
+                for _, images, labels in batches:
+                    optimizer.zero_grad()
+                    F.cross_entropy(net(images), labels).backward()
+                    optimizer.step()
+        else:
+            step = train_localnet.training_step(net, sgd(net, 1e-3, fused=True))
+            step = StepGraph(step, device, way == "graph")
+
+            def epoch(net=net, step=step):
+                train_localnet.train_one_epoch(net, step, batches, 0, "")
+
+        ways[way, 0] = epoch, "float32"
+    return ways
+
+
+def edge_ways(name, device, steps, compiled, counts) -> dict:
+    """The same of an edge net, one way after another: each has an edge of its own."""
+    part, size = made_part(steps), edge_size(name, 32)
+    first = build_edge(name, 10, size, 0)
+    batches = data.Batches(part, BATCH, device, shuffle=True)
+    local = LeNet5(10).to(device).eval()
+    logits = predict(local, data.Batches(part, 500, device))
+
+    def plain():
+        edge = copy.deepcopy(first).to(device)
+        nets = local, edge, copy.deepcopy(edge).eval(), Rejector().to(device)
+        optimizers = sgd(edge, 1e-3), sgd(nets[3], 1.6e-3)
+        costs = [torch.tensor([[c]], device=device) for c in (1.25, 0.25)]
+        return lambda: plain_edge(nets, optimizers, ((x, y) for _, x, y in batches), *costs, device)
+
+    def ours(settings, **how):
+        edge = copy.deepcopy(first).to(device)
+        edge_step = EdgeStep(edge, sgd(edge, 1e-3, fused=True), BATCH, **how)
+        flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
+        rejectors = Rejectors(settings, edge, device, graph=how["graph"], **flags)
+        return lambda: train_edgenet_async.train_one_epoch(
+            edge_step, rejectors, batches, logits, 0, ""
+        )
+
+    ways = {("plain", 1): (plain(), "float32")}
+    graph = device.type == "cuda"
+    flags = {"eager": {"graph": False}, "bf16": {"graph": graph, "bf16": True}}
+    if graph:
+        flags["graph"] = {"graph": True}
+    if compiled:
+        flags["compile"] = {"graph": graph, "compiled": True}
+        flags["bf16 compile"] = {"graph": graph, "compiled": True, "bf16": True}
+    for way, how in flags.items():
+        for count in counts if way in ("eager", "graph", "bf16 compile") else (1,):
+            kind = "bf16" if "bf16" in way else "float32"
+            ways[way, count] = ours(SETTINGS[count], **how), kind
+    return ways
+
+
+def work_of(name, device, settings) -> tuple[float, float]:
+    """(flops, bytes) of a step at least."""
+    if name == "lenet5":
+        net = LeNet5(10).to(device)
+        flops = 2 * BATCH * 3 * multiply_adds(net, torch.zeros(1, 3, 32, 32, device=device))
+        return flops, 28 * parameters(net)
+    net = build_edge(name, 10, edge_size(name, 32), 0).to(device)
+    image = torch.zeros(1, 3, 32, 32, device=device)
+    stack = Rejector().to(device)
+    adds = 4 * multiply_adds(net, image) + 3 * settings * multiply_adds(stack, image)
+    return 2 * BATCH * adds, 36 * parameters(net) + 28 * settings * parameters(stack)
+
+
+def protocol(rows) -> list[dict]:
+    """Hours that 42 + 12 settings on one data set would take, by ms a step; plain: 54 runs."""
+    found = []
+    for row in rows:
+        if row["settings"] != 42:
+            continue
+        match = [
+            r for r in rows if (r["net"], r["way"], r["settings"]) == (row["net"], row["way"], 12)
+        ]
+        plain = [r["ms"] for r in rows if (r["net"], r["way"]) == (row["net"], "plain")]
+        if match:
+            ours = STEPS_OF_PROTOCOL * (row["ms"] + match[0]["ms"]) / 3.6e6
+            plain_hours = STEPS_OF_PROTOCOL * 54 * plain[0] / 3.6e6
+            found.append(
+                {"net": row["net"], "way": row["way"], "hours": ours, "plain_hours": plain_hours}
+            )
+    return found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="best", help="cuda, cpu or best")
+    parser.add_argument("--nets", nargs="+", default=["lenet5", "alexnet"], help="also vit, ...")
+    parser.add_argument("--steps", type=int, default=20, help="steps a round (lenet5: ten times)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns taken; the median counts")
+    parser.add_argument(
+        "--settings",
+        type=int,
+        nargs="+",
+        choices=SETTINGS,
+        default=[*SETTINGS],
+        help="which counts",
+    )
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--out", help="write the rows there as JSON")
+    args = parser.parse_args(argv)
+    device = experiment.pick_device(args.device)
+    torch.manual_seed(0)
+    rate = rates(device)
+    print(f"{experiment.hardware(device)}, torch {torch.__version__}, batch {BATCH}")
+    print(
+        f"{rate['float32'] / 1e12:.2f} Tflop/s float32, {rate['bf16'] / 1e12:.2f} bf16, "
+        f"{rate['bytes'] / 1e9:.1f} GB/s"
+    )
+    print(f"{'':30} {'ms':>9} {'floor':>9} {'ms/floor':>9} {'plain/ms':>9}")
+    rows = []
+    for net in args.nets:
+        steps = args.steps * (10 if net == "lenet5" else 1)
+        made = (
+            local_ways(device, steps)
+            if net == "lenet5"
+            else edge_ways(net, device, steps, args.compile, args.settings)
+        )
+        for epoch, _ in made.values():
+            epoch()  # compile, capture, and fill caches
+        taken = {key: [] for key in made}
+        for _ in range(args.rounds):
+            for key, (epoch, _) in made.items():
+                taken[key].append(seconds(epoch, device) / steps * 1e3)
+        for (way, count), (_, kind) in made.items():
+            ms = statistics.median(taken[way, count])
+            plain = statistics.median(next(v for (w, _), v in taken.items() if w == "plain"))
+            floor = floor_ms(rate, *work_of(net, device, count), kind)
+            rows.append(
+                {"net": net, "way": way, "settings": count, "ms": ms, "floor_ms": floor,
+                 "times_floor": ms / floor, "plain_over_ms": plain / ms,
+                 "rounds_ms": taken[way, count]}
+            )  # fmt: skip
+            name = f"{net} {way}" + (f", {count} settings" if count else "")
+            print(
+                f"{name:30} {ms:9.2f} {floor:9.3f} {ms / floor:9.2f} {plain / ms:9.2f}", flush=True
+            )
+        del made
+    hours = protocol(rows)
+    for row in hours:
+        print(
+            f"{row['net']} {row['way']}: 42 + 12 settings in {row['hours']:.2f} h, "
+            f"54 plain runs in {row['plain_hours']:.1f} h (extrapolated)"
+        )
+    if args.out:
+        head, dirty = experiment.commit()
+        about = {"hardware": experiment.hardware(device), "torch": torch.__version__}
+        about |= {"commit": head, "dirty": dirty, "batch": BATCH, "rates": rate}
+        with open(args.out, "w") as f:
+            f.write(json.dumps(about | {"rows": rows, "protocol": hours}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
