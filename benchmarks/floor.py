@@ -15,9 +15,10 @@ measured in this run (a large copy). Both are counted too low, so that nothing c
 
 Ways: `plain` trains one setting as a script without this repository's does (sweep.py's, data on the
 device already); the others are train_edgenet_async.py's loop, of one setting (S = 1), of the
-paper's 42 (S = 1) and of its 12 (four S), eager or with the flags that the row names. They take
-turns; medians over the rounds. Below, what the paper's protocol of 42 + 12 settings would take, by
-the steps of 15 epochs over 45,000 images: extrapolated, not run.
+paper's 42 (S = 1) and of its 12 (four S), eager or with the flags that the row names; `batch by
+batch` asks the copies of S > 1 once a batch, as a plain script does. They take turns; medians over
+the rounds. Below, what the paper's protocol of 42 + 12 settings would take, by the steps of 15
+epochs over 45,000 images: extrapolated, not run.
 """
 
 import argparse
@@ -121,11 +122,13 @@ def edge_ways(name, device, steps, compiled, counts) -> dict:
         costs = [torch.tensor([[c]], device=device) for c in (1.25, 0.25)]
         return lambda: plain_edge(nets, optimizers, ((x, y) for _, x, y in batches), *costs, device)
 
-    def ours(settings, **how):
+    def ours(settings, ahead=True, **how):
         edge = copy.deepcopy(first).to(device)
         edge_step = EdgeStep(edge, sgd(edge, 1e-3, fused=True), BATCH, **how)
         flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
         rejectors = Rejectors(settings, edge, device, graph=how["graph"], **flags)
+        if not ahead:
+            rejectors.start_epoch = lambda *batches: None
         return lambda: train_edgenet_async.train_one_epoch(
             edge_step, rejectors, batches, logits, 0, ""
         )
@@ -142,6 +145,8 @@ def edge_ways(name, device, steps, compiled, counts) -> dict:
         for count in counts if way in ("eager", "graph", "bf16 compile") else (1,):
             kind = "bf16" if "bf16" in way else "float32"
             ways[way, count] = ours(SETTINGS[count], **how), kind
+    if 12 in counts:
+        ways["batch by batch", 12] = ours(SETTINGS[12], ahead=False, graph=graph), "float32"
     return ways
 
 
