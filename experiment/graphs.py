@@ -98,16 +98,26 @@ class StepGraph:
         except RuntimeError as e:
             self.enabled = False
             reason = str(e).splitlines()[0]
-            warnings.warn(f"no CUDA graph of the step, it runs eagerly: {reason}", stacklevel=3)
+            warnings.warn(
+                f"no CUDA graph of the step, it runs eagerly ({reason}); --no-graph does without "
+                "the attempt",
+                stacklevel=3,
+            )
 
 
 def capture_cuda(step: Step, inputs: list[Tensor]) -> tuple[Callable[[], None], Any]:
     """(what runs the step on `inputs` again, its outputs)."""
     import torch
 
-    graph = torch.cuda.CUDAGraph()
-    # A thread that pins memory or writes a log may use CUDA meanwhile: that is none of ours.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    device, graph = inputs[0].device, torch.cuda.CUDAGraph()
+    # A stream of this very device: torch's own for captures is of the one that was asked first.
+    # And a thread that pins memory or writes a log may use CUDA meanwhile: that is none of ours.
+    with (
+        torch.cuda.device(device),
+        torch.cuda.graph(
+            graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
+        ),
+    ):
         outputs = step(*inputs)
     return graph.replay, outputs
 
