@@ -242,6 +242,8 @@ def save(fig: Figure, out: Path, name: str) -> list[Path]:
         fig.savefig(buffer, format=kind, metadata=metadata)
         paths.append(out / f"{name}.{kind}")
         experiment.write_bytes(paths[-1], buffer.getvalue())
-        fig.set_layout_engine("none")  # the layout found for the first holds for the second
+        # The layout found for the first holds for the second. None and not "none", which would
+        # still draw the second twice, once to find nothing.
+        fig.set_layout_engine(None)
     plt.close(fig)
     return paths

@@ -27,10 +27,12 @@ def refresh(frozen: nn.Module, edge: nn.Module) -> None:
 def answers(net: nn.Module, images: Tensor) -> Tensor:
     """Predicted classes [B] of `net` in eval mode (no dropout, batch norm's running statistics)."""
     mode = net.training
-    net.eval()
+    if mode:  # copies never are; to change the mode walks over all modules
+        net.eval()
     with torch.no_grad():
         found = net(images).argmax(-1)
-    net.train(mode)
+    if mode:
+        net.train()
     return found
 
 

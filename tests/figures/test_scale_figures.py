@@ -1,0 +1,106 @@
+"""figures.scale: what a panel shows is what the file says."""
+
+import json
+
+import numpy as np
+import pytest
+
+from figures import scale, style
+
+ROUNDS = [4.0, 1.0, 2.0]  # median 2, range 1 to 4
+
+
+def row(way, x, **more):
+    return {"group": "net", "way": way, "x": x, "milliseconds": [x * r for r in ROUNDS]} | more
+
+
+def file_of(kind, rows):
+    about = {"kind": kind, "batch": 16, "hardware": "a machine", "torch": "2"}
+    return about | {"rows": rows}
+
+
+SETTINGS = [
+    row("edge alone", 1),
+    row("a run each", 1),
+    *(row("one pass", k, bytes=k * 10**6, predicted_bytes=k * 10**6 + 9) for k in (1, 10, 100)),
+]
+DATA = [
+    row(way, n, start_milliseconds=[n / 1e3] * 3) | {"bytes": n, "predicted_bytes": n}
+    for way in ("resident", "streamed")
+    for n in (1000, 10**6)
+] + [row("DataLoader", n, start_milliseconds=[7.0] * 3) for n in (1000, 10**6)]
+EXITS = [
+    row(way, k, bytes=k, predicted_bytes=k)
+    for way in ("base", "last exit alone")
+    for k in (1, 2, 3)
+]
+
+
+@pytest.fixture
+def axes():
+    fig, (ax,) = style.panels(1, 1, 2.0)
+    yield ax
+    style.plt.close(fig)
+
+
+def lines(ax):
+    """{label: (x, y)} of what an axis has in its legend."""
+    found = {}
+    for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+        line = handle[0] if hasattr(handle, "has_yerr") else handle
+        found[label] = [*map(list, line.get_data())]
+    return found
+
+
+def test_steps_of_settings(axes):
+    scale.panel(axes, "settings", scale.STEP, SETTINGS)
+    found = lines(axes)
+    assert found["one pass"] == [[1, 10, 100], [2, 20, 200]]
+    assert found["a run each: $K$ times one run"] == [[1, 10, 100], [2, 20, 200]]
+    assert found["the edge alone"][1] == [2, 2]
+    (bars,) = axes.collections
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    assert ends == [[1, 4], [10, 40], [100, 400]]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_memory_of_settings(axes):
+    scale.panel(axes, "settings", scale.MEMORY, SETTINGS)
+    formula, measured = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_allclose(measured, [1, 10, 100])
+    np.testing.assert_allclose(formula, [1 + 9e-6, 10 + 9e-6, 100 + 9e-6], rtol=1e-9)
+
+
+def test_a_network_for_each_exit_is_the_sum(axes):
+    scale.panel(axes, "exits", scale.STEP, EXITS)
+    assert lines(axes)["a network for each exit (sum)"] == [[1, 2, 3], [2, 6, 12]]
+    assert axes.get_yscale() == "linear"
+
+
+def test_no_sum_where_an_exit_is_missing(axes):
+    scale.panel(axes, "exits", scale.STEP, [r for r in EXITS if r["x"] != 2])
+    assert "a network for each exit (sum)" not in lines(axes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "panels"), [("settings", SETTINGS, 2), ("data", DATA, 3), ("exits", EXITS, 2)]
+)
+def test_drawn(tmp_path, capsys, monkeypatch, kind, rows, panels):
+    shown, panel = [], scale.panel
+    monkeypatch.setattr(scale, "panel", lambda *args: shown.append(args) or panel(*args))
+    path = tmp_path / "out.json"
+    path.write_text(json.dumps(file_of(kind, rows)))
+    scale.main([str(path)])
+    files = [tmp_path / f"scale-{kind}.{ending}" for ending in ("pdf", "png")]
+    assert capsys.readouterr().out.split() == [str(f) for f in files]
+    assert all(f.stat().st_size > 1000 for f in files)
+    assert len(shown) == panels
+
+
+@pytest.mark.parametrize("content", ["no json", "[1]", '{"kind": "sweep", "rows": [{}]}', "{}"])
+def test_another_file_is_refused(refused, tmp_path, content):
+    path = tmp_path / "out.json"
+    path.write_text(content)
+    refused(scale.main, path, telling="benchmarks.scale wrote")
+    refused(scale.main, tmp_path / "none.json", telling="none.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
