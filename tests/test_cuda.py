@@ -1,0 +1,109 @@
+"""What only a GPU can show: graphs against eager steps there. Skipped where there is none.
+
+test.sh hides GPUs; on a machine with one: .venv/bin/python -m pytest tests/test_cuda.py
+"""
+
+import copy
+
+import pytest
+import torch
+
+import data
+import train_localnet
+from early_exit import train as early_exit_train
+from experiment.graphs import EAGER_FIRST, StepGraph
+from learning_to_help.edge_step import EdgeStep
+from learning_to_help.rejectors import Rejectors
+from learning_to_help.settings import Setting
+from models.edgenet import build_edge
+from models.localnet import LeNet5
+from tests.made import make_npz, quiet
+from train_edgenet_async import train_one_epoch
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+SETTINGS = [Setting(s, 1.25, 0.25) for s in (1, 3, 0, "joint")]
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
+def made_batches(count=16 * 9 + 5):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(10, (count,), generator=generator)
+    part = data.Part(images, labels, torch.arange(count))
+    return data.Batches(part, 16, "cuda", shuffle=True)
+
+
+def test_the_local_net_replayed_is_the_local_net():
+    batches, losses, nets = made_batches(), [], []
+    torch.manual_seed(0)
+    first = LeNet5(10).cuda()
+    for graph in (False, True):
+        net = copy.deepcopy(first)
+        optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, fused=True)
+        step = StepGraph(train_localnet.training_step(net, optimizer), "cuda", graph)
+        losses.append([train_localnet.train_one_epoch(net, step, batches, e, "") for e in (0, 1)])
+        nets.append(net)
+        assert (step.replay is not None) is graph
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["convnet", "alexnet"])
+def test_one_pass_replayed_is_one_pass(name):
+    """alexnet: dropout draws the same numbers from a graph as without."""
+    batches, first, found = made_batches(), build_edge(name, 10, 64, 0).cuda(), []
+    local_logits = torch.randn(16 * 9 + 5, 10, device="cuda")
+    for graph in (False, True):
+        edge = copy.deepcopy(first)
+        optimizer = torch.optim.SGD(edge.parameters(), 0.01, 0.9, fused=True)
+        step = EdgeStep(edge, optimizer, 16, graph=graph)
+        flags = {"seed": 0, "lr": 0.01, "momentum": 0.9, "ask": step.ask, "graph": graph}
+        rejectors = Rejectors(SETTINGS, edge, torch.device("cuda"), **flags)
+        losses = []
+        for epoch in (0, 1):
+            torch.manual_seed(epoch)
+            losses.append(train_one_epoch(step, rejectors, batches, local_logits, epoch, ""))
+        found.append([torch.cat(parts) for parts in zip(*losses, strict=True)])
+        assert (step.step.replay is not None) is graph
+        assert (rejectors.update.replay is not None) is graph
+    assert torch.allclose(found[0][0], found[1][0], atol=2e-3)
+    # An answer on the edge of two classes may fall either way; few do.
+    assert (found[0][1] - found[1][1]).abs().lt(0.02).float().mean() > 0.95
+
+
+def test_a_step_that_reads_a_value_falls_back():
+    def step(x):
+        return x * 2 if x.sum().item() > 0 else x * 3
+
+    graphed = StepGraph(step, "cuda")
+    ones = torch.ones(2, device="cuda")
+    for _ in range(EAGER_FIRST):
+        graphed(ones)
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        assert graphed(ones).tolist() == [2.0, 2.0]
+    assert graphed(-ones).tolist() == [-3.0, -3.0]
+
+
+@pytest.mark.parametrize("method", ["base", "l2w", "boosted"])
+def test_early_exits_learn_with_graphs_as_without(method, tmp_path):
+    npz = make_npz(tmp_path / "made.npz")
+    flags = ["--dataset", str(npz), "--arch", "msdnet", "--method", method, "--epochs", "2"]
+    flags += ["--batch_size", "16", "--device", "cuda", "--lr", "0.01"]
+    states = []
+    for extra in (["--no-graph"], []):
+        folder = tmp_path / f"run{len(extra)}"
+        quiet(early_exit_train.main, *flags, *extra, "--save_dir", folder)
+        (path,) = folder.glob("*-msdnet.pth")
+        states.append(torch.load(path, weights_only=True)["state_dict"])
+    near = [
+        torch.allclose(a, states[1][k], rtol=0.05, atol=1e-3)
+        for k, a in states[0].items()
+        if a.is_floating_point()
+    ]
+    assert sum(near) > 0.9 * len(near)
