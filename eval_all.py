@@ -17,6 +17,7 @@ is too hopeful.
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from experiment import number
 from learning_to_help import estimators
 from models.checkpoints import edge_net, local_net, predict, rejector_net
 from models.exit_local import ExitLocal
-from models.rejector import StackedRejectors
+from models.rejector import Rejector, StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
 LINK = ("refreshes", "bytes_sent", "answer_bytes", "outages")  # older checkpoints lack them
@@ -79,32 +80,46 @@ def edge_file(path) -> Path:
     return found[0]
 
 
-def read_checkpoints(save_dir, name):
-    """(edge, local or None, rejectors by file stem); each rejector's two nets verified."""
-    edge_path, local_path = save_dir / f"{name}-edgenet.pth", save_dir / f"{name}-localnet.pth"
-    if not edge_path.exists():
-        raise ValueError(f"{edge_path}: not there; train_edgenet_async.py makes it")
-    edge, edge_hash = experiment.load_checkpoint(edge_path), experiment.sha256(edge_path)
+class Checkpoints(NamedTuple):
+    """A run directory's: each read, hashed and made a network of once.
+
+    rejectors: (checkpoint, network) by file stem of those that were trained beside the edge.
+    hashes: SHA-256 of the files, for "edge" and "local"; local is None where no rejector is there.
+    """
+
+    edge: dict
+    local: dict | None
+    rejectors: dict[str, tuple[dict, Rejector]]
+    hashes: dict[str, str]
+
+
+def read_checkpoints(save_dir, name) -> Checkpoints:
+    """Those of train_edgenet_async.py; each rejector's two nets are verified."""
+    own = {k: save_dir / f"{name}-{k}net.pth" for k in ("edge", "local")}
+    if not own["edge"].exists():
+        raise ValueError(f"{own['edge']}: not there; train_edgenet_async.py makes it")
+    edge = experiment.load_checkpoint(own["edge"])
     paths = sorted(save_dir.glob(f"{name}-edgenet-async-*.pth"))
-    rejectors = {path.stem: experiment.load_checkpoint(path) for path in paths}
-    if not rejectors and not any(save_dir.glob(f"{name}-rejector-*.pth")):
-        return edge, None, {}
-    if not local_path.exists():
-        raise ValueError(f"{local_path}: not there, and the rejectors were trained for it")
-    local, local_hash = experiment.load_checkpoint(local_path), experiment.sha256(local_path)
-    for path, rejector in zip(paths, rejectors.values(), strict=True):
-        rejector_net(rejector, str(path))
-        for other, own, found in (
-            ("edge", edge_path, edge_hash),
-            ("local", local_path, local_hash),
-        ):
-            if rejector.get(f"{other}_sha256") != found:
-                raise ValueError(f"{path}: needs another {other} net than {own} (SHA-256)")
-    order = sorted(
-        rejectors.items(),
-        key=lambda x: (str(x[1]["async_freq"]), x[1]["cost_1"] or 0, x[1]["cost_e"] or 0),
-    )
-    return edge, local, dict(order)
+    found = {path: experiment.load_checkpoint(path) for path in paths}
+    if not found and not any(save_dir.glob(f"{name}-rejector-*.pth")):
+        return Checkpoints(edge, None, {}, {})
+    if not own["local"].exists():
+        raise ValueError(f"{own['local']}: not there, and the rejectors were trained for it")
+    local = experiment.load_checkpoint(own["local"])
+    hashes = {k: experiment.sha256(path) for k, path in own.items()}
+    rejectors = {}
+    for path, checkpoint in found.items():
+        rejectors[path.stem] = checkpoint, rejector_net(checkpoint, str(path))
+        for other, digest in hashes.items():
+            if checkpoint.get(f"{other}_sha256") != digest:
+                raise ValueError(f"{path}: needs another {other} net than {own[other]} (SHA-256)")
+
+    def cost(item):
+        _, (checkpoint, _) = item
+        costs = (checkpoint[k] or 0 for k in ("cost_1", "cost_e"))
+        return str(checkpoint["async_freq"]), *costs
+
+    return Checkpoints(edge, local, dict(sorted(rejectors.items(), key=cost)), hashes)
 
 
 def seen_classes(local, labels, num_classes) -> list[int] | None:
@@ -171,14 +186,6 @@ def split_rejectors(arrays, rejectors) -> tuple[dict[str, dict], list[dict]]:
     return costed, [setting for _, setting in found]
 
 
-def later_rejectors(save_dir, name) -> dict[str, dict]:
-    """The checkpoints of train_rejector.py, if it ran."""
-    paths = {k: save_dir / f"{name}-{k}net.pth" for k in ("local", "edge")}
-    if not all(path.exists() for path in paths.values()):
-        return {}
-    return estimators.read(save_dir, name, {k: experiment.sha256(p) for k, p in paths.items()})
-
-
 def predict_later(arrays, costed, later, local, dataset, batch_size, device) -> list[dict]:
     """Adds train_rejector.py's estimates and scores to the arrays; settings of its estimators."""
     batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
@@ -231,26 +238,29 @@ def evaluate(args):
         alone = args.edge_path is not None
         edge_path = edge_file(args.edge_path) if alone else run.dir / f"{name}-edgenet.pth"
         if alone:
-            edge, local, rejectors = experiment.load_checkpoint(edge_path), None, {}
+            read = Checkpoints(experiment.load_checkpoint(edge_path), None, {}, {})
         else:
-            edge, local, rejectors = read_checkpoints(run.dir, name)
+            read = read_checkpoints(run.dir, name)
+        edge, local = read.edge, read.local
+        rejectors = {stem: checkpoint for stem, (checkpoint, _) in read.rejectors.items()}
         cut = vars(args) if alone else edge
         split = [default if cut.get(key) is None else cut[key] for key, default in SPLIT.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
         nets = [edge_net(edge, num_classes, str(edge_path))]
         nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
-        nets += [[rejector_net(c, stem) for stem, c in rejectors.items()]]
+        nets += [[net for _, net in read.rejectors.values()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
-        same = edge["data"] == dataset.fingerprint()
+        fingerprint = dataset.fingerprint()
+        same = edge["data"] == fingerprint
         if not same and not alone:
             raise ValueError(
                 f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
             )
-        later = {} if alone else later_rejectors(run.dir, name)
+        later = estimators.read(run.dir, name, read.hashes) if local else {}
         losses_path = run.dir / f"{name}-losses.npz"
         losses = dict(np.load(losses_path)) if not alone and losses_path.exists() else {}
-        run.start(device, dataset.fingerprint())
+        run.start(device, fingerprint)
 
     if isinstance(nets[1], ExitLocal):
         # As early_exit.eval computes that exit: deferral.join compares the logits of both.

@@ -229,8 +229,8 @@ def train(args):
         local_bytes = local_logits = rejectors = progress = None
         if settings:
             local, local_bytes = read_local(args.local_path, dataset, run.dir)
-            in_order = data.Batches(dataset.train, 500, device)
-            local_logits = predict(local.to(device), in_order)  # m is fixed: asked once
+            # m is fixed: asked once, and this second copy of the images is dropped again.
+            local_logits = predict(local.to(device), data.Batches(dataset.train, 500, device))
             flags = {"seed": args.seed, "lr": args.lr_rejector, "momentum": args.momentum}
             flags |= {"outages": args.outage, "probe_every": args.probe_every}
             if args.adaptive:
@@ -243,6 +243,8 @@ def train(args):
         names = ("edgenet*.pth", "losses.npz", "rejector*", "predictions.npz", "eval_all.json")
         stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]
         state = run.start(device, dataset.fingerprint(), stale)
+        if not batches.resident:
+            print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")
         if local_bytes:
             experiment.write_bytes(run.dir / f"{dataset.name}-localnet.pth", local_bytes)
         done, l1, l2 = 0, [], []

@@ -203,6 +203,8 @@ def train(args):
             net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
         )
         state = run.start(device, dataset.fingerprint())
+        if not batches.resident:
+            print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")
         done = 0
         if state:
             net.load_state_dict(state["net"])

@@ -1,51 +1,195 @@
-"""Images per second of early-exit training with the flags for speed, beside plain eager float32.
+"""Images per second of early-exit training, each method: the usual way, ours, and ours with flags.
 
   python -m benchmarks.early_exit_speed
-  python -m benchmarks.early_exit_speed --device cuda --batch_size 256 --compile --out cuda.json
+  python -m benchmarks.early_exit_speed --device cuda --batch_size 64 --compile --out cuda.json
 
-MSDNet with 5 exits on CIFAR-sized images, each method's whole training step. All ways take turns
-in every round, so that whatever else the machine does falls on all alike; the medians count, and
-ratios are to `plain` of the same method. --compile adds torch.compile, which is slow to start.
+MSDNet on CIFAR-sized images, each method's whole training step. `plain` is the usual way, written
+out here: float32, a cross-entropy an exit, torch's default SGD; for l2w a double backward pass
+through the pseudo-step (benchmarks/meta_gradient.py). `ours` is early_exit.train without flags; on
+CUDA its steps are graphs, and `ours, no graph` are not. Then the flags for speed; --compile adds
+torch.compile, which takes minutes to start (on one CPU core a quarter of an hour at the defaults).
+
+Each way of a method takes its turn in every round, and base beside l2w, so that whatever else the
+machine does falls on all alike; the medians count. Two ratios: to `plain` of the same method, and
+of l2w's step to base's in the same way. Of the latter the multiply-adds, which are counted on the
+steps themselves, are 10/3: a forward pass is 1, a backward pass 2 (early_exit/methods.py). l2w is
+timed with the weight net's step and without; a --meta_interval of N is the mean of one of the
+former and N - 1 of the latter, computed and not timed.
 """
 
 import argparse
+import itertools
 import json
 import statistics
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import experiment
 from benchmarks.clock import seconds
+from benchmarks.meta_gradient import double_backward
 from early_exit import train
 from early_exit.arch_flags import arch_settings
 from early_exit.options import make_method
 from early_exit.parallel import Workers
-from losses.early_exit import METHODS
+from early_exit.steps import Base
+from experiment.graphs import EAGER_FIRST
+from losses.early_exit import METHODS, confidences, exit_losses
 from models.exit_nets import EXIT_NETS
 
 WAYS = {
-    "plain": [],
+    "ours": [],
     "channels_last": ["--channels_last"],
     "bf16": ["--bf16"],
     "channels_last bf16": ["--channels_last", "--bf16"],
 }
+EAGER = {"ours, no graph": ["--no-graph"]}
 COMPILED = {
     "compile": ["--compile"],
     "channels_last bf16 compile": ["--channels_last", "--bf16", "--compile"],
 }
+INTERVALS = (1, 2, 10, 100)
+Step = Callable[[], object]
 
 
-def make_step(method: str, flags: list[str], batch: int, device: torch.device):
-    """A function that takes one training step on a batch of random images."""
+def make_trainer(method: str, flags: list[str], device: torch.device) -> Base:
+    """The method on the network that the flags ask for, with its flags, after a first lr."""
     args = train.parse_args(["--method", method, *flags])
     torch.manual_seed(0)
     arch = EXIT_NETS[args.arch]
     net = arch.from_settings(arch_settings(args, arch), 10, 32).to(device).train()
     trainer = make_method(args, net, 32, device, Workers())
-    trainer.set_lr(0.01)
-    images = torch.randn(batch, 3, 32, 32, device=device)
-    labels = torch.randint(0, 10, (batch,), device=device)
-    return lambda: trainer.step(images, labels, batch)
+    trainer.set_lr(0.1)
+    return trainer
+
+
+def batch_of(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    images = torch.randn(size, 3, 32, 32, device=device)
+    return images, torch.randint(0, 10, (size,), device=device)
+
+
+def our_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> dict[str, Step]:
+    """Functions that take one training step on these images, by the kind of step."""
+
+    def step(meta: bool = True):
+        if method == "l2w":
+            trainer.steps, trainer.meta_interval = int(not meta), 2
+        return trainer.step(images, labels, len(labels))
+
+    return {method: step} | ({"l2w without meta": lambda: step(False)} if method == "l2w" else {})
+
+
+def plain_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> dict[str, Step]:
+    """The same by the usual way."""
+    net = trainer.net
+    # At the trainer's: double_backward reads momenta there.
+    optimizer = trainer.optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=1e-4)
+
+    def update(loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def base():
+        update(sum(F.cross_entropy(f, labels) for f in net(images)))
+
+    def boosted():
+        before, loss = 0, 0
+        for f in net(images, equilibrium=True):
+            loss = loss + F.cross_entropy(f + before, labels)
+            before = trainer.ensemble_reweight * (f + before).detach()
+        update(loss)
+
+    def half(a, b, meta):
+        if meta:
+            double_backward(trainer, a, b, pruned=False)
+            trainer.meta_optimizer.step()
+        logits = net(a.images)
+        losses = exit_losses(logits, a.labels)
+        with torch.no_grad():
+            weights = trainer.weights([losses, confidences(logits)])
+        update((weights * losses).mean(0).sum())
+
+    def l2w(meta=True):
+        a, b = trainer.halves(images, labels, len(labels))
+        half(a, b, meta)
+        half(b, a, meta)
+
+    if method == "l2w":
+        return {"l2w": l2w, "l2w without meta": lambda: l2w(False)}
+    return {method: base if method == "base" else boosted}
+
+
+def make(
+    method: str, way: str, flags: list[str], size: int, device: torch.device
+) -> dict[str, Step]:
+    """The steps of one way, on random images."""
+    steps = plain_steps if way == "plain" else our_steps
+    return steps(method, make_trainer(method, flags, device), *batch_of(size, device))
+
+
+def multiply_adds(step: Step) -> int:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() // 2
+
+
+def measure(flags: list[str], rounds: int, size: int, device: torch.device, ways: dict) -> dict:
+    """Seconds of every kind of step in every way, taken[kind][way], one method at a time.
+
+    Kinds are the methods, `l2w without meta`, and `base beside l2w`.
+    """
+    taken: dict = {}
+    for method in METHODS:
+        steps = {}
+        for way in ("plain", *ways):
+            how = way, [*flags, *ways.get(way, [])], size, device
+            made = make(method, *how)
+            if method == "l2w":
+                made["base beside l2w"] = make("base", *how)["base"]
+            steps |= {(kind, way): step for kind, step in made.items()}
+        first = EAGER_FIRST + 2 if device.type == "cuda" else 2  # a capture, and a replay of it
+        for step, _ in itertools.product(steps.values(), range(first)):
+            step()
+        for _, ((kind, way), step) in itertools.product(range(rounds), steps.items()):
+            taken.setdefault(kind, {}).setdefault(way, []).append(seconds(step, device))
+    return taken
+
+
+def summary(taken: dict, size: int) -> dict:
+    """`methods`: images a second and the ratio to plain; `l2w_to_base`, by --meta_interval."""
+    median = {
+        kind: {way: statistics.median(values) for way, values in ways.items()}
+        for kind, ways in taken.items()
+    }
+    methods = {
+        method: {
+            way: {
+                "images_per_second": size / time,
+                "ratio": median[method]["plain"] / time,
+                "seconds": taken[method][way],
+            }
+            for way, time in median[method].items()
+        }
+        for method in METHODS
+    }
+    base, l2w = median["base beside l2w"], {}
+    for way, time in median["l2w"].items():
+        rest = median["l2w without meta"][way]
+        mean = {n: (time + (n - 1) * rest) / n for n in INTERVALS}
+        pairs = zip(taken["l2w"][way], taken["base beside l2w"][way], strict=True)
+        each = [x / y for x, y in pairs]
+        l2w[way] = {
+            "by_meta_interval": {n: value / base[way] for n, value in mean.items()},
+            "range": [min(each), max(each)],  # of the rounds, --meta_interval 1
+            "to_plain_base": {n: value / base["plain"] for n, value in mean.items()},
+            "seconds_without_meta": taken["l2w without meta"][way],
+            "seconds_base_beside": taken["base beside l2w"][way],
+        }
+    return {"methods": methods, "l2w_to_base": l2w}
 
 
 def main(argv=None):
@@ -56,41 +200,41 @@ def main(argv=None):
     parser.add_argument("--batch_size", type=int, default=64, help="images a step")
     parser.add_argument("--device", default="best", help="cuda, cpu or best")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--n_blocks", type=int, default=5, help="exits of the MSDNet")
     parser.add_argument("--out", help="write the numbers there as JSON")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)
-    print(f"{hardware}, torch {torch.__version__}, batch {args.batch_size}; images a second")
-    ways = WAYS | (COMPILED if args.compile else {})
-    found = {}
-    for method in METHODS:
-        steps = {
-            way: make_step(method, flags, args.batch_size, device) for way, flags in ways.items()
-        }
-        for step in steps.values():
-            step()
-            step()
-        taken = {way: [] for way in steps}
-        for _ in range(args.rounds):
-            for way, step in steps.items():
-                taken[way].append(seconds(step, device))
-        median = {way: statistics.median(values) for way, values in taken.items()}
-        found[method] = {
-            way: {
-                "images_per_second": args.batch_size / median[way],
-                "ratio": median["plain"] / median[way],
-                "seconds": taken[way],
-            }
-            for way in steps
-        }
-        for way, row in found[method].items():
+    ways = WAYS | (EAGER if device.type == "cuda" else {}) | (COMPILED if args.compile else {})
+    flags = ["--n_blocks", str(args.n_blocks)]
+    print(f"{hardware}, torch {torch.__version__}, batch {args.batch_size}, {args.n_blocks} exits")
+    counted = {}
+    for way in ("plain", "ours"):
+        for method in METHODS:
+            steps = make(method, way, [*flags, "--no-graph"], args.batch_size, device)
+            counted |= {f"{way}, {kind}": multiply_adds(step) for kind, step in steps.items()}
+    for name, count in counted.items():
+        print(f"{name:24} {count:18,} multiply-adds {count / counted['ours, base']:6.2f}")
+    found = summary(measure(flags, args.rounds, args.batch_size, device, ways), args.batch_size)
+    print("images a second, and the ratio to plain")
+    for method, rows in found["methods"].items():
+        for way, row in rows.items():
             print(f"{method:8} {way:28} {row['images_per_second']:9.1f}  {row['ratio']:5.2f}")
+    print(
+        f"seconds of l2w to base's in the same way, by --meta_interval {INTERVALS}; to plain base"
+    )
+    for way, row in found["l2w_to_base"].items():
+        by = "".join(f"{ratio:7.2f}" for ratio in row["by_meta_interval"].values())
+        low, high = row["range"]
+        plain = row["to_plain_base"][1]
+        print(f"{way:28} {by}  (1: {low:.2f} to {high:.2f})  {plain:7.2f}")
     if args.out:
         head, dirty = experiment.commit()
         about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
         about |= {"batch_size": args.batch_size, "threads": torch.get_num_threads()}
+        about |= {"n_blocks": args.n_blocks, "multiply_adds": counted}
         with open(args.out, "w") as f:
-            f.write(json.dumps(about | {"methods": found}, indent=1) + "\n")
+            f.write(json.dumps(about | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

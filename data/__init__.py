@@ -2,7 +2,7 @@
 
 from data.augment import AUGMENTATIONS
 from data.batches import Batches
-from data.datasets import NAMES, Dataset, Part, keep_classes, load, parse_classes, stem
+from data.datasets import NAMES, Dataset, Part, TooLarge, keep_classes, load, parse_classes, stem
 from data.folders import FolderBatches, load_folder
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Dataset",
     "FolderBatches",
     "Part",
+    "TooLarge",
     "keep_classes",
     "load",
     "load_folder",

@@ -6,7 +6,7 @@ import numpy as np
 
 from deferral import rules
 from deferral.predictions import Predictions, tolerance
-from deferral.risk import accuracy, costs, random_risk, risk, send_rate
+from deferral.risk import Pair, accuracy, costs, random_risk, risk, send_rate, stage_costs
 
 # The rules of a row, as in its risk_* columns. The last one sees the labels.
 RULES = ("rejector", "never", "always", "random", "confidence", "oracle")
@@ -55,27 +55,32 @@ def summarise(predictions: Predictions) -> list[dict[str, Any]]:
     val, test = predictions.part("val"), predictions.part("test")
     doubt_val = 1 - rules.max_softmax(val.stage_logits[0])
     doubt_test = 1 - rules.max_softmax(test.stage_logits[0])
-    n = len(test.labels)
+    order, _ = rules.cut_places(doubt_val)  # once for all costs, as what follows
+    falling, everywhere = doubt_val[order], _stages(test.correct, "")
+    no_rejector: dict[Pair, dict[str, float]] = {}
     rows = []
     for setting, score in zip(predictions.settings["rejectors"], test.scores, strict=True):
-        cost = costs(setting["cost_1"], setting["cost_e"])
+        pair = setting["cost_1"], setting["cost_e"]
+        cost = costs(*pair)
         stop = rules.threshold(score, 0)
         rate = send_rate(stop)
-        cut = rules.best_threshold(doubt_val, val.correct, *cost)
-        stops = {
-            "rejector": stop,
-            "never": rules.never(n),
-            "always": rules.always(n),
-            "confidence": rules.threshold(doubt_test, cut),
-            "oracle": rules.oracle(test.correct, *cost),
-        }
-        risks = {rule: risk(test.correct, stops[rule], *cost) for rule in stops}
+        if pair not in no_rejector:
+            local, remote = stage_costs(val.correct, *cost)
+            cut = rules.cheapest_cut(falling, (remote - local)[order])
+            stops = {
+                "never": rules.never(len(stop)),
+                "always": rules.always(len(stop)),
+                "confidence": rules.threshold(doubt_test, cut),
+                "oracle": rules.oracle(test.correct, *cost),
+            }
+            no_rejector[pair] = {k: risk(test.correct, s, *cost) for k, s in stops.items()}
+        risks = no_rejector[pair] | {"rejector": risk(test.correct, stop, *cost)}
         risks["random"] = random_risk(test.correct, rate, *cost)
         values = {k: setting[k] for k in ("stem", "async_freq", "surrogate")}
         values |= {k: float(setting[k]) for k in ("cost_1", "cost_e")}
         values |= {"reject_rate": rate, "accuracy": accuracy(test.correct, stop)}
         values |= {f"risk_{rule}": value for rule, value in risks.items()}
-        values |= _stages(test.correct, "")
+        values |= everywhere
         values |= {"kept_n": int((stop == 0).sum()), "sent_n": int((stop == 1).sum())}
         values |= _stages(test.correct[:, stop == 0], "kept_")
         values |= _stages(test.correct[:, stop == 1], "sent_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +20,39 @@ from data.folders import (
     load_folder,
 )
 from data.tokens import TokenBatches, TokenPart
+from early_exit.parallel import Workers
 
 
 def load_data(
-    name: str, root: str, val_size: float, split_seed: int, stream: bool
+    name: str, root: str, val_size: float, split_seed: int, stream: bool, *, fall_back: bool = False
 ) -> data.Dataset | FolderDataset:
     """The data set `name`, val cut from its train set; `stream`: a folder whose images stay there.
 
-    ValueError, one line, where it cannot be had.
+    fall_back: stream a folder that does not fit into memory, too. ValueError, one line, where the
+    data cannot be had.
     """
-    if stream:
-        return load_folder(name, val_size, split_seed)
-    return data.load(name, root, val_size, split_seed)
+    if not stream:
+        try:
+            return data.load(name, root, val_size, split_seed)
+        except data.TooLarge:
+            if not fall_back:
+                raise
+    return load_folder(name, val_size, split_seed)
+
+
+def all_stream(dataset: Any, workers: Workers, device: torch.device) -> bool:
+    """Whether images are streamed: in every process or in none, on `device` once they are joined.
+
+    Each has looked at its machine's memory at its own time: ValueError, one line, where they
+    differ.
+    """
+    stream = isinstance(dataset, FolderDataset)
+    count = workers.add({"streams": torch.tensor(float(stream), device=device)})["streams"]
+    if count.item() not in (0, workers.world):
+        raise ValueError(
+            f"--dataset {dataset.name}: fits into the memory of some processes only: give --stream"
+        )
+    return stream
 
 
 def input_size(part: data.Part | FolderPart | TokenPart, asked: int | None = None) -> int:

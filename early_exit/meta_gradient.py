@@ -9,6 +9,7 @@ weight decay add. So for a meta loss M at theta', with v = dM / dtheta',
 and all B x E inner products are one forward pass of the per-sample losses in forward mode along v.
 AdamW's step is not linear in the gradient but goes element by element: there v is multiplied by the
 step's own derivative (`through_step`), and the rest is the same.
+While the pass over a half is still there, its tape gives them without making it again (tape.py).
 The authors' way, a backward pass through the pseudo-step's backward pass, gives the same numbers
 from a graph that is several times larger (benchmarks/meta_gradient.py).
 """
@@ -23,33 +24,44 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call
+from torch.func import functional_call, jvp
 from torch.optim import Optimizer
 
 Tensors = dict[str, Tensor]
 
 
+@torch.no_grad()
 def pseudo_step(params: Tensors, gradients: Tensors, optimizer: Optimizer) -> Tensors:
     """What the next step of `optimizer`, SGD or AdamW, would make of params, without taking it.
 
     params and gradients by name; one parameter group. Gives new tensors that require grad.
     """
-    group, t = optimizer.param_groups[0], _steps(optimizer) + 1
-    stepped = {}
-    with torch.no_grad():
-        for name, p in params.items():
-            if isinstance(optimizer, torch.optim.AdamW):
-                step = _adam_step(p, gradients[name], optimizer, t)
-                new = p.mul(1 - group["lr"] * group["weight_decay"])
-                new.addcdiv_(step.average, step.spread, value=-step.size)
-            else:
-                d = gradients[name].add(p, alpha=group["weight_decay"])
-                if group["momentum"]:
-                    before = optimizer.state[p].get("momentum_buffer")
-                    buffer = d if before is None else d.add(before, alpha=group["momentum"])
-                    d = d.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
-                new = p.sub(d, alpha=group["lr"])
-            stepped[name] = new.requires_grad_()
+    adam = isinstance(optimizer, torch.optim.AdamW)
+    new = (_after_adamw if adam else _after_sgd)(params, gradients, optimizer)
+    return {name: p.requires_grad_() for name, p in zip(params, new, strict=True)}
+
+
+def _after_sgd(params: Tensors, gradients: Tensors, optimizer: torch.optim.SGD) -> list[Tensor]:
+    group, old = optimizer.param_groups[0], list(params.values())
+    d = torch._foreach_add(list(gradients.values()), old, alpha=group["weight_decay"])
+    if group["momentum"]:
+        buffers = (optimizer.state[p].get("momentum_buffer") for p in old)
+        nothing = old[0].new_zeros(())  # in the first step, and where there was no gradient
+        before = [
+            nothing.expand_as(p) if m is None else m for p, m in zip(old, buffers, strict=True)
+        ]
+        new = torch._foreach_add(d, before, alpha=group["momentum"])
+        d = torch._foreach_add(d, new, alpha=group["momentum"]) if group["nesterov"] else new
+    # Not as `alpha`: a learning rate that a graph reads is a tensor.
+    return torch._foreach_sub(old, torch._foreach_mul(d, group["lr"]))
+
+
+def _after_adamw(params: Tensors, gradients: Tensors, optimizer: torch.optim.AdamW) -> list[Tensor]:
+    group, t, stepped = optimizer.param_groups[0], _steps(optimizer) + 1, []
+    for name, p in params.items():
+        step = _adam_step(p, gradients[name], optimizer, t)
+        new = p.mul(1 - group["lr"] * group["weight_decay"])
+        stepped.append(new.addcdiv_(step.average, step.spread, value=-step.size))
     return stepped
 
 
@@ -68,7 +80,7 @@ def through_step(
     group = optimizer.param_groups[0]
     if not isinstance(optimizer, torch.optim.AdamW):
         factor = -group["lr"] * (1 + (group["momentum"] if group["nesterov"] else 0))
-        return {name: v * factor for name, v in along.items()}
+        return dict(zip(along, torch._foreach_mul(list(along.values()), factor), strict=True))
     (beta_1, beta_2), slopes, t = group["betas"], {}, _steps(optimizer) + 1
     for name, p in params.items():
         step = _adam_step(p, gradients[name], optimizer, t)
@@ -113,6 +125,8 @@ def inner_products(losses: Callable[[Tensors], Tensor], params: Tensors, along: 
 
     `losses` is computed once, in forward mode, and no graph is kept.
     """
+    if torch.compiler.is_compiling():  # which follows this, and not what it is made of
+        return jvp(losses, (params,), (along,))[1]
     with torch.no_grad(), forward_ad.dual_level(), warnings.catch_warnings():
         # The first dual tensor makes torch script its decompositions, which it calls deprecated.
         warnings.simplefilter("ignore", FutureWarning)

@@ -1,29 +1,26 @@
-"""One training step of each method, the same on one process and on several.
+"""The methods by which exits are trained: base and boosted (steps.py), and L2W.
 
-`step` takes this process's rows of a global batch of `total` samples, updates the network, and
-returns the sum over these rows of the cross-entropy at each exit, [E], for the log.
+All take the same steps on one process and on several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from early_exit import meta_gradient
-from early_exit.parallel import Workers
-from losses.early_exit import (
-    assign_exits,
-    boosted_losses,
-    confidences,
-    exit_losses,
-    exit_means,
-)
+from early_exit.steps import Base, Boosted
+from early_exit.tangents import Refused
+from early_exit.tape import Tape
+from losses.early_exit import assign_exits, confidences, exit_losses, exit_means
 from models.weight_net import WeightNet, sample_weights
+
+__all__ = ["L2W", "Base", "Boosted", "Half"]
 
 # Losses [b, E] with their graph, what the weight net sees, and the random state before the pass.
 Pass = tuple[Tensor, list[Tensor], list[Tensor]]
@@ -39,66 +36,17 @@ class Half(NamedTuple):
 
 
 @dataclass
-class Base:
-    """Sum over exits of the mean cross-entropy (BranchyNet)."""
-
-    net: nn.Module  # the network itself
-    model: nn.Module  # what a training pass calls: the network, compiled, or for several processes
-    optimizer: torch.optim.SGD | torch.optim.AdamW
-    workers: Workers
-    label_smoothing: float = 0.0
-    autocast: Callable[[], AbstractContextManager] = nullcontext
-    memory_format: torch.memory_format = torch.contiguous_format
-
-    least = 2  # samples a process needs in a batch
-
-    def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
-        losses = exit_losses(self.logits(images), labels, self.label_smoothing)
-        self.update(losses.sum(), total)
-        return losses.detach().sum(0)
-
-    def logits(self, images: Tensor, **how) -> list[Tensor]:
-        """The training pass: E times [b, K]."""
-        with self.autocast():
-            return self.model(images.contiguous(memory_format=self.memory_format), **how)
-
-    def set_lr(self, factor: float) -> None:
-        """Learning rates as they were at first, times `factor`."""
-        for optimizer in self.optimizers():
-            group = optimizer.param_groups[0]
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        return [self.optimizer]
-
-    def update(self, loss_sum: Tensor, total: int) -> None:
-        """One step on the global mean; DistributedDataParallel averages over processes."""
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss_sum * (self.workers.world / total)).backward()
-        self.optimizer.step()
-
-
-@dataclass
-class Boosted(Base):
-    """Each exit learns what the ensemble of those before it left (Yu et al., AAAI 2023)."""
-
-    ensemble_reweight: float = 0.5
-    equilibrium: bool = True
-
-    def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
-        logits = self.logits(images, equilibrium=self.equilibrium)
-        losses = boosted_losses(logits, labels, self.ensemble_reweight, self.label_smoothing)
-        self.update(losses.sum(), total)
-        return losses.detach().sum(0)
-
-
-@dataclass
 class L2W(Base):
     """Weights from a net that is trained by a meta-gradient (Han et al., ECCV 2022, algorithm 1).
 
     A batch is cut in halves a and b. Pseudo-step on a; the meta loss on b at its end, where exit k
     is charged with the samples that it would take; that trains the weight net; the real step on a
     with its new weights. Then the halves change places.
+
+    In forward passes of a half, a half's step costs 1 (pass over a), 2 (its gradient, for the
+    pseudo-step), 3 (pass over b and its gradient), 2 (the derivative along that, on the tape of the
+    pass over a) and 2 (the gradient of the real step): 10, where a step of `Base` costs 3. Without
+    the tape the derivative costs 3, and with `save_memory` there is a pass over a more.
     """
 
     weight_net: WeightNet = None
@@ -112,26 +60,52 @@ class L2W(Base):
 
     least = 4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.draws = draws(self.net)
+        # What torch.compile makes draws its own random numbers, another pass other ones; then the
+        # pass over a and its derivative would not belong together.
+        alike = (lambda f: f) if self.draws else self.compile
+        self.pass_both, self.pass_along = alike(self.both), alike(self.losses_along)
+        self.pass_elsewhere = self.compile(self.elsewhere)
+        if self.compiled:
+            # Else a backward pass may overwrite what the next one over the same graph needs.
+            torch._functorch.config.donated_buffer = False
+        # A tape sees nothing of a compiled pass.
+        self.taped = self.draws or not self.compiled
+
     def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
-        cut = (total + 1) // 2
-        rows = len(range(self.workers.rank, cut, self.workers.world))
-        images = images.contiguous(memory_format=self.memory_format)
-        a = Half(images[:rows], labels[:rows], cut, 0)
-        b = Half(images[rows:], labels[rows:], total - cut, cut)
         meta = self.steps % self.meta_interval == 0
         self.steps += 1
-        return self.half(a, b, meta) + self.half(b, a, meta)
+        return self.run(self.with_meta if meta else self.without_meta, images, labels, total)
+
+    def with_meta(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
+        a, b = self.halves(images, labels, total)
+        return self.half(a, b, True) + self.half(b, a, True)
+
+    def without_meta(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
+        a, b = self.halves(images, labels, total)
+        return self.half(a, b, False) + self.half(b, a, False)
+
+    def halves(self, images: Tensor, labels: Tensor, total: int) -> tuple[Half, Half]:
+        cut = (total + 1) // 2
+        rows = len(range(self.workers.rank, cut, self.workers.world))
+        images = self.laid_out(images)
+        a = Half(images[:rows], labels[:rows], cut, 0)
+        return a, Half(images[rows:], labels[rows:], total - cut, cut)
 
     def half(self, a: Half, b: Half, meta: bool) -> Tensor:
         """The step on a, the weight net trained on b before it if `meta`."""
         if meta and self.save_memory:
             self.train_weight_net(a, b)
-        dropout = meta_gradient.random_state(a.images.device)
-        logits = self.logits(a.images)
-        losses = exit_losses(logits, a.labels, self.label_smoothing)
+        taped = meta and self.taped and not self.save_memory
+        tape = Tape(self.net.parameters()) if taped else None
+        random = self.random_state(a)
+        with self.autocast(), self.attention(a), nullcontext() if tape is None else tape:
+            losses, logits = self.pass_both(a.images, a.labels)
         seen = self.seen(a, losses, logits)
         if meta and not self.save_memory:
-            self.train_weight_net(a, b, (losses, seen, dropout))
+            self.train_weight_net(a, b, (losses, seen, random), tape)
         with torch.no_grad():
             weights = self.workers.share(self.weights(seen), a.first)
         self.update((weights * losses).sum(), a.total)
@@ -144,27 +118,30 @@ class L2W(Base):
         """W [B, E] of all of a half, from its losses and confidences [B, E]."""
         return sample_weights(self.weight_net(*seen), self.epsilon, self.dimension)
 
+    @torch.no_grad()
     def seen(self, half: Half, losses: Tensor, logits: list[Tensor]) -> list[Tensor]:
         """What the weight net sees of all of a half: losses and confidences, [B, E] each."""
         return [self.workers.gather(x, half.first) for x in (losses, confidences(logits))]
 
-    def train_weight_net(self, a: Half, b: Half, passed: Pass | None = None) -> None:
+    def train_weight_net(
+        self, a: Half, b: Half, passed: Pass | None = None, tape: Tape | None = None
+    ) -> None:
         """One Adam step down the meta loss on b, as a function of the weights on a.
 
         passed: the pass over a that the real step will use; its graph is kept for that. Without,
-        one of its own, whose graph is freed before the pass over b makes another.
+        one of its own, whose graph is freed before the pass over b makes another. tape: of the
+        pass, where there is one.
         """
         params = dict(self.net.named_parameters())
+        keep_graph = passed is not None
         if passed is None:
-            dropout = meta_gradient.random_state(a.images.device)
-            logits = self.logits_at(params, a.images)
-            losses = exit_losses(logits, a.labels, self.label_smoothing)
-            passed = losses, self.seen(a, losses, logits), dropout
-            keep_graph = False
+            random = self.random_state(a)
+            own_pass = self.elsewhere if self.draws else self.pass_elsewhere
+            with self.autocast(), self.attention(a):
+                losses, logits = own_pass(params, a.images, a.labels)
+            passed = losses, self.seen(a, losses, logits), random
             del logits
-        else:
-            keep_graph = True
-        losses, seen, dropout = passed
+        losses, seen, random = passed
         weights = self.weights(seen)
         own = self.workers.share(weights.detach(), a.first)
         gradients = torch.autograd.grad(
@@ -173,32 +150,89 @@ class L2W(Base):
             retain_graph=keep_graph,
             materialize_grads=True,
         )
+        value = losses if tape is not None else None
         del losses, passed
         gradients = self.workers.add(dict(zip(params, gradients, strict=True)))
 
         stepped = meta_gradient.pseudo_step(params, gradients, self.optimizer)
-        logits = self.logits_at(stepped, b.images)
-        losses_b = exit_losses(logits, b.labels, self.label_smoothing)
-        taken = assign_exits(self.workers.gather(confidences(logits), b.first), self.shares)
-        charge = self.workers.share(exit_means(taken, losses_b), b.first)
+        with self.autocast():
+            losses_b, logits = self.pass_elsewhere(stepped, b.images, b.labels)
+        with torch.no_grad():
+            taken = assign_exits(self.workers.gather(confidences(logits), b.first), self.shares)
+            charge = self.workers.share(exit_means(taken, losses_b), b.first)
         along = torch.autograd.grad(
             (charge * losses_b).sum(), list(stepped.values()), materialize_grads=True
         )
         along = self.workers.add(dict(zip(stepped, along, strict=True)))
         along = meta_gradient.through_step(along, params, gradients, self.optimizer)
         del logits, losses_b, stepped, gradients
-
-        def losses_at(p: dict[str, Tensor]) -> Tensor:
-            return exit_losses(self.logits_at(p, a.images), a.labels, self.label_smoothing)
-
-        with meta_gradient.same_dropout(dropout, a.images.device):
-            products = meta_gradient.inner_products(losses_at, params, along)
+        products = self.derivative(a, params, along, random, tape, value)
         slope = self.workers.gather(products / a.total, a.first)
         self.meta_optimizer.zero_grad(set_to_none=True)
         weights.backward(slope)
         self.meta_optimizer.step()
 
-    def logits_at(self, params: dict[str, Tensor], images: Tensor) -> list[Tensor]:
+    def derivative(
+        self,
+        a: Half,
+        params: dict[str, Tensor],
+        along: dict[str, Tensor],
+        random: list[Tensor] | None,
+        tape: Tape | None,
+        losses: Tensor | None,
+    ) -> Tensor:
+        """That of the losses on a, [b, E], at `params` along `along`: from the tape if it can."""
+        if tape is not None:
+            try:
+                return tape.along(along.values(), losses)
+            except Refused:
+                self.taped = False  # nor will it follow the next pass
+        again = nullcontext()
+        if random is not None:
+            again = meta_gradient.same_dropout(random, a.images.device)
+        with self.autocast(), again:
+            return self.pass_along(params, along, a.images, a.labels)
+
+    def both(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The training pass: losses [b, E] and logits."""
+        logits = self.model(images)
+        return exit_losses(logits, labels, self.label_smoothing), logits
+
+    def elsewhere(
+        self, params: dict[str, Tensor], images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         """The training pass at other parameters, leaving the running statistics alone."""
-        with self.autocast():
-            return meta_gradient.call(self.net, params, images)
+        logits = meta_gradient.call(self.net, params, images)
+        return exit_losses(logits, labels, self.label_smoothing), logits
+
+    def losses_along(
+        self, params: dict[str, Tensor], along: dict[str, Tensor], images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The derivative of the losses [b, E] at `params` in forward mode, the pass made again."""
+        return meta_gradient.inner_products(
+            lambda p: self.elsewhere(p, images, labels)[0], params, along
+        )
+
+    def random_state(self, half: Half) -> list[Tensor] | None:
+        """That before a pass, for the same dropout in another; a graph cannot read it."""
+        return None if self.graph else meta_gradient.random_state(half.images.device)
+
+    def attention(self, half: Half) -> AbstractContextManager:
+        """Attention in the pass over a, whose derivative is wanted.
+
+        A fused kernel of CUDA with dropout keeps to itself what it drops: then matrix products.
+        """
+        if self.draws and half.images.device.type == "cuda":
+            return sdpa_kernel(SDPBackend.MATH)
+        return nullcontext()
+
+
+def draws(net: nn.Module) -> bool:
+    """Whether a training pass draws random numbers: dropout, as far as the layers say."""
+    shares = (
+        layer.p
+        if isinstance(layer, nn.modules.dropout._DropoutNd)
+        else getattr(layer, "dropout", 0)
+        for layer in net.modules()
+    )
+    return any(isinstance(share, (int, float)) and share > 0 for share in shares)

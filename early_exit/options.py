@@ -6,14 +6,16 @@ import argparse
 import contextlib
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from early_exit.methods import L2W, Base, Boosted
+from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
 from experiment import Parser, number
+from experiment.graphs import StepGraph
 from losses.early_exit import METHODS, exit_shares
 from models.exit_net import ExitNet
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
@@ -103,7 +105,19 @@ def add_training_flags(parser: Parser) -> None:
     group = parser.add_argument_group("speed")
     group.add_argument("--channels_last", action="store_true", help="memory order of the maps")
     group.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    group.add_argument("--compile", action="store_true", help="torch.compile the training pass")
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile what a step computes, for --batch_size; minutes at the start; l2w on "
+        "one process, with dropout its pass over the other half only",
+    )
+    group.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="replay steps as CUDA graphs: on CUDA alone, one process; l2w: with sgd, no dropout, "
+        "no --save_memory",
+    )
 
 
 def check_training_flags(parser: Parser, args: argparse.Namespace) -> None:
@@ -127,10 +141,10 @@ def make_method(
     """The training step with its optimizers; `net`, for images of `size` px, is on the device."""
     if args.channels_last:
         net.to(memory_format=torch.channels_last)
-    model: nn.Module = torch.compile(net) if args.compile else net
+    model: nn.Module = net
     if workers.world > 1:
         model = DistributedDataParallel(
-            model,
+            torch.compile(net) if args.compile and args.method != "l2w" else net,
             [device.index] if device.type == "cuda" else None,
             find_unused_parameters=has_unused_parameters(net, size),
         )
@@ -146,10 +160,13 @@ def make_method(
         autocast = functools.partial(torch.autocast, device.type, torch.bfloat16)
     order = torch.channels_last if args.channels_last else torch.contiguous_format
     common = net, model, optimizer, workers, args.label_smoothing, autocast, order
+    fast: dict[str, Any] = {"compiled": args.compile and workers.world == 1}
+    if args.graph and device.type == "cuda" and workers.world == 1 and graphable(args, net):
+        fast["graph"] = functools.partial(StepGraph, device=device)
     if args.method == "base":
-        return Base(*common)
+        return Base(*common, **fast)
     if args.method == "boosted":
-        return Boosted(*common, args.ensemble_reweight, not args.no_equilibrium)
+        return Boosted(*common, args.ensemble_reweight, not args.no_equilibrium, **fast)
     weight_net = WeightNet(
         net.num_exits,
         args.meta_net_input_type,
@@ -169,7 +186,16 @@ def make_method(
         shares,
         args.meta_interval,
         args.save_memory,
+        **fast,
     )
+
+
+def graphable(args: argparse.Namespace, net: ExitNet) -> bool:
+    """Whether a step of the method reads nothing back to the host, so that a graph can hold it.
+
+    l2w reads AdamW's count of steps, and the random state where a pass is made twice with dropout.
+    """
+    return args.method != "l2w" or not (args.optimizer == "adamw" or args.save_memory or draws(net))
 
 
 def has_unused_parameters(net: ExitNet, size: int) -> bool:

@@ -22,10 +22,11 @@ import torch
 import data
 import experiment
 from early_exit.arch_flags import add_arch_flags, arch_settings
-from early_exit.inputs import input_size, load_data, make_batches, pixel_stats
+from early_exit.inputs import all_stream, input_size, load_data, make_batches, pixel_stats
 from early_exit.methods import L2W
 from early_exit.options import add_training_flags, check_training_flags, factor, make_method
 from early_exit.parallel import Workers
+from early_exit.steps import portable
 from early_exit.texts import add_text_flags, begin, check_text_flags, texts_for_training
 from experiment import number
 from losses.early_exit import boosted_logits
@@ -105,10 +106,10 @@ def restore(state, method) -> int:
 
 
 def snapshot(method) -> dict:
-    state = {"net": method.net.state_dict(), "optimizer": method.optimizer.state_dict()}
+    state = {"net": method.net.state_dict(), "optimizer": portable(method.optimizer)}
     if isinstance(method, L2W):
         state["weight_net"] = method.weight_net.state_dict()
-        state["meta_optimizer"] = method.meta_optimizer.state_dict()
+        state["meta_optimizer"] = portable(method.meta_optimizer)
         state["steps"] = method.steps
     return state
 
@@ -152,12 +153,15 @@ def train(args, workers):
         if arch.reads == "text":
             dataset, settings, theirs = texts_for_training(args, settings)
         else:
-            split = args.val_size, args.split_seed
-            dataset = load_data(args.dataset, args.data_root, *split, args.stream)
+            what = args.dataset, args.data_root, args.val_size, args.split_seed
+            dataset = load_data(*what, args.stream, fall_back=True)
         size = input_size(dataset.train, args.size)
         device = workers.start(device)
+        stream = all_stream(dataset, workers, device)
+        if stream and not args.stream and workers.rank == 0:
+            print(f"{dataset.name} does not fit into memory: streamed as by --stream", flush=True)
         mean, std = pixel_stats(dataset.train)
-        inputs = {"stream": args.stream, "size": size, "mean": mean, "std": std}
+        inputs = {"stream": stream, "size": size, "mean": mean, "std": std}
         inputs["workers"], inputs["fixed_length"] = args.workers, args.compile
         batches = make_batches(
             dataset.train, args.batch_size, device,
@@ -199,7 +203,7 @@ def train(args, workers):
             method.set_lr(factor(args.schedule, done / total, args.warmup))
 
         # Streamed pictures are read only now, and one of them may be broken.
-        with experiment.one_line_errors() if args.stream else contextlib.nullcontext():
+        with experiment.one_line_errors() if stream else contextlib.nullcontext():
             losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
             correct = accuracies(net, val, t) if workers.rank == 0 else []
         if workers.rank == 0:

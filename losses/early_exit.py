@@ -7,6 +7,7 @@ boosted  Boosted dynamic neural networks (Yu et al., AAAI 2023, arXiv 2211.16726
 Logits are one [B, K] an exit, E of them; losses are [B, E]. All means are sums and one division.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,20 +24,25 @@ def exit_losses(
 
     In float32 at least, whatever the network computed in.
     """
-    each = [
-        F.cross_entropy(_wide(f), labels, reduction="none", label_smoothing=label_smoothing)
-        for f in logits
-    ]
-    return torch.stack(each, dim=1)
+    every = _together(logits)
+    losses = F.cross_entropy(
+        every.flatten(0, 1),
+        labels.repeat(len(every)),
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    return losses.view(every.shape[:2]).T.contiguous()  # laid out as its shape says: sums' order
 
 
 def confidences(logits: Sequence[Tensor] | Tensor) -> Tensor:
     """Max softmax of every sample at every exit: E times [B, K] to [B, E]."""
-    return torch.stack([_wide(f).softmax(-1).amax(-1) for f in logits], dim=1)
+    return _together(logits).softmax(-1).amax(-1).T.contiguous()
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _together(logits: Sequence[Tensor] | Tensor) -> Tensor:
+    """All exits' in one tensor [E, B, K], in float32 at least: E times fewer kernels."""
+    every = logits if isinstance(logits, Tensor) else torch.stack(list(logits))
+    return every if every.dtype == torch.float64 else every.float()
 
 
 def boosted_logits(logits: Sequence[Tensor] | Tensor, t: float) -> Tensor:
@@ -70,7 +76,7 @@ def exit_shares(q: float, num_exits: int) -> Tensor:
     return powers / powers.sum()
 
 
-def assign_exits(confidence: Tensor, shares: Tensor) -> Tensor:
+def assign_exits(confidence: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
     """The exit that each sample of a batch would take: int64 [B], from confidences [B, E].
 
     Exit k takes the floor(B p_k) most confident of those not yet taken, the last exit the rest
@@ -78,12 +84,13 @@ def assign_exits(confidence: Tensor, shares: Tensor) -> Tensor:
     """
     batch, num_exits = confidence.shape
     taken_by = torch.full((batch,), num_exits - 1, device=confidence.device)
-    counts = (shares[:-1] * batch).floor().long().tolist()
+    shares = shares.tolist() if isinstance(shares, Tensor) else shares
+    counts = [math.floor(share * batch) for share in shares[:-1]]
     left = confidence.clone()
     for k, count in enumerate(counts):
         free = left[:, k].argsort(descending=True, stable=True)[:count]
-        taken_by[free] = k
-        left[free] = -1.0  # below every confidence: not free any more
+        taken_by.index_fill_(0, free, k)
+        left.index_fill_(0, free, -1.0)  # below every confidence: not free any more
     return taken_by
 
 
@@ -93,5 +100,6 @@ def exit_means(exits: Tensor, losses: Tensor) -> Tensor:
 
     `losses` lends its number of exits and its dtype; B is that of `exits`.
     """
-    takes = F.one_hot(exits, losses.shape[1]).to(losses.dtype)
+    every = torch.arange(losses.shape[1], device=exits.device)
+    takes = (exits[:, None] == every).to(losses.dtype)
     return takes / takes.sum(0).clamp(min=1)

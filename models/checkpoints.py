@@ -17,7 +17,7 @@ from models.exit_net import ExitNet
 from models.exit_nets import EXIT_NETS, flag_names
 from models.localnet import LOCAL_NETS
 from models.rejector import Rejector
-from models.weights import State, fill, is_state_dict, under
+from models.weights import NothingDrawn, State, fill, is_state_dict, under
 
 # What a network with exits must be given, as early_exit.train writes it and a local net keeps it.
 EXIT_INPUTS = ("size", "mean", "std", "ensemble_reweight")
@@ -145,14 +145,17 @@ def edge_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
     if is_state_dict(checkpoint):
         raise ValueError(f"{where}: a bare state dict without rejector.* and edge_net.* names")
     _check_classes(checkpoint["num_classes"], num_classes, where)
-    net = build_edge(checkpoint["net"], num_classes, checkpoint["edge_size"])
+    with NothingDrawn():
+        net = build_edge(checkpoint["net"], num_classes, checkpoint["edge_size"])
     return fill(net, checkpoint["state_dict"], where, checkpoint["net"])
 
 
 def rejector_net(checkpoint: dict, where: str) -> nn.Module:
     """The rejector of a checkpoint of ours."""
     _expect(checkpoint, "rejector", where)
-    return fill(Rejector(), checkpoint["state_dict"], where, "rejector")
+    with NothingDrawn():
+        net = Rejector()
+    return fill(net, checkpoint["state_dict"], where, "rejector")
 
 
 def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module, nn.Module]:

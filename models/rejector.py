@@ -1,13 +1,23 @@
 """The rejector r: a LeNet-5 with two outputs, LOCAL and REMOTE, and many of them as one module."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.localnet import LeNet5, resize
+from models.localnet import LeNet5, pooled, resize
 
 LOCAL, REMOTE = 0, 1
-CPU_CHUNK = 512  # rejectors times samples
+
+# What a CPU takes at a time: 8 rejectors, whose first convolutions have 48 channels, three whole
+# vectors of 16, or more where the samples are few; and as many samples as keep the maps in cache.
+# 54 rejectors, 250 images, one core beside other work: 317 ms, and from 128 to 768 of CPU_CHUNK not
+# told apart; 394 as it was, 2 rejectors and all samples. A step of 42 at batch 16 to 128: 0 to 6 %.
+CPU_REJECTORS = 8
+CPU_CHUNK = 256  # rejectors times samples
+
+SecondConvolution = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Rejector(LeNet5):
@@ -17,6 +27,30 @@ class Rejector(LeNet5):
         super().__init__(num_classes=2)
 
 
+def grouped(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The second convolutions of r rejectors as one in r groups.
+
+    x [B, 6 r, 14, 14], weight [r, 16, 6, 5, 5], bias [r, 16] to [B, 16 r, 10, 10].
+    """
+    return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), groups=len(weight))
+
+
+def batched(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`grouped` as one product a rejector, [16, 150] times [150, B 100], of patches laid out.
+
+    The patches take 25 times the memory of x. Not measured against `grouped` on a GPU yet;
+    `python -m benchmarks.evaluation` times both.
+    """
+    batch, (r, channels) = len(x), weight.shape[:2]
+    kernel = weight.shape[-2:]
+    patches = x.unfold(2, kernel[0], 1).unfold(3, kernel[1], 1)
+    height, width = patches.shape[2:4]
+    patches = patches.reshape(batch, r, -1, height, width, *kernel).permute(1, 2, 5, 6, 0, 3, 4)
+    patches = patches.reshape(r, -1, batch * height * width)
+    y = torch.baddbmm(bias[..., None], weight.flatten(2), patches)
+    return y.view(r * channels, batch, height, width).transpose(0, 1)
+
+
 class StackedRejectors(nn.Module):
     """R rejectors evaluated together: every parameter has a leading axis of length R.
 
@@ -24,7 +58,11 @@ class StackedRejectors(nn.Module):
     losses is the step that each would make alone. LeNet-5 written out with grouped convolutions
     and batched matrix products: on a CPU, with its maps channels last, 42 rejectors at batch 128
     take half the time of torch.func.vmap over one (347 against 721 ms a step, one core).
+
+    `second` is how the second convolutions are made: `grouped`, or `batched`.
     """
+
+    second: SecondConvolution = staticmethod(grouped)
 
     def __init__(self, rejectors: list[nn.Module]):
         super().__init__()
@@ -39,31 +77,37 @@ class StackedRejectors(nn.Module):
         """Images [B, 3, H, W], the same for all, to logits [R, B, 2]."""
         images = resize(images, LeNet5.size)
         if images.device.type != "cpu":
-            return self._forward(images, [*self.values])
-        # On a CPU, so many at once that their activations stay in its cache.
+            w = dict(zip(self.names, self.values, strict=True))
+            return _classified(_maps(images, w, self.second), w)
         images = images.contiguous(memory_format=torch.channels_last)
-        chunk = max(1, CPU_CHUNK // len(images))
-        parts = zip(*(value.split(chunk) for value in self.values), strict=True)
-        return torch.cat([self._forward(images, [*part]) for part in parts])
-
-    def _forward(self, images: Tensor, values: list[Tensor]) -> Tensor:
-        """LeNet5.forward for the rejectors whose weights are given, each [r, ...]: [r, B, 2]."""
-        w = dict(zip(self.names, values, strict=True))
-        r, batch = len(values[0]), len(images)
-        # All see the same images, so the first convolutions are one with r times the channels.
-        x = F.conv2d(images, w["conv1.weight"].flatten(0, 1), w["conv1.bias"].flatten())
-        x = F.relu(F.max_pool2d(x, 2))
-        x = F.conv2d(x, w["conv2.weight"].flatten(0, 1), w["conv2.bias"].flatten(), groups=r)
-        x = F.relu(F.max_pool2d(x, 2))
-        x = x.reshape(batch, r, -1).transpose(0, 1)  # [r, B, 400]
-        for name in ("fc1", "fc2"):
-            x = F.relu(_linear(x, w[f"{name}.weight"], w[f"{name}.bias"]))
-        return _linear(x, w["fc3.weight"], w["fc3.bias"])
+        rejectors = max(CPU_REJECTORS, CPU_CHUNK // len(images))
+        samples = images.split(max(1, CPU_CHUNK // min(rejectors, self.count)))
+        logits = []
+        for values in zip(*(value.split(rejectors) for value in self.values), strict=True):
+            w = dict(zip(self.names, values, strict=True))
+            maps = [_maps(some, w, self.second) for some in samples]
+            logits.append(_classified(torch.cat(maps, 1) if len(maps) > 1 else maps[0], w))
+        return torch.cat(logits)
 
     def unstack(self, r: int) -> dict[str, Tensor]:
         """The state dict of rejector r (a copy on the CPU), with `Rejector`'s names."""
         values = zip(self.names, self.values, strict=True)
         return {name: value[r].detach().cpu().clone() for name, value in values}
+
+
+def _maps(images: Tensor, w: dict[str, Tensor], second: SecondConvolution) -> Tensor:
+    """LeNet5's two convolutions for the rejectors of weights w, each [r, ...]: [r, B, 400]."""
+    # All see the same images, so the first convolutions are one with r times the channels.
+    x = F.conv2d(images, w["conv1.weight"].flatten(0, 1), w["conv1.bias"].flatten())
+    x = pooled(second(pooled(x), w["conv2.weight"], w["conv2.bias"]))
+    return x.reshape(len(images), len(w["conv2.weight"]), -1).transpose(0, 1)
+
+
+def _classified(x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    """LeNet5's three layers after its maps x [r, B, 400], to logits [r, B, 2]."""
+    for name in ("fc1", "fc2"):
+        x = F.relu(_linear(x, w[f"{name}.weight"], w[f"{name}.bias"]))
+    return _linear(x, w["fc3.weight"], w["fc3.bias"])
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -215,3 +215,28 @@ def test_bare_state_dicts_of_the_release_load(release, capsys):
 def test_data_parallel_names_load(tmp_path):
     state = {f"module.rejector.{k}": v for k, v in Rejector().state_dict().items()}
     assert set(checkpoints.under(state, "rejector.")) == set(Rejector().state_dict())
+
+
+def test_each_file_is_read_once_and_each_rejector_made_once(npz, run_copy, monkeypatch):
+    """What does not hang on the number of settings is done once, however many there are."""
+    counts = {}
+
+    def count(where, name, key):
+        work = getattr(where, name)
+
+        def counted(*args, **kwargs):
+            counts[found] = counts.get(found := (name, key(*args)), 0) + 1
+            return work(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, counted)
+
+    count(experiment, "sha256", str)
+    count(experiment, "load_checkpoint", str)
+    count(data.Dataset, "fingerprint", lambda dataset: dataset.name)
+    count(eval_all, "rejector_net", lambda checkpoint, where: where)
+    count(eval_all, "predict", lambda net, batches: (type(net).__name__, len(batches.labels)))
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run_copy, "--overwrite")
+    assert set(counts.values()) == {1}
+    names = [name for name, _ in counts]
+    assert [names.count(x) for x in ("sha256", "load_checkpoint", "fingerprint")] == [2, 10, 1]
+    assert [names.count(x) for x in ("rejector_net", "predict")] == [8, 6]
