@@ -18,7 +18,7 @@ step and setting), and a chunk of pictures as float32.
 
 The measured steps run eagerly. Replayed as CUDA graphs, the two passes have memory of their own,
 and their sum should stand in the place of the maximum: not measured, as the allocator does not
-count it. Nor is what a copy needs for a moment while it answers up to 256 images ahead
+count it. Nor is what a copy needs for a moment while it answers up to 128 images ahead
 (models.edge_copies), which the few steps measured do not do.
 """
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 JOINT = "joint"
 ADAPTIVE = "adaptive-"
-AHEAD = 256  # images that a copy answers at once, where it stays as it is for so long
+# Images that a copy answers at once, where it stays as it is for so long. On 2 cores AlexNet takes
+# 3.6 ms an image in batches of 16, 1.7 in 128 or 256; ConvNet 0.52, 0.41, 0.45: out of the cache.
+AHEAD = 128
 
 
 def adaptive(tolerance: float) -> str:
