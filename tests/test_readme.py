@@ -308,9 +308,46 @@ def test_what_is_claimed_of_early_exit_speed_is_published():
             for name, way in ways.items()
         ]
         assert f"| `{method}` | {' | '.join(cells)} |" in README
+    ratios = json.loads((folder / "early_exit_speed-cpu.json").read_text())["l2w_to_base"]
+    for n in ("1", "2", "10", "100"):
+        cells = " | ".join(f"{row['by_meta_interval'][n]:.2f}" for row in ratios.values())
+        assert f"| l2w : base, `--meta_interval {n}` | {cells} |" in README
+    cells = " | ".join(f"{row['to_plain_base']['1']:.2f}" for row in ratios.values())
+    assert f"| l2w : plain base | {cells} |" in README
+    low, high = ratios["ours"]["range"]
+    assert f"(l2w : base from {low:.2f} to {high:.2f} in `ours`)" in text
+    counted = json.loads((folder / "early_exit_speed-cpu.json").read_text())["multiply_adds"]
+    base = counted["ours, base"]
+    assert f"the authors' way is {counted['plain, l2w'] / base:.2f} times base" in text
+    assert f"and is {counted['ours, l2w'] / base:.2f} (10/3)" in text
     budgeted = json.loads((folder / "budgeted-cpu.json").read_text())
     said = f"takes {budgeted['median']:.3f} s, a plain loop {budgeted['loop_median']:.2f} s"
     assert said in text
+
+
+def test_what_is_claimed_of_a_step_and_of_evaluation_is_published():
+    folder = ROOT / "results" / "published" / "benchmarks"
+    text = " ".join(README.split())
+    floor = json.loads((folder / "floor-cpu.json").read_text())
+    rate = floor["rates"]
+    said = f"{rate['float32'] / 1e12:.2f} Tflop/s in float32, {rate['bf16'] / 1e12:.2f} in bfloat16"
+    assert f"{said} and {rate['bytes'] / 1e9:.0f} GB/s" in text
+    for row in floor["rows"]:
+        way = row["way"] + (f", {row['settings']} settings" if row["settings"] > 1 else "")
+        cells = [f"{row[k]:.1f}" for k in ("ms", "floor_ms", "times_floor")]
+        cells.append(f"{row['plain_over_ms']:.2f}")
+        assert f"| {row['net']}, {way} | {' | '.join(cells)} |" in README
+    for row in floor["protocol"]:
+        hours = f"{row['hours']:.1f} hours instead of {row['plain_hours']:.0f}"
+        assert f"`{row['net']}` {hours}" in text
+    found = json.loads((folder / "evaluation-cpu.json").read_text())
+    for row in found["rows"]:
+        edge, whole = (np.median(row[f"{k}_seconds"]) for k in ("edge", "evaluate"))
+        adds = row["multiply_adds"]
+        least = 1 + (adds["local"] + found["settings"] * adds["rejector"]) / adds["edge"]
+        cells = [row["edge_net"], f"{row['images']:,}", f"{edge:.2f}", f"{whole:.2f}"]
+        cells.append(f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})")
+        assert f"| {' | '.join(cells)} | {least:.2f} |" in README
 
 
 def test_what_is_claimed_of_active_learning_is_published():
