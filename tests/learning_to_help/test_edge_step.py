@@ -141,3 +141,18 @@ def test_depthwise_networks_are_channels_last_on_a_cpu(name, better):
     net = build_edge(name, 10, 32)
     assert prefers_channels_last(net, torch.device("cpu")) is better
     assert not prefers_channels_last(net, torch.device("cuda"))
+
+
+def test_rejectors_and_copies_see_the_images_as_they_are(monkeypatch):
+    """The edge alone is given what augmentation makes of them."""
+    seen, asked, step, ask = [], [], Rejectors.step, EdgeStep.ask
+    monkeypatch.setattr(
+        Rejectors, "step", lambda s, *args: seen.append(args[3].max()) or step(s, *args)
+    )
+    monkeypatch.setattr(
+        EdgeStep, "ask", lambda s, *args: asked.append(args[1].max()) or ask(s, *args)
+    )
+    one_pass(made_edge(), epochs=1, augment=lambda images, generator: images + 100)
+    assert len(seen) == 7
+    assert max(seen) <= 1
+    assert max(asked) <= 1
