@@ -350,6 +350,26 @@ def test_what_is_claimed_of_a_step_and_of_evaluation_is_published():
         assert f"| {' | '.join(cells)} | {least:.2f} |" in README
 
 
+def test_what_is_claimed_of_bf16_is_published():
+    folder = ROOT / "results" / "published" / "cifar10-bf16"
+    accuracy, risk = {}, {}
+    for way in ("bf16", "f32"):
+        runs = [json.loads((folder / way / f"seed-{s}" / "cifar10-eval_all.json").read_text())
+                for s in range(3)]  # fmt: skip
+        settings = [[*run.values()] for run in runs]
+        accuracy[way] = np.array([s[0]["edge"]["correct"] / 100 for s in settings])
+        risk[way] = np.array([np.mean([x["risk"]["rejector"] for x in s]) for s in settings])
+
+    def both(found, digits):
+        cells = [f"{x.mean():.{digits}f} ± {x.std(ddof=1):.{digits}f}" for x in found.values()]
+        return " against ".join(cells)
+
+    text, gain = " ".join(README.split()), accuracy["bf16"] - accuracy["f32"]
+    assert f"the edge {both(accuracy, 1)} % on test" in text
+    assert f"a difference of {gain.mean():+.1f} ± {gain.std(ddof=1):.1f} points" in text
+    assert f"mean risk of the rejectors {both(risk, 3)}" in text
+
+
 def test_what_is_claimed_of_active_learning_is_published():
     """The README's table is the published one, and that follows from every run's accuracies."""
     folder = ROOT / "results" / "published" / "mnist-active"
