@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from experiment.graphs import EAGER_FIRST, StepGraph, set_lr, steer
 from tests import recorded
+from train_localnet import training_step
 
 
 def small_net():
@@ -17,17 +17,6 @@ def small_net():
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.3),
         nn.Flatten(), nn.Linear(4 * 36, 5),
     )  # fmt: skip
-
-
-def stepper(net, optimizer):
-    def step(images, labels):
-        loss = F.cross_entropy(net(images), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
 
 
 def batches(sizes):
@@ -39,7 +28,7 @@ def batches(sizes):
 
 def train(net, sizes, lrs, capture):
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=True)
-    step = stepper(net, optimizer)
+    step = training_step(net, optimizer)
     if capture:
         steer(optimizer, torch.device("cpu"))
         step = StepGraph(step, "cpu", capture=capture)
@@ -70,7 +59,7 @@ def test_a_rate_that_is_a_number_stays_as_it_was_captured():
     a = train(small_net(), [6] * 6, [0.1] * 6, recorded.capture)[0]
     net = small_net()
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=True)
-    step = StepGraph(stepper(net, optimizer), "cpu", capture=recorded.capture)
+    step = StepGraph(training_step(net, optimizer), "cpu", capture=recorded.capture)
     torch.manual_seed(2)
     losses = []
     for i, (images, labels) in enumerate(batches([6] * 6)):
