@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import math
 from typing import Any
@@ -14,8 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
-from experiment import Parser, number
-from experiment.graphs import StepGraph
+from experiment import Parser, graphs, number
 from losses.early_exit import METHODS, exit_shares
 from models.exit_net import ExitNet
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
@@ -155,14 +153,12 @@ def make_method(
         optimizer = torch.optim.SGD(
             net.parameters(), args.lr, args.momentum, nesterov=args.nesterov, **common
         )
-    autocast = contextlib.nullcontext
-    if args.bf16:
-        autocast = functools.partial(torch.autocast, device.type, torch.bfloat16)
+    autocast = graphs.autocast(device, args.bf16)
     order = torch.channels_last if args.channels_last else torch.contiguous_format
     common = net, model, optimizer, workers, args.label_smoothing, autocast, order
     fast: dict[str, Any] = {"compiled": args.compile and workers.world == 1}
     if args.graph and device.type == "cuda" and workers.world == 1 and graphable(args, net):
-        fast["graph"] = functools.partial(StepGraph, device=device)
+        fast["graph"] = functools.partial(graphs.StepGraph, device=device)
     if args.method == "base":
         return Base(*common, **fast)
     if args.method == "boosted":

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 
 SMALL_EDGE = ["--edge_net", "mobilenet_v3_small", "--batch_size", "16", "--lr", "0.05"]
 COSTS = ["--cost_1", "1", "1.25", "--cost_e", "0", "0.25"]
@@ -30,3 +31,11 @@ def quiet(main, *argv):
     """Run a script's main without its report."""
     with contextlib.redirect_stdout(io.StringIO()):
         main([str(a) for a in argv])
+
+
+def noise_batches(sizes, classes, size):
+    """(images float32 [B, 3, size, size], labels [B]) for each B of `sizes`."""
+    generator = torch.Generator().manual_seed(1)
+    for count in sizes:
+        images = torch.randn(count, 3, size, size, generator=generator)
+        yield images, torch.randint(classes, (count,), generator=generator)

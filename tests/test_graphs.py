@@ -8,6 +8,7 @@ from torch import nn
 
 from experiment.graphs import EAGER_FIRST, StepGraph, set_lr, steer
 from tests import recorded
+from tests.made import noise_batches
 from train_localnet import training_step
 
 
@@ -19,13 +20,6 @@ def small_net():
     )  # fmt: skip
 
 
-def batches(sizes):
-    generator = torch.Generator().manual_seed(1)
-    for size in sizes:
-        images = torch.randn(size, 3, 8, 8, generator=generator)
-        yield images, torch.randint(5, (size,), generator=generator)
-
-
 def train(net, sizes, lrs, capture):
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=True)
     step = training_step(net, optimizer)
@@ -34,7 +28,7 @@ def train(net, sizes, lrs, capture):
         step = StepGraph(step, "cpu", capture=capture)
     torch.manual_seed(2)
     losses = torch.empty(len(sizes))
-    for i, (images, labels) in enumerate(batches(sizes)):
+    for i, (images, labels) in enumerate(noise_batches(sizes, 5, 8)):
         set_lr(optimizer, lrs[i])
         losses[i] = step(images, labels)
     return losses, optimizer, step
@@ -62,7 +56,7 @@ def test_a_rate_that_is_a_number_stays_as_it_was_captured():
     step = StepGraph(training_step(net, optimizer), "cpu", capture=recorded.capture)
     torch.manual_seed(2)
     losses = []
-    for i, (images, labels) in enumerate(batches([6] * 6)):
+    for i, (images, labels) in enumerate(noise_batches([6] * 6, 5, 8)):
         set_lr(optimizer, 0.1 if i <= EAGER_FIRST else 50.0)
         losses.append(step(images, labels).clone())
     assert torch.equal(torch.stack(losses), a)

@@ -19,6 +19,7 @@ from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet
 from tests import recorded
 from tests.early_exit.toy import SMALL, settings_of
+from tests.made import noise_batches
 
 SIZES = [6] * 8 + [5, 6, 6]  # a smaller last batch, and a replay of each graph after it
 RATES = [1 / (1 + i) for i in range(len(SIZES))]
@@ -47,17 +48,10 @@ def method_of(kind, graph=None):
     )  # fmt: skip
 
 
-def batches(sizes):
-    generator = torch.Generator().manual_seed(1)
-    for size in sizes:
-        images = torch.randn(size, 3, 32, 32, generator=generator)
-        yield images, torch.randint(4, (size,), generator=generator)
-
-
 def run(method, sizes=SIZES, rates=RATES):
     """All sums that the steps give, and all weights afterwards."""
     found = []
-    for (images, labels), rate in zip(batches(sizes), rates, strict=True):
+    for (images, labels), rate in zip(noise_batches(sizes, 4, 32), rates, strict=True):
         method.set_lr(rate)
         found.append(method.step(images, labels, len(images)).clone())
     nets = [method.net, *([method.weight_net] if isinstance(method, L2W) else [])]
@@ -114,7 +108,7 @@ def test_state_is_saved_as_without_graphs():
         second.steps = first.steps
         for optimizer, state in zip(second.optimizers(), saved, strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
-        rest = list(batches(SIZES[:6]))[3:]
+        rest = list(noise_batches(SIZES[:6], 4, 32))[3:]
         for (images, labels), rate, sums in zip(rest, RATES[3:6], expected[3:], strict=True):
             second.set_lr(rate)
             found = second.step(images, labels, len(images))
