@@ -27,7 +27,7 @@ import torch
 import data
 import experiment
 from experiment import number
-from experiment.graphs import set_lr, steer
+from experiment.graphs import portable, set_lr, steer
 from learning_to_help.edge_step import EdgeStep
 from learning_to_help.progress import Progress
 from learning_to_help.rejectors import Rejectors, probe_images
@@ -281,7 +281,7 @@ def train(args):
         val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
         if progress:
             progress.after_epoch(val_logits, rejectors)
-        state = {"edge": edge.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"edge": edge.state_dict(), "optimizer": portable(optimizer)}
         state |= {"l1": l1[0], "l2": l2[0]}
         for part in (rejectors, progress):
             state |= part.state() if part else {}

@@ -128,16 +128,6 @@ class Base:
         warnings.filterwarnings("ignore", ".*capturable=True.*", UserWarning)
 
 
-def portable(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its state dict, such that any device can read it: as without graphs."""
-    state = optimizer.state_dict()
-    for group in state["param_groups"]:
-        group["lr"] = float(group["lr"])
-        if "capturable" in group:
-            group["capturable"] = False
-    return state
-
-
 @dataclass
 class Boosted(Base):
     """Each exit learns what the ensemble of those before it left (Yu et al., AAAI 2023)."""

@@ -26,9 +26,9 @@ from early_exit.inputs import all_stream, input_size, load_data, make_batches, p
 from early_exit.methods import L2W
 from early_exit.options import add_training_flags, check_training_flags, factor, make_method
 from early_exit.parallel import Workers
-from early_exit.steps import portable
 from early_exit.texts import add_text_flags, begin, check_text_flags, texts_for_training
 from experiment import number
+from experiment.graphs import portable
 from losses.early_exit import boosted_logits
 from models.exit_nets import EXIT_NETS
 

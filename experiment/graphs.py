@@ -143,6 +143,16 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"].fill_(lr)
 
 
+def portable(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state dict, such that any device can read it: as without graphs."""
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+        if "capturable" in group:
+            group["capturable"] = False
+    return state
+
+
 def autocast(device: torch.device, bf16: bool) -> Callable[[], contextlib.AbstractContextManager]:
     """A context for forward passes: bfloat16 where that is exact enough, or nothing at all."""
     import torch

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from data import Batches
-from experiment.graphs import Capture, StepGraph
+from experiment.graphs import Capture, StepGraph, portable
 from losses.stacked import StackedLoss
 from models.edge_copies import EdgeCopies
 from models.rejector import new_rejectors
@@ -66,7 +66,7 @@ class Rejectors:
     def state(self) -> dict:
         return {
             "rejectors": self.net.state_dict(),
-            "rejector_optimizer": self.optimizer.state_dict(),
+            "rejector_optimizer": portable(self.optimizer),
             "copies": self.copies.state(),
         }
 

@@ -11,9 +11,8 @@ from early_exit import meta_gradient, train
 from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.options import graphable, make_method
 from early_exit.parallel import Workers
-from early_exit.steps import portable
 from early_exit.tape import Tape
-from experiment.graphs import StepGraph
+from experiment.graphs import StepGraph, portable
 from losses.early_exit import assign_exits, confidences, exit_losses, exit_means, exit_shares
 from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet

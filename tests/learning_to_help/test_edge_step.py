@@ -156,3 +156,12 @@ def test_rejectors_and_copies_see_the_images_as_they_are(monkeypatch):
     assert len(seen) == 7
     assert max(seen) <= 1
     assert max(asked) <= 1
+
+
+def test_what_a_resume_reads_has_rates_as_numbers():
+    """Whatever a graph needs: a run may go on on another device."""
+    *_, rejectors, _ = one_pass(made_edge(), epochs=1, capture=recorded.capture, falls=True)
+    assert isinstance(rejectors.optimizer.param_groups[0]["lr"], torch.Tensor)
+    (group,) = rejectors.state()["rejector_optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(0.01 / 7)
+    assert isinstance(group["lr"], float)
