@@ -3,12 +3,13 @@
   python -m benchmarks.python_share
   python -m benchmarks.python_share --out python-share.json
 
-Runs quickstart.sh twice, as it is: once to time each of its programs, once with each under
-cProfile. cProfile's own work falls between calls, so it makes Python slower but hardly the calls
-into compiled code: seconds in these come from the second run, seconds in all from the first, and
-what is left is Python's. Of cProfile's calls, torch's, those of other libraries (numpy, matplotlib
-and those they need) and those that read, write, load or wait are told by the name of what is
-called; everything else, dictionaries, strings and regular expressions among it, is Python's.
+Runs quickstart.sh twice, as it is: once to time its program, once with it under cProfile. cProfile's
+own work falls between calls, so it makes Python slower but hardly the calls into compiled code:
+seconds in these come from the second run. What is left of the first is Python's; or of the second
+where that was the faster, on a machine that has other work. Of cProfile's calls, torch's, those of
+other libraries (numpy, matplotlib and those they need) and those that read, write, load or wait are
+told by the name of what is called; everything else, dictionaries, strings and regular expressions
+among it, is Python's.
 
 So Python's share comes out too large rather than too small: an operator on arrays (a + b), a numpy
 function that is no method and some of matplotlib's compiled code are no calls to cProfile, and
@@ -108,16 +109,16 @@ def shares(plain: dict, profiled: dict) -> dict:
     calls = compiled_seconds(profiled["profile"])
     row = {"program": plain["program"], "seconds": plain["seconds"], "imports": plain["imports"]}
     row |= {kind: calls[kind] for kind in KINDS}
-    row["python"] = max(0.0, row["seconds"] - sum(row[kind] for kind in KINDS))
     within = sum(calls[kind] for kind in KINDS)
     row |= {"profiled_seconds": profiled["seconds"], "compiled_seconds": within}
+    row["python"] = max(0.0, min(plain["seconds"], profiled["seconds"]) - within)
     return row | ratios(row)
 
 
 def ratios(row: dict) -> dict:
-    """Python's share of the plain run, and of the profiled one."""
-    at_most = 1 - row["compiled_seconds"] / row["profiled_seconds"]
-    return {"share": row["python"] / row["seconds"], "at_most": at_most}
+    """Python's share of the run that it was told from, and of the profiled one."""
+    share = row["python"] / (row["python"] + row["compiled_seconds"])
+    return {"share": share, "at_most": 1 - row["compiled_seconds"] / row["profiled_seconds"]}
 
 
 def total(rows: list[dict]) -> dict:
