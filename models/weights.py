@@ -48,15 +48,19 @@ def _is_finite(x: Tensor) -> bool:
 
 
 class NothingDrawn(TorchFunctionMode):
-    """Networks that are made within it keep the memory that they are given as their weights.
+    """Networks that are made within it get zeros for the parameters that they would draw.
 
     For one that is filled next: to draw the 57 million of alexnet takes longer than to read them.
+    Other tensors are drawn as ever: trunc_normal_ draws anew until a value lies within its bounds.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in _DRAWING:
-            return args[0] if args else kwargs["tensor"]
+            tensor = args[0] if args else kwargs["tensor"]
+            if isinstance(tensor, nn.Parameter):
+                with torch.no_grad():
+                    return tensor.zero_()
         return func(*args, **kwargs)
 
 

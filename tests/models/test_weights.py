@@ -1,5 +1,7 @@
 """Filling a network: nothing is drawn for what is filled next, and no infinity gets in."""
 
+import signal
+
 import pytest
 import torch
 
@@ -20,16 +22,37 @@ from models.weights import NothingDrawn, fill
     ids=["squeezenet1_1", "regnet_y_400mf", "vit", "rejector"],
 )
 def test_nothing_is_drawn(make):
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
     with NothingDrawn():
         net = make()
-    assert torch.equal(torch.get_rng_state(), before)
+    weights = {name: value for name, value in net.named_parameters() if value.ndim > 1}
+    assert weights
+    assert not any(value.any() for value in weights.values())
     shapes = [(name, value.shape) for name, value in net.state_dict().items()]
     assert shapes == [(name, value.shape) for name, value in make().state_dict().items()]
-    torch.manual_seed(0)  # and afterwards everything is drawn as ever
-    assert torch.nn.Linear(3, 3).weight.abs().sum() > 0
-    assert not torch.equal(torch.get_rng_state(), before)
+    assert all(value.any() for value in dict(make().named_parameters()).values() if value.ndim > 1)
+
+
+@pytest.mark.parametrize("bounds", [(-2, 2), (0.5, 1), (-0.001, 0.001), (2, 3)])
+@pytest.mark.parametrize("before", [1e30, 0.0, float("nan"), float("inf")])
+def test_drawing_until_within_bounds_comes_to_an_end(bounds, before):
+    """trunc_normal_ looks at what it drew: at the memory that the parameter was given, if nothing.
+
+    That memory was once left as it is, and what lay outside of the bounds was drawn for ever.
+    """
+    weight = torch.nn.Parameter(torch.full((50, 3), before))
+
+    def stuck(*_):
+        raise TimeoutError
+
+    handler = signal.signal(signal.SIGALRM, stuck)
+    signal.alarm(20)
+    try:
+        with NothingDrawn():
+            torch.nn.init.trunc_normal_(weight, a=bounds[0], b=bounds[1])
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+    assert weight.abs().max() <= max(map(abs, bounds))
 
 
 def test_a_network_of_a_checkpoint_has_its_weights():
