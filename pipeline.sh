@@ -25,10 +25,6 @@ if [ "${FAST:-0}" = 1 ]; then
   fast_edge=(--edge_net resnet18 --epochs 2 --batch_size 64 --lr 0.02 --lr_rejector 0.02)
 fi
 
-# glibc gives large tensors back to the kernel and clears them anew at every step: kept, a step on the
-# CPU is some 10 % faster (ResNet-18 at batch 128). Elsewhere these do nothing.
-export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
-
 # train DATASET STUDY FLAGS...: the local net, once for all studies that share $localnet, then edge
 # and rejectors.
 localnet=localnet

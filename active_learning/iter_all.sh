@@ -44,9 +44,6 @@ read -ra unseen <<< "${UNSEEN:-}"
 read -ra extra <<< "${EXTRA:-}"
 read -ra cascade <<< "${CASCADE:-}"
 
-# glibc gives large tensors back to the kernel and clears them anew at every step; see pipeline.sh.
-export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
-
 for dataset in "${datasets[@]}"; do
   common=(--dataset "$dataset" --save_dir "$run" --seeds "${seeds[@]}" --model_num "$models"
     --method "${methods[@]}" --resume "${device[@]}")

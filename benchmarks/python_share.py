@@ -3,13 +3,13 @@
   python -m benchmarks.python_share
   python -m benchmarks.python_share --out python-share.json
 
-Runs quickstart.sh twice, as it is: once to time its program, once with it under cProfile. cProfile's
-own work falls between calls, so it makes Python slower but hardly the calls into compiled code:
-seconds in these come from the second run. What is left of the first is Python's; or of the second
-where that was the faster, on a machine that has other work. Of cProfile's calls, torch's, those of
-other libraries (numpy, matplotlib and those they need) and those that read, write, load or wait are
-told by the name of what is called; everything else, dictionaries, strings and regular expressions
-among it, is Python's.
+Runs quickstart.sh twice, as it is: once to time its program, once with it under cProfile.
+cProfile's own work falls between calls, so it makes Python slower but hardly the calls into
+compiled code: seconds in these come from the second run. What is left of the first is Python's; or
+of the second where that was the faster, on a machine that has other work. Of cProfile's calls,
+torch's, those of other libraries (numpy, matplotlib and those they need) and those that read,
+write, load or wait are told by the name of what is called; everything else, dictionaries, strings
+and regular expressions among it, is Python's.
 
 So Python's share comes out too large rather than too small: an operator on arrays (a + b), a numpy
 function that is no method and some of matplotlib's compiled code are no calls to cProfile, and

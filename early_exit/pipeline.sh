@@ -25,9 +25,6 @@ if [ "${FAST:-0}" = 1 ]; then
   fast_eval=(--seconds 0.3)
 fi
 
-# See pipeline.sh at the root: memory that glibc keeps makes a step on the CPU some 10 % faster.
-export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
-
 # exits DATASET STUDY METHOD FLAGS...: trained, evaluated with its optimism, and stopped early for
 # real, every seed, in $run/STUDY/METHOD/seed-N.
 exits() {

@@ -4,8 +4,7 @@ A new process takes two to five seconds to import torch and what else a script n
 chains start some fifty. Here one process imports the libraries once and forks for each script. The
 child imports the project's own modules anew and runs the script as `__main__`, with the arguments,
 environment, folder, output and exit status of the command that asked for it. Where that command is
-killed, so is the child; it is gone when the command's output has ended. MALLOC_* of the chains,
-which are read as a process begins, do nothing here.
+killed, so is the child; it is gone when the command's output has ended.
 
   python forked.py SOCKET serve              until its stdin ends
   python forked.py SOCKET FILE ARGS...       as python FILE ARGS...
