@@ -314,6 +314,11 @@ def test_what_is_claimed_of_early_exit_speed_is_published():
         assert f"| l2w : base, `--meta_interval {n}` | {cells} |" in README
     cells = " | ".join(f"{row['to_plain_base']['1']:.2f}" for row in ratios.values())
     assert f"| l2w : plain base | {cells} |" in README
+    compiled = json.loads((folder / "early_exit_speed-compile-cpu.json").read_text())["methods"]
+    for method, ways in compiled.items():
+        names = ("ours", "compile", "channels_last bf16 compile")
+        cells = " | ".join(f"{ways[name]['ratio']:.2f}" for name in names)
+        assert f"| compiled, `{method}` | {cells} |" in README
     low, high = ratios["ours"]["range"]
     assert f"(l2w : base from {low:.2f} to {high:.2f} in `ours`)" in text
     counted = json.loads((folder / "early_exit_speed-cpu.json").read_text())["multiply_adds"]
