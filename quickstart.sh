@@ -14,7 +14,7 @@ run=${1:-results/runs/quickstart}
 epochs=12 batch=16
 if [ "${FAST:-0}" = 1 ]; then epochs=1 batch=64; fi
 
-# All in one Python: starting five takes 10 s longer.
+# All in one Python: each start of one would cost seconds of imports.
 "$python" -m experiment.in_turn \
   train_localnet.py --dataset digits --local_classes 0-7 --lr 0.01 --save_dir "$run" --resume --then \
   train_edgenet_async.py --dataset digits --edge_net resnet18 --epochs $epochs \

@@ -19,9 +19,9 @@ former and N - 1 of the latter, computed and not timed.
 
 import argparse
 import itertools
-import json
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import experiment
 from benchmarks.clock import seconds
 from benchmarks.meta_gradient import double_backward
+from benchmarks.points import about
 from early_exit import train
 from early_exit.arch_flags import arch_settings
 from early_exit.options import make_method
@@ -229,12 +230,9 @@ def main(argv=None):
         plain = row["to_plain_base"][1]
         print(f"{way:28} {by}  (1: {low:.2f} to {high:.2f})  {plain:7.2f}")
     if args.out:
-        head, dirty = experiment.commit()
-        about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
-        about |= {"batch_size": args.batch_size, "threads": torch.get_num_threads()}
-        about |= {"n_blocks": args.n_blocks, "multiply_adds": counted}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | found, indent=1) + "\n")
+        sizes = {"batch_size": args.batch_size, "n_blocks": args.n_blocks}
+        found = about(device, **sizes, multiply_adds=counted, **found)
+        experiment.write_json(Path(args.out), found)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ about 1 + (l + 54 r) / e at equal rates: 1.38 for alexnet, 1.002 for ViT-B/16 (`
 import argparse
 import contextlib
 import io
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -31,6 +30,7 @@ import data
 import eval_all
 import experiment
 from benchmarks.clock import seconds
+from benchmarks.points import about
 from benchmarks.sweep import COSTS
 from learning_to_help.settings import Setting
 from models.checkpoints import predict
@@ -63,11 +63,11 @@ def make_run(folder: Path, edge_name: str, train: int, images: int) -> argparse.
     torch.manual_seed(0)
     local, edge = LeNet5(CLASSES), build_edge(edge_name, CLASSES, size)
     belongs = {}
-    for kind, net, about in (
+    for kind, net, more in (
         ("local", local, {"net": "lenet5", "local_classes": "all"}),
         ("edge", edge, {"net": edge_name, "edge_size": size}),
     ):
-        checkpoint = {"kind": kind, **about, **common, "state_dict": net.state_dict()}
+        checkpoint = {"kind": kind, **more, **common, "state_dict": net.state_dict()}
         file = folder / f"made-{kind}net.pth"
         belongs[f"{kind}_sha256"] = experiment.save_checkpoint(file, checkpoint)
     for setting in SETTINGS:
@@ -205,12 +205,9 @@ def main(argv=None):
         what = "a training step" if row["training"] else "a forward pass"
         print(f"{len(SETTINGS)} rejectors, {what} at batch {row['batch']}: {told}")
     if args.out:
-        head, dirty = experiment.commit()
-        about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
-        about |= {"threads": torch.get_num_threads(), "settings": len(SETTINGS), "batch": BATCH}
-        about |= {"train_images": args.train_images}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | {"rows": rows, "second": second}, indent=1) + "\n")
+        sizes = {"settings": len(SETTINGS), "batch": BATCH, "train_images": args.train_images}
+        found = about(device, **sizes, rows=rows, second=second)
+        experiment.write_json(Path(args.out), found)
 
 
 if __name__ == "__main__":

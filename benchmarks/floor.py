@@ -23,8 +23,8 @@ epochs over 45,000 images: extrapolated, not run.
 
 import argparse
 import copy
-import json
 import statistics
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ import experiment
 import train_edgenet_async
 import train_localnet
 from benchmarks.clock import seconds
+from benchmarks.points import about
 from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
 from experiment.graphs import StepGraph
 from learning_to_help.edge_step import EdgeStep
@@ -245,11 +246,8 @@ def main(argv=None):
             f"54 plain runs in {row['plain_hours']:.1f} h (extrapolated)"
         )
     if args.out:
-        head, dirty = experiment.commit()
-        about = {"hardware": experiment.hardware(device), "torch": torch.__version__}
-        about |= {"commit": head, "dirty": dirty, "batch": BATCH, "rates": rate}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | {"rows": rows, "protocol": hours}, indent=1) + "\n")
+        found = about(device, batch=BATCH, rates=rate, rows=rows, protocol=hours)
+        experiment.write_json(Path(args.out), found)
 
 
 if __name__ == "__main__":

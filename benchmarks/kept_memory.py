@@ -11,6 +11,7 @@ not on others, and on single rounds, whose range of the ratio is given too.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -18,7 +19,6 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 import experiment
 from benchmarks.clock import seconds
@@ -27,6 +27,7 @@ from benchmarks.sweep import COSTS, sgd
 from experiment.machine import keep_memory
 from models.edgenet import build_edge, edge_size
 from models.rejector import new_rejectors
+from train_localnet import training_step
 
 WAYS = ("given back", "kept")
 REJECTORS = f"{len(COSTS)} rejectors"
@@ -37,15 +38,9 @@ def works(names: list[str], batch_size: int):
     """(name, what to time) of each edge net's step and of the rejectors' evaluation."""
     for name in names:
         net = build_edge(name, 10, edge_size(name, 32), 0)
-        optimizer = sgd(net, 1e-3, fused=True)
-        images, labels = torch.randn(batch_size, 3, 32, 32), torch.arange(batch_size) % 10
-
-        def step(net=net, optimizer=optimizer, images=images, labels=labels):
-            optimizer.zero_grad()
-            F.cross_entropy(net(images), labels).backward()
-            optimizer.step()
-
-        yield name, step
+        step = training_step(net, sgd(net, 1e-3, fused=True))
+        batch = torch.randn(batch_size, 3, 32, 32), torch.arange(batch_size) % 10
+        yield name, functools.partial(step, *batch)
     stack, images = new_rejectors(len(COSTS), 0), torch.randn(250, 3, 32, 32)
 
     def evaluate():

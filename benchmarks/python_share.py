@@ -13,11 +13,10 @@ and regular expressions among it, is Python's.
 
 So Python's share comes out too large rather than too small: an operator on arrays (a + b), a numpy
 function that is no method and some of matplotlib's compiled code are no calls to cProfile, and
-count as Python. By hand, perf saw 58, 74 and 77 % of the samples of train_localnet.py, figures and
-the report in libpython where this gave 65, 73 and 79. `at most` is Python's share of the profiled
-run, cProfile's own work included: one run, so that other work on the machine, which may slow one
-run and not the other, does not spoil it. Imports are part of all columns. Takes somewhat more than
-twice the quick start's time; with --fast, its FAST=1, starting is most of that.
+count as Python. `at most` is Python's share of the profiled run, cProfile's own work included: one
+run, so that other work on the machine, which may slow one run and not the other, does not spoil it.
+Imports are part of all columns. Takes somewhat more than twice the quick start's time; with --fast,
+its FAST=1, starting is most of that.
 """
 
 import argparse

@@ -6,6 +6,8 @@ Starting one costs 4 to 5 s of imports (PyTorch, torchvision, scikit-learn), whi
 programs so pays once. A program that fails ends the chain with its status.
 """
 
+import contextlib
+import importlib.util
 import os
 import runpy
 import sys
@@ -24,6 +26,15 @@ def split(words: list[str]) -> list[list[str]]:
         else:
             programs[-1].append(word)
     return programs
+
+
+def is_there(words: list[str]) -> bool:
+    """Whether there is a file, or a module, to run."""
+    if words[0] != "-m":
+        return os.path.isfile(words[0])
+    with contextlib.suppress(ModuleNotFoundError):  # of a package, which is imported to look
+        return importlib.util.find_spec(words[1]) is not None
+    return False
 
 
 def run(words: list[str]) -> None:
@@ -48,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     for words in programs:
         if not words or words == ["-m"]:
             fail("a program is missing: python -m experiment.in_turn FILE ARGS... --then ...")
-        if words[0] != "-m" and not os.path.isfile(words[0]):
-            fail(f"{words[0]}: no such program")
+        if not is_there(words):
+            fail(f"{' '.join(words[:2]) if words[0] == '-m' else words[0]}: no such program")
     for words in programs:
         run(words)
 

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pick_device(name: str) -> torch.device:
-    """`best` is cuda, else mps, else cpu. ValueError for a device that is not here."""
+    """`best` is cuda, else mps, else cpu. ValueError for a device that is not here.
+
+    On a CPU memory that is freed is kept from here on (`keep_memory`).
+    """
     import torch
 
     if name == "best":

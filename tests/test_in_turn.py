@@ -53,6 +53,8 @@ def test_the_first_failure_is_the_chains(tell):
         (["TELL", "0", "--then"], "a program is missing"),
         (["TELL", "0", "--then", "-m"], "a program is missing"),
         (["TELL", "0", "--then", "nowhere.py"], "nowhere.py: no such program"),
+        (["TELL", "0", "--then", "-m", "nowhere"], "-m nowhere: no such program"),
+        (["TELL", "0", "--then", "-m", "nowhere.at_all"], "-m nowhere.at_all: no such program"),
     ],
 )
 def test_bad_words_start_nothing(tell, refused, words, telling):
