@@ -32,7 +32,7 @@ def test_nothing_is_drawn(make):
     assert all(value.any() for value in dict(make().named_parameters()).values() if value.ndim > 1)
 
 
-@pytest.mark.parametrize("bounds", [(-2, 2), (0.5, 1), (-0.001, 0.001), (2, 3)])
+@pytest.mark.parametrize("bounds", [(-2, 2), (0.1, 5), (-0.001, 0.001), (2, 3)])
 @pytest.mark.parametrize("before", [1e30, 0.0, float("nan"), float("inf")])
 def test_drawing_until_within_bounds_comes_to_an_end(bounds, before):
     """trunc_normal_ looks at what it drew: at the memory that the parameter was given, if nothing.
@@ -45,7 +45,7 @@ def test_drawing_until_within_bounds_comes_to_an_end(bounds, before):
         raise TimeoutError
 
     handler = signal.signal(signal.SIGALRM, stuck)
-    signal.alarm(20)
+    signal.alarm(5)
     try:
         with NothingDrawn():
             torch.nn.init.trunc_normal_(weight, a=bounds[0], b=bounds[1])
