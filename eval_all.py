@@ -15,6 +15,7 @@ very cut of this data, else "other". It may have seen what is val here: then wha
 is too hopeful.
 """
 
+import glob
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -80,6 +81,25 @@ def edge_file(path) -> Path:
     return found[0]
 
 
+def input_files(save_dir, name) -> list[Path]:
+    """The files of a run directory that its predictions are made from."""
+    kinds = "localnet.pth", "edgenet.pth", "edgenet-async-*.pth", "rejector-*.pth", "losses*.npz"
+    patterns = [f"{glob.escape(name)}-{kind}" for kind in kinds]
+    return sorted(path for pattern in patterns for path in save_dir.glob(pattern))
+
+
+def read_losses(save_dir, name) -> dict[str, np.ndarray]:
+    """The arrays of {dataset}-losses.npz, with the columns of settings that were added later."""
+    paths = sorted(save_dir.glob(f"{glob.escape(name)}-losses*.npz"))
+    parts = [dict(np.load(path)) for path in paths]
+    losses = {}
+    for key in dict.fromkeys(key for part in parts for key in part):
+        arrays = [part[key] for part in parts if key in part]
+        by_setting = key == "stems" or arrays[0].ndim == 2
+        losses[key] = np.concatenate(arrays, axis=-1) if by_setting else arrays[0]
+    return losses
+
+
 class Checkpoints(NamedTuple):
     """A run directory's: each read, hashed and made a network of once.
 
@@ -99,9 +119,9 @@ def read_checkpoints(save_dir, name) -> Checkpoints:
     if not own["edge"].exists():
         raise ValueError(f"{own['edge']}: not there; train_edgenet_async.py makes it")
     edge = experiment.load_checkpoint(own["edge"])
-    paths = sorted(save_dir.glob(f"{name}-edgenet-async-*.pth"))
+    paths = sorted(save_dir.glob(f"{glob.escape(name)}-edgenet-async-*.pth"))
     found = {path: experiment.load_checkpoint(path) for path in paths}
-    if not found and not any(save_dir.glob(f"{name}-rejector-*.pth")):
+    if not found and not any(save_dir.glob(f"{glob.escape(name)}-rejector-*.pth")):
         return Checkpoints(edge, None, {}, {})
     if not own["local"].exists():
         raise ValueError(f"{own['local']}: not there, and the rejectors were trained for it")
@@ -232,9 +252,7 @@ def evaluate(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-eval_all", args)
-        if run.complete:
-            return print(f"{run.result}: complete")
+        run = experiment.Run(args.save_dir, f"{name}-eval_all", args, remake=True)
         alone = args.edge_path is not None
         edge_path = edge_file(args.edge_path) if alone else run.dir / f"{name}-edgenet.pth"
         if alone:
@@ -252,15 +270,18 @@ def evaluate(args):
         nets += [[net for _, net in read.rejectors.values()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
         fingerprint = dataset.fingerprint()
+        files = [edge_path] if alone else input_files(run.dir, name)
+        if run.is_complete(fingerprint, {file.name: file for file in files}):
+            return print(f"{run.result}: complete")
         same = edge["data"] == fingerprint
         if not same and not alone:
             raise ValueError(
                 f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
             )
         later = estimators.read(run.dir, name, read.hashes) if local else {}
-        losses_path = run.dir / f"{name}-losses.npz"
-        losses = dict(np.load(losses_path)) if not alone and losses_path.exists() else {}
-        run.start(device, fingerprint)
+        losses = {} if alone else read_losses(run.dir, name)
+        path = run.dir / f"{name}-predictions.npz"
+        run.start(device, fingerprint, [path])
 
     if isinstance(nets[1], ExitLocal):
         # As early_exit.eval computes that exit: deferral.join compares the logits of both.
@@ -286,6 +307,7 @@ def evaluate(args):
         "seed": edge["seed"],
         "commit": head + (" with changes" if dirty else ""),
         "hardware": experiment.hardware(device),
+        "inputs": {"data": fingerprint, **run.inputs},
         "rejectors": [{"stem": stem, **setting} for stem, setting in costed.items()],
         "estimators": estimating,
     }
@@ -293,13 +315,13 @@ def evaluate(args):
         settings["local_classes"] = seen
     if alone:
         settings["edge_data"] = "same" if same else "other"
-    path = run.dir / f"{name}-predictions.npz"
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
-    run.finish(release_layout(saved.load(path)))
+    run.finish(release_layout(saved.load(path)), name_inputs=False)  # a stem a key, nothing else
     print(f"{path}: {len(costed)} rejectors, {len(estimating)} estimators\n{run.result}")
     return None
 
 
+@experiment.script
 def main(argv=None):
     given = parse_args(argv)
     for args in experiment.each_seed(given):

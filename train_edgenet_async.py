@@ -14,9 +14,12 @@ fixed, so it is asked once; all rejectors are one stacked module.
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
 a {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth a setting (a rival surrogate's name at its
 end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py goes on from there.
+A further call with other costs or S adds their rejectors to the same edge net, which it trains
+again for them and compares; one call with all of them takes no longer than each of these.
 """
 
 import argparse
+import glob
 import math
 import time
 from pathlib import Path
@@ -28,6 +31,7 @@ import data
 import experiment
 from experiment import number
 from experiment.graphs import portable, set_lr, steer
+from learning_to_help.added import plan
 from learning_to_help.edge_step import EdgeStep
 from learning_to_help.progress import Progress
 from learning_to_help.rejectors import Rejectors, probe_images
@@ -69,7 +73,11 @@ def parse_args(argv=None):
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=number(int, 1), default=15, help="passes over train")
     group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
-    group.add_argument("--lr", type=number(float, 0, above=True), default=1e-3, help="of the edge")
+    group.add_argument(
+        "--lr",
+        type=number(float, 0, above=True),
+        help="of the edge; 1e-3 if not given, with --joint 1.6e-3 (the release's step there)",
+    )
     group.add_argument(
         "--lr_rejector", type=number(float, 0, above=True), default=1.6e-3, help="of the rejectors"
     )
@@ -118,6 +126,8 @@ def parse_args(argv=None):
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit"
     check_flags(parser, args)
+    if args.lr is None:
+        args.lr = 1.6e-3 if args.joint else 1e-3
     if args.seeds and args.local_path:
         parser.error("--seeds: each run has its own local net in SAVE_DIR/seed-N; no --local_path")
     return args
@@ -158,16 +168,16 @@ def train_one_epoch(
             l2[i] = rejectors.step(i, edge, logits, images, labels, local_logits[rows])
         if progress:
             progress.after_batch(edge, rejectors)
-    if rejectors:
-        rejectors.copies.end_epoch(edge)
     if progress:
         progress.stop(rejectors)
     return l1.cpu(), l2.cpu()
 
 
-def read_local(local_path: str | None, dataset, save_dir: Path):
-    """The local net of the run: (net, its file's bytes or None if the file is there already)."""
-    path = save_dir / f"{dataset.name}-localnet.pth"
+def read_local(local_path: str | None, dataset, run):
+    """The local net of the run: (net, bytes of the file that the run must write, or None where
+    another script wrote it, and {file name: SHA-256}).
+    """
+    path = run.dir / f"{dataset.name}-localnet.pth"
     source = Path(local_path or path)
     if not source.exists():
         raise ValueError(
@@ -182,21 +192,31 @@ def read_local(local_path: str | None, dataset, save_dir: Path):
             f"{checkpoint.get('rejector_val_size', 0):g} and --split_seed "
             f"{checkpoint['split_seed']}"
         )
-    if path.exists() and experiment.sha256(path) != experiment.sha256(source):
+    digest = experiment.sha256(source)
+    if path.exists() and experiment.sha256(path) != digest:
         raise ValueError(f"{path}: is another local net than {source}; use another --save_dir")
-    return net, None if path.exists() else source.read_bytes()
+    written_here = not path.exists() or path.name in run.entry().get("files", [])
+    return net, source.read_bytes() if written_here else None, {path.name: digest}
 
 
 def train(args):
     """One run: the edge and all rejectors, to their checkpoints and the result."""
-    settings = settings_of(args)
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
-        run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-edgenet", args)
-        if run.complete:
-            return print(f"{run.result}: complete")
+        name = data.stem(args.dataset)
+        run, settings, stems, added_to = plan(args, name, settings_of(args))
         split = args.val_size, args.split_seed, args.rejector_val_size
         dataset = data.load(args.dataset, args.data_root, *split)
+        edge_path, local_path = (run.dir / f"{name}-{kind}net.pth" for kind in ("edge", "local"))
+        # Without rejectors no local net is read; the run that is there may have some.
+        local, local_bytes, inputs = None, None, run.entry().get("inputs", {})
+        if settings:
+            local, local_bytes, inputs = read_local(args.local_path, dataset, run)
+        if added_to:
+            inputs[edge_path.name] = added_to.sha256
+            added_to.check_inputs(inputs)
+        if run.is_complete(dataset.fingerprint(), inputs):
+            return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
         edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained)
@@ -226,9 +246,8 @@ def train(args):
             compiled=args.compile,
             graph=args.graph,
         )
-        local_bytes = local_logits = rejectors = progress = None
+        local_logits = rejectors = progress = None
         if settings:
-            local, local_bytes = read_local(args.local_path, dataset, run.dir)
             # m is fixed: asked once, and this second copy of the images is dropped again.
             local_logits = predict(local.to(device), data.Batches(dataset.train, 500, device))
             flags = {"seed": args.seed, "lr": args.lr_rejector, "momentum": args.momentum}
@@ -240,13 +259,16 @@ def train(args):
             if args.progress_every != 0:
                 progress = Progress(settings, predict(local, val), val, args.progress_every)
 
-        names = ("edgenet*.pth", "losses.npz", "rejector*", "predictions.npz", "eval_all.json")
-        stale = [p for name in names for p in run.dir.glob(f"{dataset.name}-{name}")]
-        state = run.start(device, dataset.fingerprint(), stale)
+        losses_path = run.dir / f"{name}-losses{run.stem.removeprefix(f'{name}-edgenet')}.npz"
+        outputs = [run.dir / f"{s.stem(name)}.pth" for s in settings] + [losses_path]
+        outputs += [] if added_to else [edge_path]
+        outputs += [local_path] if local_bytes else []
+        patterns = [f"{glob.escape(name)}-edgenet*.pth"]
+        state = run.start(device, dataset.fingerprint(), outputs, patterns, stems)
         if not batches.resident:
             print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")
         if local_bytes:
-            experiment.write_bytes(run.dir / f"{dataset.name}-localnet.pth", local_bytes)
+            experiment.write_bytes(local_path, local_bytes)
         done, l1, l2 = 0, [], []
         if state:
             edge.load_state_dict(state["edge"])
@@ -288,9 +310,10 @@ def train(args):
         metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
         if rejectors:
             metrics["rejector_loss"] = losses[1].mean().item()
+        if added_to:
+            added_to.check_epoch(epoch, metrics["edge_loss"])
         run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
 
-    edge_path = run.dir / f"{dataset.name}-edgenet.pth"
     edge_checkpoint = {
         "kind": "edge",
         "net": args.edge_net,
@@ -304,9 +327,14 @@ def train(args):
         "seed": args.seed,
         "state_dict": {k: v.cpu().contiguous() for k, v in edge.state_dict().items()},
     }
-    files = {edge_path.name: experiment.save_checkpoint(edge_path, edge_checkpoint)}
-    local_path = run.dir / f"{dataset.name}-localnet.pth"
-    belongs_to = {"edge_file": edge_path.name, "edge_sha256": files[edge_path.name]}
+    files = {}
+    if added_to:
+        added_to.check(edge_checkpoint)
+        edge_digest = added_to.sha256
+    else:
+        edge_digest = experiment.save_checkpoint(edge_path, edge_checkpoint)
+        files[edge_path.name] = edge_digest
+    belongs_to = {"edge_file": edge_path.name, "edge_sha256": edge_digest}
     if rejectors:
         belongs_to |= {"local_file": local_path.name, "local_sha256": experiment.sha256(local_path)}
     for r, setting in enumerate(settings):
@@ -322,7 +350,7 @@ def train(args):
         }
         files[path.name] = experiment.save_checkpoint(path, checkpoint)
     experiment.write_npz(
-        run.dir / f"{dataset.name}-losses.npz",
+        losses_path,
         loss_step=np.arange(len(l1[0])),
         loss_edge=l1[0].numpy(),
         loss_rejector=l2[0].numpy(),
@@ -334,6 +362,7 @@ def train(args):
     return None
 
 
+@experiment.script
 def main(argv=None):
     for args in experiment.each_seed(parse_args(argv)):
         train(args)

@@ -145,17 +145,17 @@ def take_exit(args):
         device = experiment.pick_device(args.device)
         prefix = data.stem(args.dataset)
         run = experiment.Run(args.save_dir, f"{prefix}-localnet", args)
-        if run.complete:
-            return print(f"{run.result}: complete")
         source = exits.find(Path(args.exits_path or args.save_dir), prefix, name.arch)
         taken = exits.read(source, name)
         dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
         exits.check_data(taken, dataset, source)
-        run.start(device, dataset.fingerprint())
+        if run.is_complete(dataset.fingerprint(), {source.name: source}):
+            return print(f"{run.result}: complete")
+        path = run.dir / f"{dataset.name}-localnet.pth"
+        run.start(device, dataset.fingerprint(), [path])
 
     net, trained = taken.net.to(device), taken.trained
     val, test = (data.Batches(part, 500, device) for part in (dataset.val, dataset.test))
-    path = run.dir / f"{dataset.name}-localnet.pth"
     checkpoint = {
         "kind": "local",
         "local_classes": "all",
@@ -185,10 +185,10 @@ def train(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-localnet", args)
-        if run.complete:
-            return print(f"{run.result}: complete")
         split = args.val_size, args.split_seed, args.rejector_val_size
         dataset = data.load(args.dataset, args.data_root, *split)
+        if run.is_complete(dataset.fingerprint()):
+            return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
         train = dataset.train
         if args.local_classes is not None:
@@ -202,7 +202,8 @@ def train(args):
         optimizer = torch.optim.SGD(
             net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
         )
-        state = run.start(device, dataset.fingerprint())
+        path = run.dir / f"{dataset.name}-localnet.pth"
+        state = run.start(device, dataset.fingerprint(), [path])
         if not batches.resident:
             print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")
         done = 0
@@ -226,7 +227,6 @@ def train(args):
             val_accuracy=val_accuracy,
         )
 
-    path = run.dir / f"{dataset.name}-localnet.pth"
     checkpoint = {
         "kind": "local",
         "net": args.local_net,
@@ -248,6 +248,7 @@ def train(args):
     return None
 
 
+@experiment.script
 def main(argv=None):
     whole = parse_args(argv)
     for args in experiment.each_seed(whole):

@@ -124,7 +124,7 @@ def train_target(study, parts, target, labels, votes, args, numbers):
     settings = training_settings(study, target, labels, args, numbers)
     with experiment.one_line_errors():
         run = experiment.Run(trained.folder(study, target, labels), "net", settings)
-        if run.complete:
+        if run.is_complete(study.data):
             found = trained.find(study, target, labels)
             if votes:
                 found.votes(len(labels.unlabelled))
@@ -139,7 +139,8 @@ def train_target(study, parts, target, labels, votes, args, numbers):
             rows, args.batch_size, device, shuffle=True, seed=study.seed, augment=augment, **look
         )
         cost = multiply_adds(net, torch.zeros(1, 3, net.size, net.size))
-        run.start(device, study.data, stale=[run.dir / f for f in ("votes.npz", "net.pth")])
+        names = ("votes.npz", "net.pth", "predictions.npz")
+        run.start(device, study.data, [run.dir / name for name in names])
     net = numbers.place(net)
     optimizer = make_optimizer(net, args.lr, args.momentum, args.weight_decay, device)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(batches))
@@ -244,6 +245,7 @@ def train_round(study, args):
             train_target(study, parts, study.targets[net_id], sets[whose[0]], keep, args, numbers)
 
 
+@experiment.script
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():

@@ -14,9 +14,9 @@ deferral.report: rules then say at which exit each sample stops, or that it is s
 """
 
 import argparse
-import hashlib
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,8 +25,9 @@ import numpy as np
 
 from deferral import predictions as saved
 from deferral import strangers
-from deferral.command_line import Parser, number, one_line_errors, write_bytes
+from deferral.command_line import Parser, number, one_line_errors
 from deferral.predictions import Predictions
+from experiment import lock, script, sha256, write_bytes
 
 TOLERANCE = 1e-3  # of logits: one network's, computed by two scripts in other batches
 # What a server's file says of the server.
@@ -227,6 +228,7 @@ def write(path: Path, joined: Predictions) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+@script
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     made: dict[Path, Predictions] = {}
@@ -244,10 +246,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             if args.device_cost is not None:
                 cost_flops = args.device_cost / max(1, _multiply_adds(exits)[-1])
             joined = join(exits, server, cost_flops)
+            joined.settings["inputs"] = {}
             for name, source in (("exits", exits.source), ("server", server.source)):
-                digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+                digest = sha256(source)
                 joined.settings["joined"][f"{name}_sha256"] = digest
+                joined.settings["inputs"][os.path.relpath(source, path.parent)] = digest
             made[path] = joined
+        for path in made:
+            lock(path.parent)
     for path, joined in made.items():
         write(path, joined)
         if left_out := joined.settings["joined"]["left_out"]:

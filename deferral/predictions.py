@@ -24,6 +24,9 @@ of its copy of the edge, 0 for once an epoch, "adaptive-TOL" for one when more t
 the edge's answers have changed, or "joint" for no copy. Optional: parameters, multiply_adds;
 refreshes, bytes_sent (by them), answer_bytes (had answers been sent instead), outages.
 
+Settings may hold inputs: the SHA-256 of the data and of each file that the predictions were made
+from, by its path from the folder of the predictions.
+
 Stages of a network with exits are its exits in order; behind a device with exits, the server's is
 the last. Then settings hold multiply_adds, a whole number for each exit, of all that is computed up
 to it; and optionally cost_flops, what one of them costs in units of one local error. estimates and
@@ -41,6 +44,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiment import sha256
 
 SPLITS = {"val": 0, "test": 1}
 # Name of each array: its kinds of dtype and its axes; equal letters are equal lengths, a digit
@@ -133,11 +138,13 @@ def load(path: str | Path) -> Predictions:
     """Read and check one file.
 
     FileNotFoundError where there is none; ValueError, one line that names the file, for what
-    cannot be read, lacks an array, or holds arrays that contradict each other.
+    cannot be read, lacks an array, holds arrays that contradict each other, or was made from files
+    (`inputs` in the settings) that have changed since.
     """
     arrays = read_npz(Path(path), (*REQUIRED, *OPTIONAL))
     try:
         settings = _check(arrays)
+        _check_inputs(Path(path), settings)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
     whole = {k: v.astype(np.int64) for k, v in arrays.items() if v.dtype.kind in "iu"}
@@ -182,6 +189,18 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         raise ValueError(unreadable) from e
     except (zipfile.BadZipFile, zlib.error) as e:
         raise ValueError(unreadable) from e
+
+
+def _check_inputs(path: Path, settings: dict[str, Any]) -> None:
+    """ValueError where a file that the predictions were made from is another by now.
+
+    Inputs are named relative to the folder of the predictions; one that is not there is not held
+    against them, since predictions may be moved and published without their networks.
+    """
+    for name, digest in settings.get("inputs", {}).items():
+        file = path.parent / name
+        if name != "data" and file.is_file() and sha256(file) != digest:
+            raise ValueError(f"was made from another {name} than is there now; evaluate again")
 
 
 def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

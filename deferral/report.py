@@ -15,6 +15,7 @@ needs no other file, and NAME-report.json with every number of the page.
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ import numpy as np
 from deferral import predictions as saved
 from deferral import report_numbers as numbers
 from deferral import strangers
-from deferral.command_line import Parser, number, one_line_errors, write_bytes
+from deferral.command_line import Parser, number, one_line_errors
 from deferral.decisions import Decision, answered_by, decide
 from deferral.predictions import Predictions
 from deferral.report_exits import exit_numbers
@@ -38,6 +39,7 @@ from deferral.report_page import page
 from deferral.report_words import verdict
 from deferral.risk import Pair
 from deferral.stages import device_costs
+from experiment import script, sha256, write_bytes
 
 COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no rejector says others
 SHOWN_PICTURES = 16  # of each side
@@ -261,6 +263,7 @@ def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
     return where / f"{name}.html", where / f"{name}.json"
 
 
+@script
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
@@ -275,6 +278,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         wanted = list(dict.fromkeys(wanted))
         runs = read_runs(args.paths, args.seeds, wanted, args.split_seed, args.cost_flops)
         report = measure(runs, args, command)
+        # Two runs may be given by one name; each file is an input once.
+        report["inputs"] = {
+            os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs
+        }
     content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     for path, text in {data: content + "\n", html: page(report, runs[0])}.items():
         write_bytes(path, text.encode())

@@ -134,19 +134,17 @@ def evaluate(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-eval", args)
-        if run.complete:
-            return print(f"{run.result}: complete")
+        run = experiment.Run(args.save_dir, f"{name}-eval", args, remake=True)
         path = run.dir / f"{name}-predictions.npz"
-        if path.exists() and not (args.resume or args.overwrite):
-            raise ValueError(f"{path}: predictions are here; --overwrite replaces them")
         opened = open_all(args)
+        if run.is_complete(opened.fingerprint, opened.inputs()):
+            return print(f"{run.result}: complete")
         names = ("train", "val", "test") if args.optimism else ("val", "test")
         batches = {
             k: opened.batches(getattr(opened.dataset, k), args.batch_size, device, args.workers)
             for k in names
         }
-        run.start(device, opened.fingerprint, stale=[path])
+        run.start(device, opened.fingerprint, [path])
 
     trained, dataset = opened.trained, opened.dataset
     net = trained.net
@@ -172,6 +170,7 @@ def evaluate(args):
         "parameters": parameters(net),
         "checkpoint": trained.path,
         **opened.settings(),
+        "inputs": {"data": opened.fingerprint, **run.inputs},
         "bf16": args.bf16,
         "commit": head + (" with changes" if dirty else ""),
         "hardware": experiment.hardware(device),
@@ -190,6 +189,7 @@ def evaluate(args):
     return None
 
 
+@experiment.script
 def main(argv=None):
     for args in experiment.each_seed(parse_args(argv)):
         evaluate(args)

@@ -161,13 +161,14 @@ def infer(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-infer", args)
-        if run.complete:
-            return print(f"{run.result}: complete")
+        run = experiment.Run(args.save_dir, f"{name}-infer", args, remake=True)
         path, done = run.dir / f"{name}-predictions.npz", run.dir / f"{name}-eval.json"
         if not (path.exists() and done.exists()):
             raise ValueError(f"{done}: not there; python -m early_exit.eval makes it")
         opened = open_all(args)
+        inputs = opened.inputs() | {path.name: path}
+        if run.is_complete(opened.fingerprint, inputs):
+            return print(f"{run.result}: complete")
         pred = saved.load(path)
         if any(pred.settings.get(k) != value for k, value in opened.settings().items()):
             raise ValueError(
@@ -217,6 +218,7 @@ def infer(args):
     return None
 
 
+@experiment.script
 def main(argv=None):
     for args in experiment.each_seed(parse_args(argv)):
         infer(args)

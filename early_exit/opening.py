@@ -47,6 +47,11 @@ class Opened(NamedTuple):
         given |= {"stream": self.stream, "workers": workers}
         return make_batches(part, batch_size, device, **given)
 
+    def inputs(self) -> dict[str, Path]:
+        """The files that predictions are made from beside the data, by name."""
+        path = Path(self.trained.path)
+        return {path.name: path}
+
     def settings(self) -> dict[str, Any]:
         """What logits hang on: as long as these are the same, saved ones are of this network."""
         names = ("ensemble_reweight", "size", "mean", "std")

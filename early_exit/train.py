@@ -146,8 +146,6 @@ def train(args, workers):
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
         run = experiment.Run(args.save_dir, f"{name}-{args.arch}", args)
-        if run.complete:
-            return print(f"{run.result}: complete") if workers.rank == 0 else None
         arch = EXIT_NETS[args.arch]
         settings, theirs = arch_settings(args, arch), None
         if arch.reads == "text":
@@ -155,6 +153,8 @@ def train(args, workers):
         else:
             what = args.dataset, args.data_root, args.val_size, args.split_seed
             dataset = load_data(*what, args.stream, fall_back=True)
+        if run.is_complete(dataset.fingerprint()):
+            return print(f"{run.result}: complete") if workers.rank == 0 else None
         size = input_size(dataset.train, args.size)
         device = workers.start(device)
         stream = all_stream(dataset, workers, device)
@@ -182,7 +182,9 @@ def train(args, workers):
                 f"{args.method} needs {least} samples a batch (on {workers.world} processes)"
             )
         workers.wait()  # all have looked at the run directory before it changes
-        state = run.start(device, dataset.fingerprint()) if workers.rank == 0 else None
+        state, path = None, run.dir / f"{run.stem}.pth"
+        if workers.rank == 0:
+            state = run.start(device, dataset.fingerprint(), [path])
         workers.wait()
         if workers.rank and args.resume and run.state_file.exists():
             state = experiment.load_checkpoint(run.state_file)
@@ -224,6 +226,7 @@ def train(args, workers):
     return None
 
 
+@experiment.script
 def main(argv=None):
     workers = Workers()
     try:

@@ -6,30 +6,38 @@ takes longer than they do.
 
 from experiment.command_line import Parser, each_seed, fail, number, one_line_errors, progress
 from experiment.files import (
+    checkpoint_bytes,
     load_checkpoint,
+    read_json,
     save_checkpoint,
     sha256,
     write_bytes,
     write_json,
     write_npz,
 )
+from experiment.lock import lock, script
 from experiment.machine import ROOT, commit, hardware, pick_device, seed_everything
-from experiment.run import Run
+from experiment.run import Run, read_args
 
 __all__ = [
     "ROOT",
     "Parser",
     "Run",
+    "checkpoint_bytes",
     "commit",
     "each_seed",
     "fail",
     "hardware",
     "load_checkpoint",
+    "lock",
     "number",
     "one_line_errors",
     "pick_device",
     "progress",
+    "read_args",
+    "read_json",
     "save_checkpoint",
+    "script",
     "seed_everything",
     "sha256",
     "write_bytes",

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and checkpoints of tensors, numbers and strings."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import numpy as np
 from experiment.command_line import fail
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all; a full disk leaves what was there and ends the run."""
     beside = path.with_name(path.name + ".part")
     try:
@@ -24,14 +25,27 @@ def write_bytes(path: Path, content: bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         os.replace(beside, path)
-    except OSError as e:
+    except BaseException as e:
         with contextlib.suppress(OSError):
             beside.unlink()
+        if not isinstance(e, OSError):  # Ctrl-C, say
+            raise
         fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")
 
 
 def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """An object of a JSON file. OSError; ValueError of one line where it holds none."""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError:  # also of bytes that are no text
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: does not hold a JSON object; move it away")
+    return value
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -42,12 +56,18 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 def save_checkpoint(path: Path, checkpoint: dict) -> str:
     """Tensors, numbers and strings to a file; returns its SHA-256 (equal content, equal hash)."""
+    content = checkpoint_bytes(checkpoint)
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def checkpoint_bytes(checkpoint: dict) -> memoryview:
+    """What `save_checkpoint` writes."""
     import torch
 
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    write_bytes(path, buffer.getbuffer())
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+    return buffer.getbuffer()
 
 
 def load_checkpoint(path: str | Path, digest: str | None = None) -> dict:
@@ -66,9 +86,15 @@ def load_checkpoint(path: str | Path, digest: str | None = None) -> dict:
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file's content, in hex; by pieces that stay in a CPU's cache."""
+    """Of a file's content, in hex. A file that has not changed is read once a process."""
+    stat = os.stat(path)
+    return _sha256(str(path), (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: str, _version: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as f:
-        while piece := f.read(2**18):
+        while piece := f.read(2**18):  # stays in a CPU's cache
             digest.update(piece)
     return digest.hexdigest()

@@ -23,6 +23,7 @@ def command(
     ends in one line and status 2 before anything is written.
     """
 
+    @experiment.script
     def main(argv: list[str] | None = None) -> None:
         parser = experiment.Parser(doc)
         parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="holds *-predictions.npz")

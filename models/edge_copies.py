@@ -47,7 +47,8 @@ class EdgeCopies:
     """The edge's answers as the rejectors of every S know them, a copy of the edge for each S.
 
     S = 1 is the edge itself just after its step; "joint" takes its training forward; S > 1 a copy
-    refreshed at batches 0, S, 2 S, ... of an epoch; 0 one refreshed at the end of each epoch.
+    refreshed at batches 0, S, 2 S, ... of an epoch; 0 (S = |D|) one refreshed at the last batch of
+    each epoch, before the rejectors' step, as in the release.
     "adaptive-TOL" is a copy refreshed when the server finds it too old: every `probe_every` batches
     from the first it compares the edge's classes on the images `probe` [P, 3, H, W] with those that
     the copy gives, and sends where more than a share TOL differ. That needs no label, costs the
@@ -55,8 +56,7 @@ class EdgeCopies:
 
     `outages` are spans (start, end) of batches, counted from the start of training over all epochs,
     with the link down: start <= batch < end. A refresh that falls due in one happens once, at the
-    first batch after it. S = 1 has a copy too then, as the edge goes on without it. The refresh at
-    the end of an epoch belongs to its last batch.
+    first batch after it. S = 1 has a copy too then, as the edge goes on without it.
 
     A copy begins as the initial edge, known to both sides, so nothing is sent for it. Each refresh
     sends the state dict, uncompressed (`state_bytes`). `answer_bytes` is what another protocol
@@ -144,13 +144,7 @@ class EdgeCopies:
         """Batches from i on before the copy may fall due again (a late refresh comes sooner)."""
         if freq in self.tolerance:
             return self.probe_every - (self.step - 1) % self.probe_every
-        return len(self.batches) if freq == 0 else freq - i % freq
-
-    def end_epoch(self, edge: nn.Module) -> None:
-        """After the last batch of an epoch."""
-        self.step -= 1  # the refresh belongs to that batch: was the link up?
-        self._send({0} & set(self.freqs), edge)
-        self.step += 1
+        return len(self.batches) - 1 - i if freq == 0 else freq - i % freq
 
     def _is_due(self, freq: int | str, i: int, probed: Tensor | None) -> bool:
         """Whether a refresh falls due at this batch, i of the epoch, whatever the link."""
@@ -159,7 +153,9 @@ class EdgeCopies:
                 return False
             moved = int((probed != self.known[freq]).sum())
             return moved / len(probed) > self.tolerance[freq]
-        return freq not in (JOINT, 0) and i % freq == 0
+        if freq == 0:
+            return i == len(self.batches) - 1
+        return freq != JOINT and i % freq == 0
 
     def _link_is_up(self) -> bool:
         return not any(start <= self.step < end for start, end in self.outages)

@@ -290,7 +290,7 @@ def test_a_complete_run_needs_no_log(tmp_path, fake_log, monkeypatch):
     run_epochs(tmp_path, "wandb", 1, 1, finish=True)
     monkeypatch.setitem(sys.modules, "wandb", None)
     args = argparse.Namespace(resume=True, overwrite=False, log_to="wandb")
-    assert experiment.Run(tmp_path, "tiny-net", args).complete
+    assert experiment.Run(tmp_path, "tiny-net", args).is_complete("data")
 
 
 @pytest.mark.parametrize("missing", [None, SimpleNamespace()], ids=["not there", "a mere folder"])

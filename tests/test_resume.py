@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import eval_all
 import experiment
 import train_edgenet_async
 import train_localnet
@@ -189,17 +190,21 @@ def test_an_unfinished_run_is_refused(npz, tmp_path, refused):
     assert list(tmp_path.iterdir()) == [state]
 
 
-def test_overwriting_the_edge_removes_what_belonged_to_the_old_one(npz, trained, run_copy):
-    assert (run_copy / "tiny-eval_all.json").exists()
+def test_overwriting_the_edge_removes_its_own_files_alone(npz, run_copy, refused):
+    """What later steps wrote stays, and they notice that it is of another edge."""
+    results = [run_copy / f"tiny-{kind}" for kind in ("eval_all.json", "predictions.npz")]
+    before = [path.read_bytes() for path in results]
+    flags = ["--dataset", npz, "--save_dir", run_copy]
     quiet(
-        train_edgenet_async.main, "--dataset", npz, "--save_dir", run_copy, *SMALL_EDGE,
-        "--epochs", 1, "--costs", "2:0.5", "--overwrite",
+        train_edgenet_async.main, *flags, *SMALL_EDGE, "--epochs", 1, "--costs", "2:0.5",
+        "--overwrite",
     )  # fmt: skip
-    names = {p.name for p in run_copy.glob("tiny-*")}
-    assert names == {
-        "tiny-localnet.pth", "tiny-localnet.json", "tiny-edgenet.pth", "tiny-edgenet.json",
-        "tiny-losses.npz", "tiny-edgenet-async-1-cost_1-2-cost_e-0.5.pth",
-    }  # fmt: skip
+    assert [path.name for path in run_copy.glob("tiny-edgenet-async-*")] == [
+        "tiny-edgenet-async-1-cost_1-2-cost_e-0.5.pth"
+    ]
+    assert [path.read_bytes() for path in results] == before
+    quiet(eval_all.main, *flags, "--resume")
+    assert list(json.loads(results[0].read_text())) == ["tiny-edgenet-async-1-cost_1-2-cost_e-0.5"]
 
 
 def test_two_data_sets_share_a_run_directory(npz, trained, run_copy):
@@ -222,4 +227,6 @@ def test_resuming_on_other_data_is_refused(npz, tmp_path, refused, monkeypatch):
     with pytest.raises(Stop):
         quiet(train_localnet.main, *local_flags(path, run))
     make_npz(path, seed=5)
-    refused(train_localnet.main, *local_flags(path, run), "--resume", telling="with other data")
+    refused(
+        train_localnet.main, *local_flags(path, run), "--resume", telling="made from other data"
+    )

@@ -36,12 +36,19 @@ def trajectory(edge, steps=STEPS, size=0.2):
         yield step, batch, edge(batch)
 
 
+def start_epoch(copies, step):
+    """Tell the copies of the batches of the epoch that `step` belongs to."""
+    first = step - step % EPOCH
+    every = torch.cat([images(6, seed=100 + s) for s in range(first, first + EPOCH)])
+    copies.start_epoch(torch.arange(len(every)).split(6), lambda rows: every[rows])
+
+
 def follow(copies, edge, steps=STEPS, size=0.2):
     """Train; yields (step, answers of every S, the edge's own) just after each batch."""
     for step, batch, logits in trajectory(edge, steps, size):
+        if step % EPOCH == 0:
+            start_epoch(copies, step)
         yield step, copies.answers(step % EPOCH, edge, logits, batch), answers(edge, batch)
-        if step % EPOCH == EPOCH - 1:
-            copies.end_epoch(edge)
 
 
 def slow(freq, outages, probe_every, size=0.2):
@@ -57,19 +64,14 @@ def slow(freq, outages, probe_every, size=0.2):
                 changed += old != new
             due = step % probe_every == 0 and changed > tolerance * len(PROBE)
         else:
-            due = freq > 0 and (step % EPOCH) % freq == 0
+            last = step % EPOCH == EPOCH - 1
+            due = last if freq == 0 else (step % EPOCH) % freq == 0
         if (due or late) and not any(down):
             frozen, late = copy.deepcopy(edge), False
             sent.append(step)
         elif due:
             late = True
         known.append(answers(frozen, batch))
-        if freq == 0 and step % EPOCH == EPOCH - 1:
-            if any(down):
-                late = True
-            else:
-                frozen = copy.deepcopy(edge)
-                sent.append(step)
     return sent, torch.stack(known)
 
 
@@ -107,17 +109,13 @@ def test_what_is_answered_ahead_is_what_is_answered_in_time(
     copies = EdgeCopies(edge, freqs, outages, PROBE, probe_every, ask)
     plain = EdgeCopies(edge, freqs, outages, PROBE, probe_every)
     for step, batch, logits in trajectory(edge, steps):
-        i, begun = step % EPOCH, step - step % EPOCH
-        if i == 0:
-            rows = torch.arange(begun * 6, (begun + EPOCH) * 6).split(6)
-            every = torch.cat([images(6, seed=100 + s) for s in range(begun, begun + EPOCH)])
-            copies.start_epoch(rows, lambda r, first=begun * 6, every=every: every[r - first])
-        assert torch.equal(
-            copies.answers(i, edge, logits, batch), plain.answers(i, edge, logits, batch)
-        ), step
-        if i == EPOCH - 1:
-            copies.end_epoch(edge)
-            plain.end_epoch(edge)
+        if step % EPOCH == 0:
+            start_epoch(copies, step)
+            start_epoch(plain, step)
+        got = copies.answers(step % EPOCH, edge, logits, batch)
+        with monkeypatch.context() as one_batch:
+            one_batch.setattr("models.edge_copies.AHEAD", 1)
+            assert torch.equal(got, plain.answers(step % EPOCH, edge, logits, batch)), step
     assert copies.sent(3) == plain.sent(3)
     assert max(n for n in asked if n != len(PROBE)) == min(at_once, 48) // 6 * 6
     if not outages and probe_every > 1:
@@ -241,8 +239,8 @@ def test_interrupted_anywhere_it_goes_on_the_same(stop):
             torch.save(first.state(), file)
             file.seek(0)
             second.load(torch.load(file, weights_only=True))
+        if step in (stop, step - step % EPOCH):
+            start_epoch(copies, step)
         got = copies.answers(step % EPOCH, edge, logits, batch)
         assert torch.equal(got, expected[step]), step
-        if step % EPOCH == EPOCH - 1:
-            copies.end_epoch(edge)
     assert [second.sent(s) for s in freqs] == [whole.sent(s) for s in freqs]
