@@ -241,7 +241,7 @@ def test_predictions_of_another_checkpoint(npz, evaluated, refused):
     run = evaluated()
     torch.save(checkpoint_of(npz, seed=1), run / "tiny-msdnet.pth")
     flags = ["--dataset", npz, "--save_dir", run]
-    refused(script.main, *flags, telling="is not of")
+    refused(script.main, *flags, telling="made from another tiny-msdnet.pth")
     assert not (run / "tiny-infer.json").exists()
     quiet(evaluation.main, *flags, "--overwrite")
     assert infer(npz, run)["points"][0]["differences"] == 0
