@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from data.glue import TASKS, load_glue
 from data.tokens import TokenDataset, encode, learn_tokenizer, read_tokenizer
 from experiment import Parser
 from models.bert_exits import BertExits, read_folder, start_from
+from models.bert_folder import FILES
 
 MAX_LENGTH = 128  # tokens a text, if --size is not given
 
@@ -65,6 +67,12 @@ def texts_for_training(
             f"{settings['vocab_size']}"
         )
     return dataset, settings, state
+
+
+def weight_files(args: argparse.Namespace) -> dict[str, Path]:
+    """The file of weights that training starts from, by name; {} where there is none."""
+    paths = [Path(args.model_path, name) for name in FILES] if args.model_path else []
+    return {path.name: path for path in paths if path.is_file()}
 
 
 def begin(

@@ -26,7 +26,13 @@ from early_exit.inputs import all_stream, input_size, load_data, make_batches, p
 from early_exit.methods import L2W
 from early_exit.options import add_training_flags, check_training_flags, factor, make_method
 from early_exit.parallel import Workers
-from early_exit.texts import add_text_flags, begin, check_text_flags, texts_for_training
+from early_exit.texts import (
+    add_text_flags,
+    begin,
+    check_text_flags,
+    texts_for_training,
+    weight_files,
+)
 from experiment import number
 from experiment.graphs import portable
 from losses.early_exit import boosted_logits
@@ -153,7 +159,7 @@ def train(args, workers):
         else:
             what = args.dataset, args.data_root, args.val_size, args.split_seed
             dataset = load_data(*what, args.stream, fall_back=True)
-        if run.is_complete(dataset.fingerprint()):
+        if run.is_complete(dataset.fingerprint(), weight_files(args)):
             return print(f"{run.result}: complete") if workers.rank == 0 else None
         size = input_size(dataset.train, args.size)
         device = workers.start(device)
