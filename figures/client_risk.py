@@ -146,6 +146,7 @@ def figure(found: dict[str, Measured], clients: list[str], title: str) -> Figure
     return fig
 
 
+@experiment.script
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():

@@ -133,6 +133,7 @@ def command(
     and returns their paths. Bad input ends in one line and status 2 before anything is written.
     """
 
+    @experiment.script
     def main(argv: list[str] | None = None) -> None:
         parser = experiment.Parser(doc)
         parser.add_argument(

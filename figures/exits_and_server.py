@@ -193,6 +193,7 @@ def draw(runs: list[Predictions], out: Path, args) -> list[Path]:
     return [*paths, path]
 
 
+@experiment.script
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():

@@ -120,6 +120,7 @@ def panel(ax: Axes, kind: str, key: str, rows: list[dict[str, Any]]) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+@experiment.script
 def main(argv: list[str] | None = None) -> None:
     parser = experiment.Parser(__doc__)
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="of benchmarks.scale")

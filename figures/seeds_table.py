@@ -69,6 +69,7 @@ def _spread(rows: list[dict]) -> dict[str, str]:
     return cells
 
 
+@experiment.script
 def main(argv: list[str] | None = None) -> None:
     parser = experiment.Parser(__doc__)
     parser.add_argument("run_dirs", metavar="RUN_DIR", type=Path, nargs="+", help="one a seed")
