@@ -14,15 +14,13 @@ run=${1:-results/runs/quickstart}
 epochs=12 batch=16
 if [ "${FAST:-0}" = 1 ]; then epochs=1 batch=64; fi
 
-# All in one Python: each start of one would cost seconds of imports.
-"$python" -m experiment.in_turn \
-  train_localnet.py --dataset digits --local_classes 0-7 --lr 0.01 --save_dir "$run" --resume --then \
-  train_edgenet_async.py --dataset digits --edge_net resnet18 --epochs $epochs \
-    --batch_size $batch --lr 0.01 --lr_rejector 0.02 --cost_1 1 1.25 --cost_e 0.05 0.1 0.2 0.3 \
-    --async_freq 1 10 0 --save_dir "$run" --resume --then \
-  eval_all.py --dataset digits --save_dir "$run" --resume --then \
-  -m figures "$run" --then \
-  -m deferral.report "$run" --cost_1 1.25 --cost_e 0.2 --overwrite
+"$python" train_localnet.py --dataset digits --local_classes 0-7 --lr 0.01 --save_dir "$run" --resume
+"$python" train_edgenet_async.py --dataset digits --edge_net resnet18 --epochs $epochs \
+  --batch_size $batch --lr 0.01 --lr_rejector 0.02 --cost_1 1 1.25 --cost_e 0.05 0.1 0.2 0.3 \
+  --async_freq 1 10 0 --save_dir "$run" --resume
+"$python" eval_all.py --dataset digits --save_dir "$run" --resume
+"$python" -m figures "$run"
+"$python" -m deferral.report "$run" --cost_1 1.25 --cost_e 0.2 --overwrite
 echo
 echo "Figures (PNG and PDF) and tables (md, tex, csv) are in $run/figures; look at digits-risk.png first."
 echo "The page to open in a browser is $run/digits-report.html."
