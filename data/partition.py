@@ -7,15 +7,15 @@
 The three words mean what they mean in PFLlib's generate_*.py: train and test set are merged, each
 image goes to exactly one client, and a quarter of each client's images are its test set.
 
-  iid     -             every class cut in even parts (balance), or in parts from a tenth of the
-                        mean to the mean, the rest to the last client (-)
-  noniid  pat           each class, in order, to the first clients that have room for it, with
-                        --classes_per_client each; cut as in iid
-  noniid  dir           each class cut by Dirichlet(--alpha) over the clients below the mean size
-                        so far, drawn again until each client has 40 images (or half the mean, if
-                        that is less); balance changes nothing
-  noniid  exdir         --classes_per_client classes each, then as dir among a class's holders,
-                        until each client has 10 images; balance changes nothing
+  iid SIZES -         every class cut for all clients: in even parts (balance); or in parts from a
+                      tenth of the mean to the mean, the rest to the last client (-)
+  noniid SIZES pat    each class, in order, for the first clients that have room for it, with
+                      --classes_per_client each; cut as in iid
+  noniid SIZES dir    each class cut by Dirichlet(--alpha) over the clients below the mean size so
+                      far; drawn again until each client has 40 images, or half the mean if that is
+                      less; balance and - are the same
+  noniid SIZES exdir  --classes_per_client classes each, then as dir among a class's holders until
+                      each client has 10 images; balance and - are the same
 
 Two words for the sizes are not PFLlib's. With `equal` all clients have the same number of images,
 give or take one: images at random (iid), by a Dirichlet distribution over classes (dir, Hsu et al.,
@@ -181,10 +181,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def default_out(args: argparse.Namespace) -> Path:
     """results/partitions/cifar100-20-noniid-balance-dir-0.1-seed-0, say."""
-    words = [stem(args.dataset), *["train"] * args.train_only, args.clients, args.labels]
+    words = [stem(args.dataset), args.clients, args.labels]
     words += ["unbalanced" if args.sizes == "-" else args.sizes, *[args.kind] * (args.kind != "-")]
-    words += [x for x in (args.alpha, args.classes_per_client) if x is not None]
-    return Path("results/partitions", "-".join(map(str, [*words, "seed", args.seed])))
+    words += [x for x in (args.alpha, args.classes_per_client) if x is not None]  # floats in full
+    words += ["seed", args.seed, *["train_only"] * args.train_only]
+    return Path("results/partitions", "-".join(map(str, words)))
 
 
 def old_files(out: Path) -> list[Path]:
@@ -196,8 +197,6 @@ def merged(source: Source, train_only: bool) -> tuple[Part, NDArray[np.uint8]]:
     """The images to split, and for each [N] whether it comes from the train set (0) or test (1)."""
     if train_only:
         return source.train, np.zeros(len(source.train.labels), np.uint8)
-    if source.train.images.shape[1:] != source.test.images.shape[1:]:
-        raise ValueError("train and test images differ in size: give --train_only")
     part = Part(*map(torch.cat, zip(source.train, source.test, strict=True)))
     split_of = np.repeat(np.array([0, 1], np.uint8), [len(p.labels) for p in source[:2]])
     return part, split_of

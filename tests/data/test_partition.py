@@ -373,9 +373,11 @@ def test_a_file_in_the_place_of_the_folder(toy, tmp_path, refused):
         ("noniid - pat --seed 3", "cifar100-8-noniid-unbalanced-pat-seed-3"),
         (
             "noniid - exdir --train_only --classes_per_client 5",
-            "cifar100-train-8-noniid-unbalanced-exdir-0.1-5-seed-0",
+            "cifar100-8-noniid-unbalanced-exdir-0.1-5-seed-0-train_only",
         ),
         ("iid - -", "cifar100-8-iid-unbalanced-seed-0"),
+        # Alike in six digits.
+        ("noniid - dir --alpha 0.3000001", "cifar100-8-noniid-unbalanced-dir-0.3000001-seed-0"),
     ],
 )
 def test_folder_by_default(words, expected):
