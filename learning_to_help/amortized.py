@@ -109,7 +109,7 @@ def _logistic(x: np.ndarray, y: np.ndarray, strength: float = 1.0):
 def best_strength(x: np.ndarray, y: np.ndarray) -> float:
     """The C of STRENGTHS with the least log loss over FOLDS folds; x [N, F], y [N] of 0 and 1.
 
-    Folds are stratified, so that each fit sees both kinds. ValueError with fewer than FOLDS of one.
+    Folds are stratified: with FOLDS or more of each kind, as y must have, every fit sees both.
     """
     from sklearn.model_selection import StratifiedKFold
 

@@ -346,6 +346,7 @@ def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
         ("--clients 4 noniid balance dir --classes_per_client 2", "goes with pat or exdir"),
         ("--clients 4 noniid balance pat --classes_per_client 0", "at least 1"),
         ("--clients 4 noniid balance pat --classes_per_client 5", "there are 4 classes"),
+        ("--clients 20 noniid - dir --alpha 0.01", "fewer clients, a larger --alpha, or equal"),
         ("--clients 4 iid balance - --test_share 1", "below 1"),
         ("--clients 4 iid balance - --test_share 0", "above 0"),
         ("--clients 4 iid balance - --seed -1", "at least 0"),
