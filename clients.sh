@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Devices with early exits whose data differ, and one server for all: the train images of a data set
-# are split over clients, a network with exits is trained on each client's own, an edge net on all;
+# Devices with early exits whose data differ, and one server for all: the images of a data set are
+# split over clients, a network with exits is trained on each client's own, an edge net on all;
 # then thresholds are shared by all clients or refitted on each, without labels and with.
 #   ARCH=msdnet SEEDS="0 1 2" bash clients.sh RUN
 #   DATASETS     one data set; cifar10 if not given
-#   CLIENTS      10 if not given; PARTITION="noniid balance dir --alpha 0.3" if not given
+#   CLIENTS      10 if not given; PARTITION, flags of data.partition, if not given
+#                "noniid equal dir --alpha 0.3 --train_only --test_share 0.2"
 #   ARCH         the network with exits: msdnet (if not given), ranet, resnet or vit
 #   EXTRA_EXITS  more flags for early_exit.train, as EXTRA_EXITS="--method l2w --epochs 100"
 #   DEVICE_COST  what running the whole device costs, in local errors; 0.05 if not given
@@ -16,7 +17,8 @@ source "$(dirname "$0")/pipeline.sh"
 arch=${ARCH:-msdnet} val_size=${VAL_SIZE:-0.2}
 read -ra datasets <<< "${DATASETS:-cifar10}"
 read -ra seeds <<< "${SEEDS:-0 1 2}"
-read -ra partition <<< "${PARTITION:-noniid balance dir --alpha 0.3}"
+default="noniid equal dir --alpha 0.3 --train_only --test_share 0.2"
+read -ra partition <<< "${PARTITION:-$default}"
 read -ra extra_exits <<< "${EXTRA_EXITS:-}"
 read -ra costs <<< "${COSTS:---cost_1 1 --cost_e 0.05}"
 if [ ${#datasets[@]} -gt 1 ]; then echo "error: DATASETS: give one data set" >&2; exit 2; fi

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from active_learning import ofa_files
-from models.edgenet import build_edge, cannot_run, edge_names, edge_size
+from models.edgenet import build_edge, cannot_run, edge_names, edge_size, sizes_of
 from models.localnet import LOCAL_NETS
 from models.ofa_mobilenet import WIDTHS, Block, OFAMobileNet, Shape, check_size, shape_of_spec
 
@@ -207,7 +207,7 @@ def _size_of_net(net: Any, size: Any) -> int:
     if type(size) is not int or not 1 <= size <= 1024:
         raise ValueError(f"size {size!r}: give whole px from 1 to 1024")
     if reason := cannot_run(net, size):
-        raise ValueError(f"net {net} cannot run at {size} px: {reason}")
+        raise ValueError(f"net {net} cannot run at {size} px: {reason}; {sizes_of(net)}")
     return size
 
 

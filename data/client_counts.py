@@ -1,8 +1,9 @@
-"""How many images of each class every client of a partition gets: counts [clients, K].
+"""How many images of each class a client gets, for the sizes `equal` and `uneven`: [clients, K].
 
 `stock` [K] is how many images of each class there are. All of it is given out, whatever the kind;
-`balance` gives every client the same number of images, give or take one, and a client always has
-`LEAST` or more. A class without images goes to nobody.
+`equal` gives every client the same number of images, give or take one, and a client always has
+`LEAST` or more. A class without images goes to nobody. The words of PFLlib are in
+data/benchmark_counts.py.
 """
 
 from __future__ import annotations
@@ -14,35 +15,41 @@ from scipy.sparse.csgraph import maximum_flow
 
 # Of a client: two images to train on, since a run cuts its own val from them, one to validate.
 LEAST = 3
-DRAWS = 100  # until every client has enough, or the counts of a balanced `pat` add up
+DRAWS = 100  # until every client has enough, or the counts of an equal `pat` add up
 
 ALPHAS = 1e-9, 1e9  # beyond, what is drawn changes no more but for errors of floating point
 
 Counts = NDArray[np.int64]
 
 
-def sizes(total: int, clients: int, balance: bool, rng: np.random.Generator) -> Counts:
+def sizes_of(total: int, clients: int, equal: bool, rng: np.random.Generator) -> Counts:
     """How many of `total` images each client gets, iid.
 
-    Without `balance`: `LEAST` each, and the others by shares that are uniform on the simplex, so
+    Without `equal`: `LEAST` each, and the others by shares that are uniform on the simplex, so
     that sizes are near to exponential.
     """
-    if balance:
+    if equal:
         return total // clients + (np.arange(clients) < total % clients)
     shares = rng.dirichlet(np.ones(clients))
     return LEAST + rng.multinomial(total - LEAST * clients, shares)
 
 
+def check_alpha(alpha: float) -> None:
+    """ValueError where it is out of range."""
+    if not ALPHAS[0] <= alpha <= ALPHAS[1]:
+        raise ValueError(f"alpha is {alpha}: give {ALPHAS[0]:g} to {ALPHAS[1]:g}")
+
+
 def dirichlet(
-    stock: Counts, clients: int, balance: bool, alpha: float, rng: np.random.Generator
+    stock: Counts, clients: int, equal: bool, alpha: float, rng: np.random.Generator
 ) -> Counts:
     """Counts [clients, K] by a Dirichlet distribution; the smaller `alpha`, the farther from iid.
 
-    Not balanced, as Yurochkin et al. (ICML 2019): for each class k the shares of the clients are
+    Not equal, as Yurochkin et al. (ICML 2019): for each class k the shares of the clients are
     p_k ~ Dir(alpha, ..., alpha), and client j gets p_kj of its images, rounded up or down so that
     none is lost. It is drawn anew, up to `DRAWS` times, until each client has `LEAST` images.
 
-    Balanced, as Hsu et al. (2019): for each client j the shares of the classes are
+    Equal, as Hsu et al. (2019): for each client j the shares of the classes are
     q_j ~ Dir(alpha K p), where p_k is the share of class k in all images; with classes of one size
     this is Dir(alpha, ..., alpha). (Their alpha is the sum, K times ours.) A client's images are
     drawn by q_j without replacement. There, clients take turns, and the last get what is left;
@@ -55,27 +62,26 @@ def dirichlet(
     Raises:
         ValueError: clients would be left with too few images, or alpha is out of range.
     """
-    if not ALPHAS[0] <= alpha <= ALPHAS[1]:
-        raise ValueError(f"alpha is {alpha:g}: give {ALPHAS[0]:g} to {ALPHAS[1]:g}")
+    check_alpha(alpha)
     classes = np.flatnonzero(stock)
     stock, num_classes = stock[classes], len(stock)
     found = np.zeros((clients, num_classes), dtype=np.int64)
-    if balance:
+    if equal:
         shares = rng.dirichlet(alpha * len(stock) * stock / stock.sum(), clients)
-        found[:, classes] = _claim(shares, sizes(stock.sum(), clients, True, rng), stock, rng)
+        found[:, classes] = _claim(shares, sizes_of(stock.sum(), clients, True, rng), stock, rng)
         return found
     for _ in range(DRAWS):
         shares = rng.dirichlet(np.full(clients, alpha), len(stock)).T
-        found[:, classes] = _by_shares(shares, stock, rng)
+        found[:, classes] = by_shares(shares, stock, rng)
         if found.sum(1).min() >= LEAST:
             return found
     raise ValueError(
-        f"noniid - dir with alpha {alpha:g}: in {DRAWS} draws some of {clients} clients had fewer "
-        f"than {LEAST} images each time: give fewer clients, a larger alpha, or balance"
+        f"noniid uneven dir with alpha {alpha:g}: in {DRAWS} draws some of {clients} clients had "
+        f"fewer than {LEAST} images each time: give fewer clients, a larger --alpha, or equal"
     )
 
 
-def _by_shares(shares: NDArray[np.float64], stock: Counts, rng: np.random.Generator) -> Counts:
+def by_shares(shares: NDArray[np.float64], stock: Counts, rng: np.random.Generator) -> Counts:
     """Each class given out by shares [clients, K]: its images are cut where the shares' sums are.
 
     The cuts of a class are all moved by one random part of an image. Rounding down would hold back
@@ -112,7 +118,7 @@ def _claim(
 
 
 def pathological(
-    stock: Counts, clients: int, balance: bool, per_client: int, rng: np.random.Generator
+    stock: Counts, clients: int, equal: bool, per_client: int, rng: np.random.Generator
 ) -> Counts:
     """Counts [clients, K] with exactly `per_client` classes in each row.
 
@@ -120,7 +126,7 @@ def pathological(
     and give each client two; a shard may then lie across two classes. Here a shard is of one class
     and a client's shards are of different ones. Classes have shards in proportion to their images,
     dealt like cards: each client in turn takes its classes at random among those with most shards
-    left. Balanced, shards of a class are as even as clients of one size allow; otherwise a class is
+    left. Equal, shards of a class are as even as clients of one size allow; otherwise a class is
     cut by shares that are uniform on the simplex.
 
     Raises:
@@ -144,21 +150,21 @@ def pathological(
             f"{asked}: the classes have too few images for {clients} clients: "
             "give fewer clients or fewer classes a client"
         )
-    wanted = sizes(some.sum(), clients, True, rng)
+    wanted = sizes_of(some.sum(), clients, True, rng)
     counts = np.zeros((clients, len(stock)), dtype=np.int64)
-    for _ in range(DRAWS if balance else 1):
-        held = _deal(shards, clients, per_client, rng)
-        if balance:
+    for _ in range(DRAWS if equal else 1):
+        held = deal(shards, clients, per_client, rng)
+        if equal:
             found = _even(held, wanted, some, low)
         else:
             shares = held * rng.exponential(size=held.shape)
-            found = low * held + _by_shares(shares, some - low * shards, rng)
+            found = low * held + by_shares(shares, some - low * shards, rng)
         if found is not None:
             counts[:, classes] = found
             return counts
     raise ValueError(
         f"{asked}: {clients} clients cannot be given the same number of images, as the classes "
-        f"have from {some.min()} to {some.max()}: give more clients or classes, or - for balance"
+        f"have from {some.min()} to {some.max()}: give more clients or classes, or uneven"
     )
 
 
@@ -179,7 +185,7 @@ def _shards(
     return 1 + np.bincount(first // max(1, clients - 1), minlength=len(stock))
 
 
-def _deal(
+def deal(
     shards: Counts, clients: int, per_client: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Which classes each client holds, [clients, K].

@@ -1,20 +1,36 @@
-"""Split the train images of a data set over the clients of federated learning, a file a client.
+"""Split the images of a data set over the clients of federated learning, a file a client.
 
-  python -m data.partition --dataset cifar100 --clients 1000 noniid balance dir
-  python -m data.partition --dataset cifar10 --clients 100 noniid - pat --classes_per_client 2
-  python -m data.partition --dataset digits --clients 10 iid balance -
+  python -m data.partition --dataset cifar100 noniid - dir
+  python -m data.partition --dataset cifar10 --clients 100 noniid balance pat
+  python -m data.partition --dataset digits --clients 10 --train_only noniid equal dir --alpha 0.3
 
-The three words are which classes (iid, noniid), how many images (balance: all clients the same,
-give or take one; -: not so), and what noniid means (dir: Dirichlet; pat: a few classes a client;
-- with iid). Every train image goes to exactly one client; the test set to none.
+The three words mean what they mean in PFLlib's generate_*.py: train and test set are merged, each
+image goes to exactly one client, and a quarter of each client's images are its test set.
+
+  iid SIZES -         every class cut for all clients: in even parts (balance); or in parts from a
+                      tenth of the mean to the mean, the rest to the last client (-)
+  noniid SIZES pat    each class, in order, for the first clients that have room for it, with
+                      --classes_per_client each; cut as in iid
+  noniid SIZES dir    each class cut by Dirichlet(--alpha) over the clients below the mean size so
+                      far; drawn again until each client has 40 images, or half the mean if that is
+                      less; balance and - are the same
+  noniid SIZES exdir  --classes_per_client classes each, then as dir among a class's holders until
+                      each client has 10 images; balance and - are the same
+
+Two words for the sizes are not PFLlib's. With `equal` all clients have the same number of images,
+give or take one: images at random (iid), by a Dirichlet distribution over classes (dir, Hsu et al.,
+2019), or of exactly --classes_per_client classes (pat, McMahan et al., 2017). With `uneven` sizes
+are uniform on the simplex (iid, and within a class of pat) or as Dirichlet draws give them, without
+a bound at the mean (dir, Yurochkin et al., 2019). --train_only leaves the data set's own test
+images out.
 
 Writes client-0000.npz and so on, each a data set by itself, for `--dataset` of any script: x_train,
-y_train; x_test, y_test, the client's validation part; `classes`, the names of all K classes;
-index_train, index_test, rows of the source's train set. With --pool 0.1 also all.npz, for a server
-of all clients: x_train, all that clients train on when each cuts a val part of 0.1 off its own
-(--val_size 0.1 --split_seed 0 of every script), so that the server has seen no client's val or test
-images; x_test, all validation parts. Then classes.png and .pdf, who has what, and last
-partition.json. CIFAR-100 takes seconds.
+y_train, x_test, y_test; `classes`, the names of all K classes; index_train, index_test, rows of the
+source's train set or, where split_train, split_test are 1 and not 0, of its test set. With --pool
+0.1 also all.npz, for a server of all clients: x_train, all that clients train on when each cuts a
+val part of 0.1 off its own (--val_size 0.1 --split_seed 0 of every script), so that the server has
+seen no client's val or test images; x_test, all clients' test images. Then classes.png and .pdf,
+who has what, and last partition.json. CIFAR-100 takes 20 s on two busy cores.
 """
 
 from __future__ import annotations
@@ -22,6 +38,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -29,17 +46,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from data.client_counts import LEAST, dirichlet, pathological, sizes
+from data.benchmark_counts import benchmark_counts
+from data.client_counts import LEAST, dirichlet, pathological, sizes_of
 from data.command_line import Parser, fail, number, write
-from data.datasets import NAMES, Source, count_of, cut, fingerprint_of, source_of, stem
+from data.datasets import NAMES, Part, Source, count_of, cut, fingerprint_of, source_of, stem
 from data.partition_plot import draw
 
-ALPHA = 0.1
-CLASSES_PER_CLIENT = 2  # McMahan et al.'s, and the fewest of which there is something to tell apart
+# PFLlib's defaults; its comments advise an alpha of 100 for exdir.
+CLIENTS, ALPHA, TEST_SHARE = 20, 0.1, 0.25
 
 Rows = NDArray[np.int64]
+Images = tuple[Part, NDArray[np.uint8], Sequence[str]]  # the images, `merged`'s; class names
+
+
+def classes_per_client(num_classes: int) -> int:
+    """PFLlib's: 2 of 10 classes, 10 of 100, 20 of 200."""
+    return max(2, num_classes // 10)
 
 
 def split(
@@ -47,15 +72,17 @@ def split(
     clients: int,
     rng: np.random.Generator,
     *,
-    balance: bool,
-    alpha: float | None = None,
-    classes_per_client: int | None = None,
+    sizes: str,
+    kind: str = "-",
+    alpha: float = ALPHA,
+    per_client: int = 2,
 ) -> list[Rows]:
     """The rows of each client, sorted: disjoint, and together all of 0..N-1.
 
-    labels: integers [N] from 0. Noniid by a Dirichlet distribution where `alpha` is given, with a
-    few classes a client where `classes_per_client` is (data/client_counts.py says how); else iid.
-    Each client has `LEAST` images or more.
+    labels: integers [N] from 0. sizes: `balance`, `-`, `equal` or `uneven`. kind: `-` is iid;
+    `dir`, with `alpha`; `pat`, with `per_client` classes a client; `exdir`, with both. What they
+    mean is said above, and in data/benchmark_counts.py and data/client_counts.py. Each client has
+    `LEAST` images or more.
 
     Raises:
         ValueError: too few images, or what is asked for cannot be had of these labels. One line.
@@ -65,14 +92,16 @@ def split(
             f"{clients} clients of {LEAST} images or more each: there are {len(labels)} images, "
             f"so give 1 to {len(labels) // LEAST} clients"
         )
-    if alpha is None and classes_per_client is None:
-        owner = np.repeat(np.arange(clients), sizes(len(labels), clients, balance, rng))
+    equal, stock = sizes == "equal", np.bincount(labels)
+    if sizes in ("balance", "-"):
+        counts = benchmark_counts(stock, clients, kind, sizes == "balance", alpha, per_client, rng)
+    elif kind == "-":
+        owner = np.repeat(np.arange(clients), sizes_of(len(labels), clients, equal, rng))
         return _by_owner(rng.permutation(len(labels)), owner)
-    stock = np.bincount(labels)
-    if classes_per_client is None:
-        counts = dirichlet(stock, clients, balance, alpha, rng)
+    elif kind == "dir":
+        counts = dirichlet(stock, clients, equal, alpha, rng)
     else:
-        counts = pathological(stock, clients, balance, classes_per_client, rng)
+        counts = pathological(stock, clients, equal, per_client, rng)
     shuffled = rng.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     every = np.tile(np.arange(clients), counts.shape[1])
@@ -85,12 +114,13 @@ def _by_owner(rows: Rows, owner: Rows) -> list[Rows]:
     return np.split(rows, np.cumsum(np.bincount(owner))[:-1])
 
 
-def cut_validation(rows: Rows, share: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """A client's rows as training and validation part, both sorted.
+def cut_test(rows: Rows, share: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """A client's rows as training and test part, both sorted.
 
-    Validation is `share` of them, rounded; 1 at least, and 2 are left to train on.
+    Test is `share` of them, rounded up; 1 at least, and 2 are left to train on.
     """
-    count = min(max(1, round(len(rows) * share)), len(rows) - 2)
+    count = math.ceil(len(rows) * share - 1e-9)  # 0.2 of 5 is 1, and not 1.0000000000000002
+    count = min(max(1, count), len(rows) - 2)
     chosen = np.zeros(len(rows), dtype=bool)
     chosen[rng.permutation(len(rows))[:count]] = True
     return rows[~chosen], rows[chosen]
@@ -99,21 +129,29 @@ def cut_validation(rows: Rows, share: float, rng: np.random.Generator) -> tuple[
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser("data.partition", __doc__)
     parser.add_argument("labels", choices=("iid", "noniid"), help="which classes a client has")
-    parser.add_argument("sizes", choices=("balance", "-"), help="how many images")
-    parser.add_argument("kind", choices=("dir", "pat", "-"), help="of noniid")
+    parser.add_argument(
+        "sizes", choices=("balance", "-", "equal", "uneven"), help="how many images"
+    )
+    parser.add_argument("kind", choices=("dir", "pat", "exdir", "-"), help="of noniid; - with iid")
     parser.add_argument("--dataset", required=True, help=f"{', '.join(NAMES)}, DIR or .npz")
-    parser.add_argument("--clients", type=number(int, 1), required=True, help="how many")
+    parser.add_argument(
+        "--clients", type=number(int, 1), default=CLIENTS, help=f"(default: {CLIENTS})"
+    )
     parser.add_argument(
         "--alpha", type=number(float, 0, above=True),
-        help=f"of dir: the smaller, the farther from iid (default: {ALPHA})",
+        help=f"of dir and exdir: the smaller, the farther from iid (default: {ALPHA}; PFLlib "
+        "advises 100 for exdir)",
     )  # fmt: skip
     parser.add_argument(
         "--classes_per_client", type=number(int, 1),
-        help=f"of pat (default: {CLASSES_PER_CLIENT}, as McMahan et al.)",
+        help="of pat and exdir (default: a tenth of the classes, 2 at least)",
     )  # fmt: skip
     parser.add_argument(
-        "--val_share", type=number(float, 0, 1, above=True), default=0.2,
-        help="of each client's images that are its validation part (default: 0.2)",
+        "--train_only", action="store_true", help="leave the data set's own test images out"
+    )
+    parser.add_argument(
+        "--test_share", type=number(float, 0, 1, above=True), default=TEST_SHARE,
+        help=f"of each client's images that are its test set (default: {TEST_SHARE})",
     )  # fmt: skip
     parser.add_argument(
         "--pool", type=number(float, 0, 1, above=True), metavar="VAL_SIZE",
@@ -130,25 +168,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace one that is there")
     args = parser.parse_args(argv)
     if (args.labels == "iid") != (args.kind == "-"):
-        parser.error("give iid with -, as in iid balance -, and noniid with dir or pat")
-    for flag, kind, default in (
-        ("alpha", "dir", ALPHA),
-        ("classes_per_client", "pat", CLASSES_PER_CLIENT),
-    ):
-        if args.kind != kind and getattr(args, flag) is not None:
-            parser.error(f"--{flag} goes with {kind}, not with {args.kind}")
-        if args.kind == kind and getattr(args, flag) is None:
-            setattr(args, flag, default)
+        parser.error("give iid with -, as in iid balance -, and noniid with dir, pat or exdir")
+    if args.kind == "exdir" and args.sizes not in ("balance", "-"):
+        parser.error(f"exdir goes with balance or -, not with {args.sizes}")
+    for flag, kinds in (("alpha", ("dir", "exdir")), ("classes_per_client", ("pat", "exdir"))):
+        if args.kind not in kinds and getattr(args, flag) is not None:
+            parser.error(f"--{flag} goes with {' or '.join(kinds)}, not with {args.kind}")
+    if args.alpha is None and args.kind in ("dir", "exdir"):
+        args.alpha = ALPHA
     return args
 
 
 def default_out(args: argparse.Namespace) -> Path:
-    """results/partitions/cifar100-1000-noniid-balance-dir-0.1-seed-0, say."""
+    """results/partitions/cifar100-20-noniid-balance-dir-0.1-seed-0, say."""
     words = [stem(args.dataset), args.clients, args.labels]
-    words += ["unbalanced" if args.sizes == "-" else args.sizes]
-    if args.kind != "-":
-        words += [args.kind, args.alpha or args.classes_per_client]
-    return Path("results/partitions", "-".join(map(str, [*words, "seed", args.seed])))
+    words += ["unbalanced" if args.sizes == "-" else args.sizes, *[args.kind] * (args.kind != "-")]
+    words += [x for x in (args.alpha, args.classes_per_client) if x is not None]  # floats in full
+    words += ["seed", args.seed, *["train_only"] * args.train_only]
+    return Path("results/partitions", "-".join(map(str, words)))
 
 
 def old_files(out: Path) -> list[Path]:
@@ -156,25 +193,36 @@ def old_files(out: Path) -> list[Path]:
     return [*out.glob("partition.json"), *sorted(out.glob("client-*.npz")), *out.glob("all.npz")]
 
 
-def write_clients(out: Path, source: Source, parts: Sequence[tuple[Rows, Rows]]) -> list[str]:
+def merged(source: Source, train_only: bool) -> tuple[Part, NDArray[np.uint8]]:
+    """The images to split, and for each [N] whether it comes from the train set (0) or test (1)."""
+    if train_only:
+        return source.train, np.zeros(len(source.train.labels), np.uint8)
+    part = Part(*map(torch.cat, zip(source.train, source.test, strict=True)))
+    split_of = np.repeat(np.array([0, 1], np.uint8), [len(p.labels) for p in source[:2]])
+    return part, split_of
+
+
+def write_clients(out: Path, images: Images, parts: Sequence[tuple[Rows, Rows]]) -> list[str]:
     """Write every client's file; returns their names."""
     digits = max(4, len(str(len(parts) - 1)))
     names = []
     for client, both in enumerate(parts):
         names.append(f"client-{client:0{digits}}.npz")
-        write(out / names[-1], _as_npz(source, *both))
+        write(out / names[-1], _as_npz(images, *both))
     return names
 
 
-def _as_npz(source: Source, train: Rows, test: Rows) -> bytes:
-    """A data set of some of the source's train rows."""
-    images = source.train.images.permute(0, 2, 3, 1).numpy()
-    labels, index = source.train.labels.numpy(), source.train.index.numpy()
-    arrays = {"classes": np.array(source.classes)}
+def _as_npz(images: Images, train: Rows, test: Rows) -> bytes:
+    """A data set of some of the rows."""
+    part, split_of, classes = images
+    pixels = part.images.permute(0, 2, 3, 1).numpy()
+    labels, index = part.labels.numpy(), part.index.numpy()
+    arrays = {"classes": np.array(classes)}
     for name, rows in (("train", train), ("test", test)):
-        arrays[f"x_{name}"] = images[rows]
+        arrays[f"x_{name}"] = pixels[rows]
         arrays[f"y_{name}"] = labels[rows]
         arrays[f"index_{name}"] = index[rows]
+        arrays[f"split_{name}"] = split_of[rows]
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # not compressed: photographs hardly get smaller by it
     return buffer.getvalue()
@@ -184,7 +232,7 @@ def pooled(parts: Sequence[tuple[Rows, Rows]], val_size: float) -> tuple[Rows, R
     """What one server may train on and be tested on: rows of all clients together, sorted.
 
     Of each client's train rows without the val part that `data.load(..., val_size, seed=0)` cuts
-    off; and of all validation parts.
+    off; and of all test parts.
     """
     kept = []
     for train, _ in parts:
@@ -208,49 +256,56 @@ def partition(args: argparse.Namespace, command: str) -> None:
         what = "a" if old[0].suffix == ".json" else "an unfinished"
         raise ValueError(f"{out}: {what} partition is here; --overwrite replaces it")
     source = source_of(args.dataset, Path(args.data_root))
-    labels, classes = source.train.labels.numpy(), list(source.classes)
+    part, split_of = merged(source, args.train_only)
+    labels, classes = part.labels.numpy(), list(source.classes)
+    per_client = args.classes_per_client
+    if args.kind in ("pat", "exdir"):
+        per_client = per_client or classes_per_client(len(classes))
     rng = np.random.default_rng(args.seed)
     rows = split(
         labels,
         args.clients,
         rng,
-        balance=args.sizes == "balance",
+        sizes=args.sizes,
+        kind=args.kind,
         alpha=args.alpha,
-        classes_per_client=args.classes_per_client,
+        per_client=per_client,
     )
-    parts = [cut_validation(r, args.val_share, rng) for r in rows]
+    parts = [cut_test(r, args.test_share, rng) for r in rows]
     counts = np.stack([np.bincount(labels[r], minlength=len(classes)) for r in rows])
     both = pooled(parts, args.pool) if args.pool else None
 
     # partition.json goes first, so that what a kill leaves is never taken for whole.
     for path in old:
         path.unlink()
-    files = write_clients(out, source, parts)
+    images = part, split_of, classes
+    files = write_clients(out, images, parts)
     if both:
-        write(out / "all.npz", _as_npz(source, *both))
+        write(out / "all.npz", _as_npz(images, *both))
     words = [args.labels, args.sizes, args.kind]
     for suffix, picture in draw(counts, classes, " ".join([stem(args.dataset), *words])).items():
         write(out / f"classes.{suffix}", picture)
     about = {
         "dataset": args.dataset,
-        "data": fingerprint_of([source.train]),
+        "data": fingerprint_of([part]),
         "command": command,
         "words": words,
         "clients": args.clients,
         "alpha": args.alpha,
-        "classes_per_client": args.classes_per_client,
-        "val_share": args.val_share,
+        "classes_per_client": per_client,
+        "train_only": args.train_only,
+        "test_share": args.test_share,
         "pool": args.pool,
         "seed": args.seed,
         "classes": classes,
         "files": files,
         "train_images": [len(train) for train, _ in parts],
-        "validation_images": [len(validation) for _, validation in parts],
+        "test_images": [len(test) for _, test in parts],
     }
     write(out / "partition.json", as_json(about, counts).encode())
-    images, held = counts.sum(1), (counts > 0).sum(1)
+    total, held = counts.sum(1), (counts > 0).sum(1)
     print(
-        f"{out}: {args.clients} clients of {images.min()} to {images.max()} images "
+        f"{out}: {args.clients} clients of {total.min()} to {total.max()} images "
         f"in {held.min()} to {held.max()} classes"
     )
 

@@ -11,8 +11,9 @@ import experiment
 from data import Batches
 from models.amortized import AmortizedRejector
 
-# Candidates of the combiner's L2 strength (scikit-learn's C), chosen by 5-fold log loss.
+# Candidates of the combiner's L2 strength (scikit-learn's C), chosen by log loss over FOLDS folds.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
+FOLDS = 5
 
 
 @torch.no_grad()
@@ -45,7 +46,8 @@ def train_student(
     optimizer = torch.optim.AdamW(weights, lr, weight_decay=0.01)
     if net.input != "image":
         net.mean.copy_(features.mean(0))
-        net.std.copy_(features.std(0) + 1e-3)  # a unit that never fires has none
+        # A unit that never fires has none, nor has a single image.
+        net.std.copy_(features.std(0, correction=min(1, len(features) - 1)) + 1e-3)
     steps = epochs * len(batches)
     for epoch in range(1, epochs + 1):
         net.train()
@@ -77,8 +79,9 @@ def _rows(batches: Batches, net: AmortizedRejector, epoch: int):
 def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> None:
     """Logistic regressions of `right` [N, 2] on `described` [N, F], put into net.combiner.
 
-    On images that neither net was trained on. The L2 strength is chosen by cross-validation; a net
-    that is always right, or never, gets the constant (n + 1) / (N + 2) in logits.
+    On images that neither net was trained on. The L2 strength is chosen by cross-validation. A net
+    that is right, or wrong, on fewer than FOLDS images gets the constant (n + 1) / (N + 2) in
+    logits, n of N right: not every fold could hold both kinds, and so few show no dependence.
     """
     x, y = described.cpu().double().numpy(), right.cpu().numpy().astype(int)
     mean, std = x.mean(0), x.std(0)
@@ -86,7 +89,7 @@ def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> No
     x = (x - mean) / std
     for k in range(2):
         count = int(y[:, k].sum())
-        if min(count, len(y) - count) < 5:  # too few of a kind for five folds
+        if min(count, len(y) - count) < FOLDS:
             weight, bias = np.zeros(x.shape[1]), math.log((count + 1) / (len(y) - count + 1))
         else:
             model = _logistic(x, y[:, k], best_strength(x, y[:, k]))
@@ -104,15 +107,19 @@ def _logistic(x: np.ndarray, y: np.ndarray, strength: float = 1.0):
 
 
 def best_strength(x: np.ndarray, y: np.ndarray) -> float:
-    """The C of STRENGTHS with the least log loss over five folds; x [N, F], y [N] of 0 and 1."""
-    fold = np.arange(len(y)) % 5
+    """The C of STRENGTHS with the least log loss over FOLDS folds; x [N, F], y [N] of 0 and 1.
+
+    Folds are stratified: with FOLDS or more of each kind, as y must have, every fit sees both.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x, y))
     losses = []
     for strength in STRENGTHS:
         total = 0.0
-        for held in range(5):
-            model = _logistic(x[fold != held], y[fold != held], strength)
-            log_p = model.predict_log_proba(x[fold == held])
-            total -= log_p[np.arange(len(log_p)), y[fold == held]].sum()
+        for rest, held in folds:
+            log_p = _logistic(x[rest], y[rest], strength).predict_log_proba(x[held])
+            total -= log_p[np.arange(len(held)), y[held]].sum()
         losses.append(total)
     return STRENGTHS[int(np.argmin(losses))]
 
@@ -120,11 +127,13 @@ def best_strength(x: np.ndarray, y: np.ndarray) -> float:
 def calibrate(net: AmortizedRejector, logits: Tensor, right: Tensor) -> None:
     """Platt's (1999) scaling of both estimates on val, folded into net.combiner.
 
-    logits [N, 2] of the net on val, right [N, 2]. Two numbers an estimate.
+    logits [N, 2] of the net on val, right [N, 2]. Two numbers an estimate. An estimate stays as it
+    is where val has fewer than FOLDS right or wrong answers, where it is constant on val, or where
+    a fit would reverse its order.
     """
     for k in range(2):
         x, y = logits[:, k : k + 1].cpu().double().numpy(), right[:, k].cpu().numpy().astype(int)
-        if min(y.sum(), len(y) - y.sum()) < 5 or x.std() < 1e-6:
+        if min(y.sum(), len(y) - y.sum()) < FOLDS or x.std() < 1e-6:
             continue
         model = _logistic(x, y)
         scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])

@@ -29,7 +29,7 @@ def fit_per_cost(
     """
     pairs = [(name, *cost) for name in surrogates for cost in costs]
     loss = StackedLoss(*zip(*pairs, strict=True), described.device)
-    mean, std = described.mean(0), described.std(0)
+    mean, std = described.mean(0), described.std(0, correction=min(1, len(described) - 1))
     std = torch.where(std < 1e-3, 1.0, std)
     x = (described - mean) / std
     wrong = (edge_logits.argmax(-1) != labels).expand(len(pairs), -1)

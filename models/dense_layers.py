@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 
@@ -85,14 +84,16 @@ def numbers(text: str, flag: str) -> list[int]:
     return [int(p) for p in parts]
 
 
-def check_size(net: nn.Module, size: int, what: str) -> None:
-    """ValueError where `net` cannot take images of `size` px (tried without computing much)."""
-    mode = net.training
-    try:
-        with torch.no_grad():
-            net.eval()(torch.zeros(1, 3, size, size))
-    except RuntimeError as e:
-        reason = str(e).splitlines()[0]
-        raise ValueError(f"{what} cannot take images of {size} px: {reason}") from None
-    finally:
-        net.train(mode)
+def check_size(size: int, shrinks: dict[str, int], what: str) -> None:
+    """ValueError, with the sizes that do, unless images of `size` px give the heads 5 to 12 px.
+
+    shrinks: for each way to build the network how many times larger images are than the coarsest
+    maps, which `Head` takes to 1 x 1; the first is the one that is built.
+    """
+    takes = [f"{4 * times + 1} to {12 * times} px{way}" for way, times in shrinks.items()]
+    shrink = next(iter(shrinks.values()))
+    if not 4 * shrink < size <= 12 * shrink:
+        raise ValueError(
+            f"{what} takes images of {', or '.join(takes)}, and these have {size}: give such a "
+            "--size; one scale more doubles that, one fewer halves it"
+        )

@@ -13,6 +13,8 @@ from models.localnet import resize
 
 OWN = ("alexnet", "vit", "convnet")
 ALEXNET_SIZE, VIT_SIZE = 64, 224
+# In px, to say which of them a net can run at.
+USUAL_SIZES = (16, 32, 48, 64, 96, 128, 224, 256, 299, 384)
 
 
 class AlexNet(nn.Module):
@@ -152,6 +154,12 @@ def cannot_run(name: str, size: int) -> str:
     return ""
 
 
+def sizes_of(name: str) -> str:
+    """Which usual sizes the edge net `name` can run at, to end a message with."""
+    fitting = [str(size) for size in USUAL_SIZES if not cannot_run(name, size)]
+    return f"of {', '.join(map(str, USUAL_SIZES))} px it can run at {', '.join(fitting) or 'none'}"
+
+
 def prefers_channels_last(net: nn.Module, device: torch.device) -> bool:
     """Whether `net` trains faster on `device` with its maps channels last.
 
@@ -182,7 +190,9 @@ def build_edge(
             net.eval()(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as e:
             reason = str(e).splitlines()[0]
-            raise ValueError(f"edge net {name} cannot run at {size} px: {reason}") from None
+            raise ValueError(
+                f"edge net {name} cannot run at {size} px: {reason}; {sizes_of(name)}"
+            ) from None
     if pretrained:
         _load_pretrained(net, name)
     return net.train()

@@ -69,6 +69,7 @@ class MSDNet(ExitNet):
                 raise ValueError(f"--{flag} {small[flag]}: give 1 or more")
         if not 0 < small["reduction"] <= 1:
             raise ValueError(f"--reduction {small['reduction']:g}: give a share above 0, up to 1")
+        scales = f"--gr_factor {small['gr_factor']}"
         growth, width = (numbers(small.pop(f), f) for f in ("gr_factor", "bn_factor"))
         if len(growth) != len(width):
             raise ValueError(
@@ -82,11 +83,13 @@ class MSDNet(ExitNet):
             )
         if (stem := small.pop("stem")) == "auto":
             stem = "imagenet" if size >= LARGE_IMAGES else "cifar"
-        net = cls(
+        # ImageNet's first layer shrinks images 4 times more; the stem that is built comes first.
+        shrink = {"cifar": 2 ** (len(growth) - 1), "imagenet": 4 * 2 ** (len(growth) - 1)}
+        stems = sorted(shrink, key=lambda name: name != stem)
+        check_size(size, {f" with --stem {name}": shrink[name] for name in stems}, scales)
+        return cls(
             num_classes, gr_factor=growth, bn_factor=width, imagenet=stem == "imagenet", **small
         )
-        check_size(net, size, "msdnet")
-        return net
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class ViTExits(ExitNet):
         if size < 1 or size % shape["patch_size"]:
             raise ValueError(
                 f"--patch_size {shape['patch_size']} does not divide images of {size} px: give "
-                "one that does, or another --vit_size"
+                "one that does, or a multiple of it as --vit_size"
             )
         if not 0 <= settings["vit_dropout"] < 1:
             raise ValueError(f"--vit_dropout {settings['vit_dropout']:g}: give 0 or more, below 1")

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.client_counts import LEAST, _by_shares, _claim, dirichlet, pathological, sizes
+from data.client_counts import LEAST, _claim, by_shares, dirichlet, pathological, sizes_of
 
 
 def test_iid_sizes_are_uniform_on_the_simplex():
-    draws = np.array([sizes(4000, 8, False, np.random.default_rng(s)) for s in range(2000)])
+    draws = np.array([sizes_of(4000, 8, False, np.random.default_rng(s)) for s in range(2000)])
     assert (draws.sum(1) == 4000).all()
     assert draws.min() >= LEAST
     shares = (draws - LEAST) / (4000 - 8 * LEAST)
@@ -19,7 +19,7 @@ def test_iid_sizes_are_uniform_on_the_simplex():
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
-def test_unbalanced_shares_of_a_class_are_dirichlet(alpha):
+def test_unequald_shares_of_a_class_are_dirichlet(alpha):
     """Mean 1/J and variance (1/J)(1 - 1/J) / (J alpha + 1) over J clients; none is special."""
     clients, classes = 20, 4000
     stock = np.full(classes, 1000)
@@ -41,13 +41,13 @@ def test_rounding_favours_nobody():
 
 def test_a_cut_never_moves_beyond_the_last_image():
     nearly_one = SimpleNamespace(random=lambda count: np.full(count, np.nextafter(1, 0)))
-    counts = _by_shares(np.full((3, 4), 1 / 3), np.array([1, 2, 7, 10**6]), nearly_one)
+    counts = by_shares(np.full((3, 4), 1 / 3), np.array([1, 2, 7, 10**6]), nearly_one)
     assert counts.sum(0).tolist() == [1, 2, 7, 10**6]
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 @pytest.mark.parametrize("weights", [[1, 1, 1, 1], [4, 3, 2, 1]])
-def test_balanced_shares_of_a_client_are_dirichlet(alpha, weights):
+def test_equald_shares_of_a_client_are_dirichlet(alpha, weights):
     """Mean p and variance p (1 - p) / (K alpha + 1), where p are the classes' shares."""
     weights = np.array(weights)
     p = weights / weights.sum()
@@ -62,7 +62,7 @@ def test_balanced_shares_of_a_client_are_dirichlet(alpha, weights):
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0])
-def test_balanced_clients_have_as_many_classes_as_with_endless_images(alpha):
+def test_equald_clients_have_as_many_classes_as_with_endless_images(alpha):
     """What is left over goes to few clients, and not as a crumb to each."""
     rng = np.random.default_rng(0)
     endless = rng.multinomial(50, rng.dirichlet(np.full(20, alpha), 5000))
@@ -81,7 +81,7 @@ def test_whose_claims_are_met_is_chance():
     assert 110 < sum(first) < 190
 
 
-def test_balanced_dirichlet_has_no_last_client():
+def test_equald_dirichlet_has_no_last_client():
     """Where clients take turns, what the last get is no longer far from iid."""
     largest = np.zeros(50)
     for seed in range(40):
@@ -92,11 +92,11 @@ def test_balanced_dirichlet_has_no_last_client():
     assert largest[-5:].mean() > largest.mean() - 0.06
 
 
-@pytest.mark.parametrize("balance", [True, False])
-def test_smaller_alpha_is_farther_from_iid(balance):
+@pytest.mark.parametrize("equal", [True, False])
+def test_smaller_alpha_is_farther_from_iid(equal):
     stock = np.full(10, 2000)
     rng = np.random.default_rng(0)
-    held = [(dirichlet(stock, 20, balance, a, rng) > 0).sum(1).mean() for a in (0.05, 0.3, 3)]
+    held = [(dirichlet(stock, 20, equal, a, rng) > 0).sum(1).mean() for a in (0.05, 0.3, 3)]
     assert held[0] < held[1] - 1
     assert held[1] < held[2] - 0.5
     assert held[2] > 9
@@ -126,7 +126,7 @@ def test_pathological_as_published():
     assert len(np.unique(counts > 0, axis=0)) > 20  # pairs of classes, of 45
 
 
-def test_balanced_pathological_of_unequal_classes():
+def test_equald_pathological_of_unequal_classes():
     """Rows and columns add up, and shards stay near to an even part of their class."""
     stock = np.array([118, 122, 119, 121, 117, 123, 122, 119, 121, 118])
     for seed in range(20):

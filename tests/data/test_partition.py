@@ -12,7 +12,7 @@ import data.partition
 import train_localnet
 from data import load
 from data.client_counts import LEAST
-from data.partition import cut_validation, default_out, main, parse_args, split
+from data.partition import cut_test, default_out, main, parse_args, split
 from data.partition_plot import draw
 from tests.made import make_npz, quiet
 
@@ -24,11 +24,11 @@ STOCKS = {
 }
 KINDS = {
     "iid": {},
-    "dir 0.5": {"alpha": 0.5},
-    "dir 1": {"alpha": 1.0},
-    "dir 100": {"alpha": 100.0},
-    "pat 2": {"classes_per_client": 2},
-    "pat 3": {"classes_per_client": 3},
+    "dir 0.5": {"kind": "dir", "alpha": 0.5},
+    "dir 1": {"kind": "dir", "alpha": 1.0},
+    "dir 100": {"kind": "dir", "alpha": 100.0},
+    "pat 2": {"kind": "pat", "per_client": 2},
+    "pat 3": {"kind": "pat", "per_client": 3},
 }
 
 
@@ -41,26 +41,26 @@ def counts_of(labels, parts):
     return np.stack([np.bincount(labels[rows], minlength=labels.max() + 1) for rows in parts])
 
 
-@pytest.mark.parametrize("balance", [True, False])
+@pytest.mark.parametrize("sizes", ["equal", "uneven"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stock", STOCKS)
-def test_disjoint_complete_and_as_said(stock, kind, balance):
+def test_disjoint_complete_and_as_said(stock, kind, sizes):
     labels = labels_of(STOCKS[stock])
     for clients in (10, 17):
         rng = np.random.default_rng(3)
-        parts = split(labels, clients, rng, balance=balance, **KINDS[kind])
+        parts = split(labels, clients, rng, sizes=sizes, **KINDS[kind])
         assert len(parts) == clients
         assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
         assert all((np.diff(rows) > 0).all() for rows in parts)
         numbers = np.array([len(rows) for rows in parts])
         assert numbers.min() >= LEAST
-        if balance:
+        if sizes == "equal":
             assert numbers.max() - numbers.min() <= 1
         elif kind != "dir 100":
             assert numbers.max() > 1.3 * numbers.min()
         if kind.startswith("pat"):
             held = (counts_of(labels, parts) > 0).sum(1)
-            assert (held == KINDS[kind]["classes_per_client"]).all()
+            assert (held == KINDS[kind]["per_client"]).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,7 +68,7 @@ def test_seeded(kind):
     labels = labels_of(STOCKS["unequal"])
 
     def rows(seed):
-        parts = split(labels, 12, np.random.default_rng(seed), balance=True, **KINDS[kind])
+        parts = split(labels, 12, np.random.default_rng(seed), sizes="equal", **KINDS[kind])
         return [part.tolist() for part in parts]
 
     assert rows(5) == rows(5)
@@ -79,7 +79,7 @@ def test_which_images_of_a_class_is_chance():
     """Not those that come first in the source."""
     labels = np.repeat(np.arange(4), 100)
     for kind in KINDS.values():
-        for rows in split(labels, 4, np.random.default_rng(0), balance=True, **kind):
+        for rows in split(labels, 4, np.random.default_rng(0), sizes="equal", **kind):
             within = rows % 100
             if len(np.unique(labels[rows])) > 1:
                 assert 30 < within.mean() < 70
@@ -88,7 +88,7 @@ def test_which_images_of_a_class_is_chance():
 def test_iid_is_uniform():
     """Counts are hypergeometric: of 40 clients x 5 classes, chi squared has 4 x 39 freedoms."""
     labels = labels_of([400] * 5)
-    counts = counts_of(labels, split(labels, 40, np.random.default_rng(1), balance=True))
+    counts = counts_of(labels, split(labels, 40, np.random.default_rng(1), sizes="equal"))
     chi_squared = ((counts - 10) ** 2 / 10).sum()
     assert abs(chi_squared - 156) < 4 * np.sqrt(2 * 156)
 
@@ -96,36 +96,51 @@ def test_iid_is_uniform():
 @pytest.mark.parametrize(
     ("flags", "clients", "telling"),
     [
-        ({}, 201, "201 clients of 3 images or more each: there are 600 images, so give 1 to 200"),
-        ({}, 0, "give 1 to 200 clients"),
         (
-            {"alpha": 0.01, "balance": False},
-            100,
-            "in 100 draws some of 100 clients had fewer than 3",
+            "equal -",
+            201,
+            "201 clients of 3 images or more each: there are 600 images, so give 1 to 200",
         ),
-        ({"classes_per_client": 11}, 20, "there are 10 classes: give at most so many"),
-        ({"classes_per_client": 2}, 4, "4 clients cannot hold all of 10 classes: give 3 classes"),
-        ({"classes_per_client": 10}, 61, "too few images for 61 clients"),
-        ({"classes_per_client": 1}, 13, "cannot be given the same number of images"),
+        ("equal -", 0, "give 1 to 200 clients"),
+        ("uneven dir 0.01", 100, "in 100 draws some of 100 clients had fewer than 3"),
+        ("equal pat 11", 20, "there are 10 classes: give at most so many"),
+        ("equal pat 2", 4, "4 clients cannot hold all of 10 classes: give 3 classes"),
+        ("equal pat 10", 61, "too few images for 61 clients"),
+        ("equal pat 1", 13, "cannot be given the same number of images"),
+        ("balance -", 61, "would have 0 images, fewer than 3: give fewer clients, or equal"),
+        ("balance pat 11", 20, "there are 10 classes: give at most so many"),
+        ("balance pat 2", 4, "4 clients hold 8 of 10 classes: give 5 classes a client"),
+        ("- pat 2", 7, "7 clients hold 8 of 10 classes: give 4 classes a client"),
+        ("- dir 0.01", 100, "draws some of 100 clients had fewer than 3 images each time"),
+        ("balance dir 0.01", 100, "fewer clients, a larger --alpha, or equal for the sizes"),
+        ("balance dir 1e-10", 10, "alpha is 1e-10: give 1e-09"),
+        ("- exdir 0.01 2", 30, "fewer clients, a larger --alpha, or more --classes_per_client"),
+        ("- exdir 1 11", 20, "there are 10 classes: give at most so many"),
+        ("- exdir 1 2", 4, "4 clients hold at most 8 of 10 classes: give 3 classes a client"),
     ],
 )
 def test_what_cannot_be_had(flags, clients, telling):
     labels = labels_of(STOCKS["equal"])
-    flags = {"balance": True} | flags
+    sizes, kind, *numbers = flags.split()
+    names = {"dir": ["alpha"], "pat": ["per_client"], "exdir": ["alpha", "per_client"]}
+    values = dict(zip(names.get(kind, []), map(float, numbers), strict=True))
+    if "per_client" in values:
+        values["per_client"] = int(values["per_client"])
     with pytest.raises(ValueError, match=telling) as caught:
-        split(labels, clients, np.random.default_rng(0), **flags)
+        split(labels, clients, np.random.default_rng(0), sizes=sizes, kind=kind, **values)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("count", "share", "validation"),
-    [(50, 0.2, 10), (3, 0.2, 1), (3, 0.9, 1), (10, 0.99, 8), (7, 0.5, 4), (1000, 0.001, 1)],
+    ("count", "share", "test"),
+    [(50, 0.2, 10), (3, 0.2, 1), (3, 0.9, 1), (10, 0.99, 8), (7, 0.5, 4), (1000, 0.001, 1)]
+    + [(50, 0.25, 13), (100, 0.07, 7)],
 )
-def test_validation_part(count, share, validation):
+def test_test_part(count, share, test):
     rows = np.arange(count) * 3
-    parts = [cut_validation(rows, share, np.random.default_rng(seed)) for seed in range(2)]
+    parts = [cut_test(rows, share, np.random.default_rng(seed)) for seed in range(2)]
     for train, held in parts:
-        assert len(held) == validation
+        assert len(held) == test
         assert np.array_equal(np.sort(np.concatenate([train, held])), rows)
         assert (np.diff(train) > 0).all()
         assert (np.diff(held) > 0).all()
@@ -135,20 +150,19 @@ def test_validation_part(count, share, validation):
 
 def test_cifar100_over_a_thousand_clients():
     labels = labels_of([500] * 100)
-    for kind in ({"alpha": 0.1}, {"classes_per_client": 2}):
-        parts = split(labels, 1000, np.random.default_rng(0), balance=True, **kind)
+    for kind in ({"kind": "dir", "alpha": 0.1}, {"kind": "pat", "per_client": 2}):
+        parts = split(labels, 1000, np.random.default_rng(0), sizes="equal", **kind)
         assert {len(rows) for rows in parts} == {50}
         assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(50_000))
-    sizes_of = {
-        len(r) for r in split(labels, 1000, np.random.default_rng(0), balance=False, alpha=0.1)
-    }
-    assert min(sizes_of) >= LEAST
-    assert len(sizes_of) > 50
+    parts = split(labels, 1000, np.random.default_rng(0), sizes="uneven", kind="dir", alpha=0.1)
+    numbers = {len(rows) for rows in parts}
+    assert min(numbers) >= LEAST
+    assert len(numbers) > 50
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    """120 train images of 4 classes."""
+    """120 train and 60 test images of 4 classes."""
     return make_npz(tmp_path_factory.mktemp("partition") / "toy.npz", size=8)
 
 
@@ -159,7 +173,7 @@ def made(toy, tmp_path, monkeypatch):
     Without pictures, which take longer than all else, unless asked for.
     """
 
-    def make(*flags, words=("noniid", "balance", "dir"), clients=6, pictures=False):
+    def make(*flags, words=("noniid", "equal", "dir"), clients=6, pictures=False):
         none = {"png": b"", "pdf": b""}
         monkeypatch.setattr(data.partition, "draw", draw if pictures else lambda *_: none)
         out = tmp_path / "parts"
@@ -170,18 +184,20 @@ def made(toy, tmp_path, monkeypatch):
 
 
 WORDS = [
-    ("iid", "balance", "-"),
-    ("iid", "-", "-"),
-    ("noniid", "balance", "dir"),
-    ("noniid", "-", "dir"),
-    ("noniid", "balance", "pat"),
-    ("noniid", "-", "pat"),
+    f"{labels} {sizes} {kind}"
+    for labels, kinds in (("iid", "-"), ("noniid", "dir pat exdir"))
+    for kind in kinds.split()
+    for sizes in ("balance", "-", "equal", "uneven")
+    if kind != "exdir" or sizes in ("balance", "-")
 ]
 
 
-@pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_each_file_is_a_data_set_of_the_sources_images(words, toy, made):
-    out = made(*(["--alpha", 1] if "dir" in words else []), words=words)
+@pytest.mark.parametrize("train_only", [False, True], ids=["merged", "train only"])
+@pytest.mark.parametrize("words", WORDS)
+def test_each_file_is_a_data_set_of_the_sources_images(words, train_only, toy, made):
+    words = words.split()
+    flags = ["--alpha", 1] if "dir" in words[2] else []
+    out = made(*flags, *["--train_only"] * train_only, words=words)
     source = np.load(toy)
     about = json.loads((out / "partition.json").read_text())
     assert about["files"] == [f"client-{client:04}.npz" for client in range(6)]
@@ -192,13 +208,16 @@ def test_each_file_is_a_data_set_of_the_sources_images(words, toy, made):
     for client, file in enumerate(about["files"]):
         arrays = np.load(out / file)
         for part in ("train", "test"):
-            index = arrays[f"index_{part}"]
-            assert np.array_equal(arrays[f"x_{part}"], source["x_train"][index])
-            assert np.array_equal(arrays[f"y_{part}"], source["y_train"][index])
-            rows += index.tolist()
+            index, split_of = arrays[f"index_{part}"], arrays[f"split_{part}"]
+            for number, name in enumerate(("train", "test")):
+                of = split_of == number
+                assert np.array_equal(arrays[f"x_{part}"][of], source[f"x_{name}"][index[of]])
+                assert np.array_equal(arrays[f"y_{part}"][of], source[f"y_{name}"][index[of]])
+            rows += zip(split_of.tolist(), index.tolist(), strict=True)
         assert about["train_images"][client] == len(arrays["y_train"])
-        assert about["validation_images"][client] == len(arrays["y_test"]) >= 1
+        assert about["test_images"][client] == len(arrays["y_test"])
         both = np.concatenate([arrays["y_train"], arrays["y_test"]])
+        assert len(arrays["y_test"]) == min(-(-len(both) // 4), len(both) - 2)  # a quarter
         assert about["counts"][client] == np.bincount(both, minlength=4).tolist()
 
         dataset = load(str(out / file), val_size=1)
@@ -207,12 +226,13 @@ def test_each_file_is_a_data_set_of_the_sources_images(words, toy, made):
         assert len(dataset.train.labels) + 1 == len(arrays["y_train"])
         pixels = dataset.test.images.permute(0, 2, 3, 1).numpy()
         assert np.array_equal(pixels, arrays["x_test"])
-    assert sorted(rows) == list(range(120))
-    assert about["words"] == list(words)
+    everything = [(0, row) for row in range(120)] + [(1, row) for row in range(60)]
+    assert sorted(rows) == everything[: 120 if train_only else 180]
+    assert about["words"] == words
     assert about["clients"] == 6
     assert about["seed"] == 0
-    if words[1] == "balance":
-        assert {sum(row) for row in about["counts"]} == {20}
+    if words[1] == "equal":
+        assert {sum(row) for row in about["counts"]} == {20 if train_only else 30}
 
 
 def test_index_is_that_of_the_source(made, monkeypatch):
@@ -224,7 +244,7 @@ def test_index_is_that_of_the_source(made, monkeypatch):
         return source._replace(train=source.train._replace(index=source.train.index * 10 + 3))
 
     monkeypatch.setattr(data.partition, "source_of", filtered)
-    out = made()
+    out = made("--train_only")
     found = [
         np.load(path)[key] for path in out.glob("*.npz") for key in ("index_train", "index_test")
     ]
@@ -246,7 +266,7 @@ def test_the_same_seed_gives_the_same_files(made):
 
 
 def test_a_client_of_one_class_trains(made, tmp_path):
-    out = made("--classes_per_client", 1, words=("noniid", "-", "pat"))
+    out = made("--classes_per_client", 1, words=("noniid", "uneven", "pat"))
     file = out / "client-0002.npz"
     labels = np.load(file)["y_train"]
     assert len(np.unique(labels)) == 1
@@ -261,9 +281,9 @@ def test_a_client_of_one_class_trains(made, tmp_path):
 def test_what_is_there_is_kept_or_replaced_whole(made, toy, refused, monkeypatch):
     out = made()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    again = ["--dataset", toy, "--clients", 4, "iid", "balance", "-", "--out", out]
+    again = ["--dataset", toy, "--clients", 4, "iid", "equal", "-", "--out", out]
     refused(main, *again, telling=f"{out}: a partition is here; --overwrite replaces it")
-    refused(main, *again[:3], 60, *again[4:], "--overwrite", telling="60 clients of 3")
+    refused(main, *again[:3], 61, *again[4:], "--overwrite", telling="61 clients of 3")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
     write = data.partition.write
@@ -298,7 +318,7 @@ def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    flags = ["--dataset", toy, "--clients", 2, "iid", "balance", "-", "--out", tmp_path / "parts"]
+    flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path / "parts"]
     refused(main, *flags, telling="No space left on device")
     assert list((tmp_path / "parts").iterdir()) == []
 
@@ -307,26 +327,30 @@ def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
     ("words", "telling"),
     [
         ("--clients 4 iid balance dir", "give iid with -"),
-        ("--clients 4 noniid balance -", "noniid with dir or pat"),
+        ("--clients 4 noniid equal exdir", "exdir goes with balance or -, not with equal"),
+        ("--clients 4 noniid balance -", "noniid with dir, pat or exdir"),
         ("--clients 4 niid balance dir", "invalid choice: 'niid'"),
         ("--clients 4 noniid balanced dir", "invalid choice: 'balanced'"),
         ("--clients 4 noniid - dirichlet", "invalid choice: 'dirichlet'"),
         ("--clients 4 noniid balance", "required: kind"),
-        ("noniid balance dir", "--clients"),
         ("--clients 0 noniid balance dir", "at least 1"),
         ("--clients 2.5 noniid balance dir", "not a number (int)"),
         ("--clients 4 noniid balance dir --alpha 0", "above 0"),
         ("--clients 4 noniid balance dir --alpha -1", "--alpha"),
         ("--clients 4 noniid balance dir --alpha nan", "must be finite"),
         ("--clients 4 noniid balance dir --alpha inf", "must be finite"),
-        ("--clients 4 noniid balance pat --alpha 1", "--alpha goes with dir, not with pat"),
-        ("--clients 4 noniid balance dir --classes_per_client 2", "goes with pat"),
+        (
+            "--clients 4 noniid balance pat --alpha 1",
+            "--alpha goes with dir or exdir, not with pat",
+        ),
+        ("--clients 4 noniid balance dir --classes_per_client 2", "goes with pat or exdir"),
         ("--clients 4 noniid balance pat --classes_per_client 0", "at least 1"),
         ("--clients 4 noniid balance pat --classes_per_client 5", "there are 4 classes"),
-        ("--clients 4 iid balance - --val_share 1", "below 1"),
-        ("--clients 4 iid balance - --val_share 0", "above 0"),
+        ("--clients 20 noniid - dir --alpha 0.01", "fewer clients, a larger --alpha, or equal"),
+        ("--clients 4 iid balance - --test_share 1", "below 1"),
+        ("--clients 4 iid balance - --test_share 0", "above 0"),
         ("--clients 4 iid balance - --seed -1", "at least 0"),
-        ("--clients 500 iid balance -", "give 1 to 40 clients"),
+        ("--clients 500 iid balance -", "give 1 to 60 clients"),
         ("--clients 4 iid balance - --dataset nothing", "unknown data set 'nothing'"),
     ],
 )
@@ -338,7 +362,7 @@ def test_bad_input(words, telling, toy, tmp_path, refused):
 
 def test_a_file_in_the_place_of_the_folder(toy, tmp_path, refused):
     (tmp_path / "parts").write_text("mine")
-    flags = ["--dataset", toy, "--clients", 2, "iid", "balance", "-", "--out", tmp_path / "parts"]
+    flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path / "parts"]
     refused(main, *flags, telling="cannot be written")
     assert (tmp_path / "parts").read_text() == "mine"
 
@@ -347,8 +371,14 @@ def test_a_file_in_the_place_of_the_folder(toy, tmp_path, refused):
     ("words", "expected"),
     [
         ("noniid balance dir", "cifar100-8-noniid-balance-dir-0.1-seed-0"),
-        ("noniid - pat --seed 3", "cifar100-8-noniid-unbalanced-pat-2-seed-3"),
+        ("noniid - pat --seed 3", "cifar100-8-noniid-unbalanced-pat-seed-3"),
+        (
+            "noniid - exdir --train_only --classes_per_client 5",
+            "cifar100-8-noniid-unbalanced-exdir-0.1-5-seed-0-train_only",
+        ),
         ("iid - -", "cifar100-8-iid-unbalanced-seed-0"),
+        # Alike in six digits.
+        ("noniid - dir --alpha 0.3000001", "cifar100-8-noniid-unbalanced-dir-0.3000001-seed-0"),
     ],
 )
 def test_folder_by_default(words, expected):
@@ -371,17 +401,22 @@ def test_the_picture(clients, classes):
 
 def test_pool_has_seen_no_clients_val_or_test_images(made, tmp_path):
     """all.npz trains on what clients train on once each has cut its val part, and no more."""
-    out = made("--pool", 0.25, words=("noniid", "-", "dir"))
-    with np.load(out / "all.npz") as file:
-        trained, tested = set(file["index_train"].tolist()), set(file["index_test"].tolist())
+    out = made("--pool", 0.25, words=("noniid", "uneven", "dir"))
+
+    def rows_of(path, part):
+        with np.load(path) as file:
+            return np.column_stack([file[f"split_{part}"], file[f"index_{part}"]])
+
+    def as_set(rows):
+        return set(map(tuple, rows.tolist()))
+
+    trained, tested = (as_set(rows_of(out / "all.npz", part)) for part in ("train", "test"))
     expected, held, validation = set(), set(), set()
     for path in sorted(out.glob("client-*.npz")):
-        client = load(str(path), val_size=0.25)
-        with np.load(path) as file:
-            rows = file["index_train"]
-            validation |= set(file["index_test"].tolist())
-        expected |= set(rows[client.train.index.numpy()].tolist())
-        held |= set(rows[client.val.index.numpy()].tolist())
+        client, rows = load(str(path), val_size=0.25), rows_of(path, "train")
+        validation |= as_set(rows_of(path, "test"))
+        expected |= as_set(rows[client.train.index.numpy()])
+        held |= as_set(rows[client.val.index.numpy()])
     assert (trained, tested) == (expected, validation)
     assert not trained & held
     assert not trained & validation
@@ -389,6 +424,6 @@ def test_pool_has_seen_no_clients_val_or_test_images(made, tmp_path):
 
 
 def test_pool_needs_a_client_with_images_to_spare(toy, tmp_path, refused):
-    flags = ["--dataset", toy, "--clients", 40, "iid", "balance", "-", "--out", tmp_path / "p"]
+    flags = ["--dataset", toy, "--clients", 60, "iid", "equal", "-", "--out", tmp_path / "p"]
     refused(main, *flags, "--pool", 0.01, telling="--pool")
     assert not (tmp_path / "p").exists()

@@ -231,7 +231,10 @@ BAD_PUBLISHED = {
     "std": (["--std", 1, 0, 1], "--std 1.0 0.0 1.0: give numbers above 0"),
     "seeds": (["--seeds", 1, 2], "--seeds goes with runs"),
     "a net that cannot be": (["--base", 0], "--base 0"),
-    "images too small": (["--size", 8], "cannot take images of 8 px"),
+    "images too small": (
+        ["--size", 8],
+        "takes images of 17 to 48 px with --stem cifar, or 65 to 192",
+    ),
     "a stream of no folder": (["--stream"], "no such folder"),
     "no val": (["--val_size", 120], "val_size"),
 }

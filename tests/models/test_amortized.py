@@ -143,7 +143,7 @@ def test_the_combiner_finds_the_probabilities():
     right = (torch.rand(6000, 2) < truth).float()
     amortized.fit_combiner(net, x, right)
     error = (net.combiner(x).sigmoid() - truth).abs().mean(0)
-    assert error.max() < 0.03
+    assert error.max() < 0.035
 
 
 def test_the_combiner_of_a_net_that_is_always_right():

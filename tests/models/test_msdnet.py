@@ -207,11 +207,26 @@ def test_initialisation():
         ({"gr_factor": "1-x-4"}, 32, "--gr_factor 1-x-4"),
         ({"growth_rate": 3, "gr_factor": "1-1-1", "bn_factor": "1-1-1"}, 32, "is odd"),
         ({"reduction": 0.0}, 32, "--reduction 0"),
-        ({}, 8, "cannot take images of 8 px"),
-        ({"stem": "imagenet"}, 32, "cannot take images of 32 px"),
     ],
 )
 def test_bad_settings(changes, size, telling):
     with pytest.raises(ValueError, match=telling) as refused:
         MSDNet.from_settings(settings(**changes), 10, size)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("scales", "stem", "least", "most"),
+    [("1", "cifar", 5, 12), ("1-2-4", "auto", 17, 48), ("1-2", "imagenet", 33, 96)],
+)
+def test_image_sizes(scales, stem, least, most):
+    """What is refused is what the heads fail at, and the line says which sizes do."""
+    small = {"gr_factor": scales, "bn_factor": scales, "stem": stem, "n_channels": 4}
+    for size in (least, most):
+        net = MSDNet.from_settings(settings(**small), 5, size).eval()
+        assert {y.shape for y in net(torch.zeros(2, 3, size, size))} == {(2, 5)}
+    for size in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"images of {least} to {most} px .* have {size}:"):
+            MSDNet.from_settings(settings(**small), 5, size)
+        with pytest.raises(RuntimeError):
+            net(torch.zeros(2, 3, size, size))

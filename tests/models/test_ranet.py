@@ -345,7 +345,7 @@ def test_image_sizes(scales, least, most):
         with torch.no_grad():
             assert {y.shape for y in net(torch.randn(2, 3, size, size))} == {(2, 5)}
     for size in (least - 1, most + 1):
-        with pytest.raises(ValueError, match=f"takes images of {least} to {most} px, .* {size};"):
+        with pytest.raises(ValueError, match=f"takes images of {least} to {most} px, .* {size}:"):
             new(changes, size=size)
         with pytest.raises(RuntimeError):
             net(torch.randn(2, 3, size, size))
