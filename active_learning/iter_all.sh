@@ -48,25 +48,33 @@ read -ra unseen <<< "${UNSEEN:-}"
 read -ra extra <<< "${EXTRA:-}"
 read -ra cascade <<< "${CASCADE:-}"
 read -ra study <<< "${STUDY:-}"
-select=()  # flags of al_select after round 0 that not all methods have a use for
-for method in "${methods[@]}"; do
-  if [ "$method" = risk ]; then select+=(${cascade[@]+"${cascade[@]}"}); fi
-  if [ "$method" = DIAM_qp ] && [ -n "${DIAMQ:-}" ]; then select+=(--DIAMq "$DIAMQ"); fi
-done
+of_methods=()  # flags of al_select after round 0 that only these methods have a use for
+case " ${methods[*]} " in *" risk "*) of_methods+=(${cascade[@]+"${cascade[@]}"}) ;; esac
+if [ -n "${DIAMQ:-}" ]; then
+  case " ${methods[*]} " in
+    *" DIAM_qp "*) of_methods+=(--DIAMq "$DIAMQ") ;;
+    *) echo "error: DIAMQ has no effect without DIAM_qp among the METHODS" >&2; exit 2 ;;
+  esac
+fi
+
+every=(--save_dir "$run" --seeds "${seeds[@]}" --model_num "$models" --method "${methods[@]}"
+  --resume "${device[@]}" ${study[@]+"${study[@]}"})
+if [ -n "${TARGETS:-}" ]; then every+=(--targets "$TARGETS"); fi
+voting=()
+for ((net = 0; net < models; net++)); do voting+=("$net"); done
+test=(${cascade[@]+"${cascade[@]}"})
+if [ ${#unseen[@]} -gt 0 ]; then test+=(--unseen "${unseen[@]}"); fi
 
 for dataset in "${datasets[@]}"; do
-  common=(--dataset "$dataset" --save_dir "$run" --seeds "${seeds[@]}" --model_num "$models"
-    --method "${methods[@]}" --resume "${device[@]}" ${study[@]+"${study[@]}"})
-  if [ -n "${TARGETS:-}" ]; then common+=(--targets "$TARGETS"); fi
-  voting=()
-  for ((net = 0; net < models; net++)); do voting+=("$net"); done
-  test=("${common[@]}" ${cascade[@]+"${cascade[@]}"})
-  if [ ${#unseen[@]} -gt 0 ]; then test+=(--unseen "${unseen[@]}"); fi
-  "$python" -m active_learning.test_multi_models "${test[@]}" --check
+  "$python" -m active_learning.test_multi_models "${every[@]}" --dataset "$dataset" \
+    ${test[@]+"${test[@]}"} --check
+done
+for dataset in "${datasets[@]}"; do
+  common=("${every[@]}" --dataset "$dataset")
   for ((round = 0; round <= ${ROUNDS:-10}; round++)); do
     labels=(--initial_size "${INITIAL:-3000}") status=0
     if [ "$round" -gt 0 ]; then
-      labels=(--batch_size "${BATCH:-1500}" --may_end ${select[@]+"${select[@]}"})
+      labels=(--batch_size "${BATCH:-1500}" --may_end ${of_methods[@]+"${of_methods[@]}"})
     fi
     if [ "$round" -gt 1 ]; then labels+=(${forget[@]+"${forget[@]}"}); fi
     "$python" -m active_learning.al_select "${common[@]}" --al_iter "$round" "${labels[@]}" ||
@@ -76,7 +84,8 @@ for dataset in "${datasets[@]}"; do
     "$python" -m active_learning.train_net "${common[@]}" --al_iter "$round" \
       --net_id "${voting[@]}" ${unseen[@]+"${unseen[@]}"} \
       ${fast[@]+"${fast[@]}"} ${extra[@]+"${extra[@]}"}
-    "$python" -m active_learning.test_multi_models "${test[@]}" --al_iter "$round"
+    "$python" -m active_learning.test_multi_models "${common[@]}" --al_iter "$round" \
+      ${test[@]+"${test[@]}"}
   done
 done
 "$python" -m active_learning.plot "$run"

@@ -128,10 +128,12 @@ def test_the_data_flags_reach_every_step_and_a_pool_that_runs_out_ends_it(
         ({"CASCADE": "--cost_1 -1"}, "must be finite"),
         ({"STUDY": "--init weights"}, "--init weights has no effect"),
         ({"EXTRA": "--epochs 1"}, "DIAM has no votes to go by"),
+        ({"DIAMQ": "2"}, "DIAMQ has no effect without DIAM_qp"),
+        ({"DATASETS": "digits digit"}, "near: digits"),
     ],
 )
 def test_what_cannot_be_ends_it_before_any_training(python, targets, tmp_path, settings, telling):
-    done = chain(python, targets, tmp_path / "run", METHODS="random DIAM", **settings)
+    done = chain(python, targets, tmp_path / "run", **{"METHODS": "random DIAM"} | settings)
     said, _ = done.communicate()
     assert done.returncode == 2, said
     assert said.splitlines()[-1].startswith("error: ")
