@@ -11,6 +11,7 @@ random, entropy, margin, least_conf, coreset, CAL, DIAM, DIAM_qp, and risk, whic
 cascade. Writes a file of index sets a round and method (active_learning/index_sets.py).
 """
 
+import sys
 import time
 
 import numpy as np
@@ -19,15 +20,21 @@ import experiment
 from active_learning import index_sets
 from active_learning.committee import Committee
 from active_learning.options import (
+    CASCADE_FLAGS,
+    SPEED_FLAGS,
     add_cascade_flags,
     add_speed_flags,
     add_study_flags,
     cascade,
+    parse,
+    refuse,
     studies,
 )
-from active_learning.strategies import select
+from active_learning.strategies import METHODS, select
 from active_learning.trained import numbers_of
 from experiment import number
+
+POOL_RAN_OUT = 3  # exit status
 
 
 def parse_args(argv=None):
@@ -39,12 +46,36 @@ def parse_args(argv=None):
     group.add_argument(
         "--forget",
         action="store_true",
-        help="afterwards remove the weights that this round chose by; their predictions stay",
+        help="afterwards remove the weights of all nets trained on the last round's labels; their "
+        "predictions stay",
+    )
+    group.add_argument(
+        "--may_end",
+        action="store_true",
+        help=f"where fewer than --batch_size samples are left, exit with status {POOL_RAN_OUT}: no "
+        "error, but the end of the study",
+    )
+    group.add_argument(
+        "--DIAMq", type=number(float, 0), default=1.0, help="q, DIAM_qp's weight of its first key"
     )
     add_cascade_flags(parser)
     add_speed_flags(parser)
     parser.add_common(seed=0)
-    return parser.parse_args(argv)
+    args = parse(parser, argv)
+    later = ("batch_size", "forget", "may_end", "DIAMq", *CASCADE_FLAGS, *SPEED_FLAGS)
+    if args.al_iter == 0:
+        refuse(parser, args, later, "at --al_iter 0, whose labels are random")
+    else:
+        refuse(parser, args, ["initial_size"], f"at --al_iter {args.al_iter}")
+    if args.al_iter == 1:
+        refuse(parser, args, ["forget"], "at --al_iter 1: the nets of round 0 are every method's")
+    if "DIAM_qp" not in args.method:
+        refuse(parser, args, ["DIAMq"], "without --method DIAM_qp")
+    if "risk" not in args.method:
+        refuse(parser, args, CASCADE_FLAGS, "without --method risk")
+    if all(METHODS[method].needs <= {"votes"} for method in args.method):
+        refuse(parser, args, SPEED_FLAGS, f"on {' and '.join(args.method)}, which runs no net")
+    return args
 
 
 def begin(study, args):
@@ -82,23 +113,36 @@ def wanted(study, method, args) -> bool:
 
 def flags_of(method, args) -> dict:
     """What a selection hangs on, beside the networks."""
-    flags = {"batch_size": args.batch_size}
-    if method == "risk":
-        flags |= {k: getattr(args, k) for k in ("local_id", "edge_id", "cost_1", "cost_e")}
-    return flags
+    flags = ["batch_size"]
+    flags += CASCADE_FLAGS if method == "risk" else ["DIAMq"] if method == "DIAM_qp" else []
+    return {name: getattr(args, name) for name in flags}
+
+
+def check_left(before, args):
+    """End, with --may_end in order, where a method's labels leave fewer than a batch."""
+    for method, labels in before.items():
+        left = len(labels.unlabelled)
+        if args.batch_size <= left:
+            continue
+        if not args.may_end:
+            raise ValueError(
+                f"--batch_size {args.batch_size}: {left} samples are unlabelled before round "
+                f"{args.al_iter} of {method}; give fewer, or stop before it"
+            )
+        print(
+            f"the pool ran out: {left} samples are unlabelled before round {args.al_iter} of "
+            f"{method}, fewer than --batch_size {args.batch_size}",
+            file=sys.stderr,
+        )
+        raise SystemExit(POOL_RAN_OUT)
 
 
 def grow(study, method, labels, committee, args):
     """The next round of one method, to its file."""
     with experiment.one_line_errors():
-        left = len(labels.unlabelled)
-        if args.batch_size > left:
-            raise ValueError(
-                f"--batch_size {args.batch_size}: {left} samples are unlabelled before round "
-                f"{args.al_iter} of {method}; give fewer, or stop before it"
-            )
         ends = cascade(study, committee.multiply_adds, args)
         pool, asking = committee.pool(method, ends, (args.cost_1, args.cost_e))
+        pool = pool._replace(qp_weight=args.DIAMq)
         start = time.perf_counter()
         rng = np.random.default_rng([study.seed, args.al_iter])
         picks = select(method, pool, args.batch_size, rng)
@@ -128,6 +172,7 @@ def select_round(study, args):
             for method in dict.fromkeys(args.method)
             if wanted(study, method, args)
         }
+        check_left(before, args)
     numbers = numbers_of(args, study.device)
     for digest in dict.fromkeys(labels.digest for labels in before.values()):
         whose = [method for method, labels in before.items() if labels.digest == digest]

@@ -14,7 +14,7 @@ import heapq
 import numpy as np
 from scipy.special import softmax
 
-from active_learning.neighbours import nearest
+from active_learning.neighbours import divided, nearest
 
 NEIGHBOURS = 50  # that a label tells something of
 SCALE_RANK = 10  # the bandwidth is the median distance to this neighbour
@@ -71,15 +71,15 @@ def influence(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     m = len(features)
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
-    unit = features / np.where(lengths > 0, lengths, 1)[:, None].astype(np.float32)
+    unit = divided(features, np.where(lengths > 0, lengths, 1)[:, None])
     rows, squared = nearest(unit, min(NEIGHBOURS, m - 1))
     own = np.arange(m)[:, None]
     if m == 1:
         return own, np.ones((1, 1))
     rank = min(SCALE_RANK, squared.shape[1])
     # The median of distances is taken as such: with an even M it is the mean of two.
-    bandwidth = np.median(np.sqrt(squared[:, rank - 1].astype(np.float64))) ** 2
-    share = np.exp(-squared.astype(np.float64) / max(bandwidth, LEAST_BANDWIDTH))
+    bandwidth = np.median(np.sqrt(squared[:, rank - 1])) ** 2
+    share = np.exp(-squared / max(bandwidth, LEAST_BANDWIDTH))
     return np.hstack([own, rows]), np.hstack([np.ones((m, 1)), share])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from active_learning.over_seeds import holm, paired_p, t_interval
-from active_learning.results import REFERENCE, Study, published
+from active_learning.results import REFERENCE, Study, comparable
 from active_learning.round_results import CASCADE, MEASURES, Round
 from deferral import bootstrap
 from figures.command import NotDrawn
@@ -29,11 +29,7 @@ def summarise(study: Study) -> dict[str, Any]:
     rounds = study.rounds(study.methods)
     if not rounds:
         raise NotDrawn("there is no round that all methods have in all their seeds")
-    told = {
-        r["method"]: r["top1"]
-        for r in published(study.dataset, study.model_num)
-        if r["round"] is None
-    }
+    told = {r["method"]: r["top1"] for r in comparable(study, rounds) if r["round"] is None}
     methods = {}
     for method, found in study.methods.items():
         seeds = list(found)

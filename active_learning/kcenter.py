@@ -6,6 +6,8 @@ ICLR 2018, algorithm 1.
 
 import numpy as np
 
+from active_learning.neighbours import power_of_two
+
 # Rows and centres of one block of distances. From 64 x 64 to 512 x 128 there is little between
 # them (10,000 samples, one core); 1,024 x 1,024 took three to five times as long.
 ROWS, CENTRES = 256, 128
@@ -24,7 +26,9 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
     of the full distance matrix; beside the features the memory is O(M + L).
 
     Squared distances are |x|^2 - 2 x.y + |y|^2 in float64, rounded to float32: what scikit-learn
-    has of float32 features. ValueError where shapes do not fit or count is not in 1..M.
+    has of float32 features. They are computed of features over their `power_of_two`, which rounds
+    alike and leaves room for features of any scale. ValueError where shapes do not fit or count is
+    not in 1..M.
     """
     if features.ndim != 2 or labelled.ndim != 2 or features.shape[1] != labelled.shape[1]:
         raise ValueError(
@@ -33,13 +37,15 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
         )
     if not 1 <= count <= len(features):
         raise ValueError(f"{count} picks of {len(features)} samples: need 1 of them to all")
-    norms, labelled_norms = _squared_norms(features), _squared_norms(labelled)
+    unit = power_of_two(features, labelled)
+    norms, labelled_norms = _squared_norms(features, unit), _squared_norms(labelled, unit)
     bound = np.full(len(features), np.inf, dtype=np.float32)
     seen = np.zeros(len(features), dtype=np.int64)  # centres that a row's bound takes in
     picks: list[int] = []
     if not len(labelled):
         mean = features.mean(0, dtype=np.float64)[None]
-        picks.append(int(_nearest(features, norms, mean, _squared_norms(mean)).argmin()))
+        distances = _nearest(features, norms, mean, _squared_norms(mean, unit), unit)
+        picks.append(int(distances.argmin()))
         bound[picks] = -1
     while len(picks) < count:
         top = int(bound.argmax())
@@ -59,31 +65,35 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
         rows = np.flatnonzero((seen >= start) & (seen < stop) & (bound >= 0))
         if len(rows) > ROWS:
             rows = rows[np.argpartition(-bound[rows], ROWS)[:ROWS]]
-        found = _nearest(features[rows], norms[rows], centres, centre_norms)
+        found = _nearest(features[rows], norms[rows], centres, centre_norms, unit)
         bound[rows] = np.minimum(bound[rows], found)
         seen[rows] = stop
     return np.array(picks, dtype=np.int64)
 
 
 def _nearest(
-    features: np.ndarray, norms: np.ndarray, centres: np.ndarray, centre_norms: np.ndarray
+    features: np.ndarray,
+    norms: np.ndarray,
+    centres: np.ndarray,
+    centre_norms: np.ndarray,
+    unit: float,
 ) -> np.ndarray:
-    """Squared distance of each row to its nearest centre, float32 [rows]."""
-    centres = centres.astype(np.float64).T
+    """Squared distance of each row to its nearest centre in units of `unit`, float32 [rows]."""
+    centres = centres.astype(np.float64).T / unit
     found = np.empty(len(features), dtype=np.float32)
     for start in range(0, len(features), ROWS):
         part = slice(start, start + ROWS)
         squared = features[part].astype(np.float64) @ centres
-        squared *= -2
+        squared *= -2 / unit
         squared += centre_norms
         found[part] = np.maximum(squared.min(1) + norms[part], 0)
     return found
 
 
-def _squared_norms(x: np.ndarray) -> np.ndarray:
-    """float64 [N]; in blocks, so that no float64 copy of the features is made."""
+def _squared_norms(x: np.ndarray, unit: float) -> np.ndarray:
+    """|x / unit|^2, float64 [N]; in blocks, so that no float64 copy of the features is made."""
     norms = np.empty(len(x))
     for start in range(0, len(x), ROWS):
-        part = x[start : start + ROWS].astype(np.float64)
+        part = x[start : start + ROWS].astype(np.float64) / unit
         norms[start : start + ROWS] = np.einsum("ij,ij->i", part, part)
     return norms

@@ -7,19 +7,20 @@ BLOCK = 512  # rows whose distances to all others are in memory at once: 512 x M
 
 
 def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows int64 [M, k], squared distances float32 [M, k]) of each row's k nearest other rows.
+    """(rows int64 [M, k], squared distances float64 [M, k]) of each row's k nearest other rows.
 
-    features [M, D]. The nearest first; ties go to the lower row. Distances are
+    features [M, D], of any scale. The nearest first; ties go to the lower row. Distances are
     |x|^2 - 2 x.y + |y|^2 in float32, so they are good to about 1e-7 of |x|^2 + |y|^2: a copy of a
     sample is there at nearly 0. ValueError where k is not in 0..M - 1.
     """
     m = len(features)
     if not 0 <= k < m:
         raise ValueError(f"{k} neighbours of {m} samples: each has {max(0, m - 1)} others")
-    features = np.ascontiguousarray(features, dtype=np.float32)
+    unit = power_of_two(features)
+    features = divided(features, unit)
     norms = np.einsum("ij,ij->i", features, features)
     rows = np.empty((m, k), dtype=np.int64)
-    squared = np.empty((m, k), dtype=np.float32)
+    squared = np.empty((m, k))
     if k == 0:
         return rows, squared
     for start in range(0, m, BLOCK):
@@ -40,4 +41,20 @@ def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows[part] = np.take_along_axis(chosen, order, 1)
         values = np.take_along_axis(values, order, 1) + norms[part, None]
         squared[part] = np.maximum(values, 0)
-    return rows, squared
+    return rows, squared * unit**2
+
+
+def divided(x: np.ndarray, by: float | np.ndarray) -> np.ndarray:
+    """x / by in float32, divided in float64 (a buffer at a time), where no divisor overflows."""
+    out = np.empty(x.shape, dtype=np.float32)
+    return np.divide(x, by, out=out, dtype=np.float64, casting="same_kind")
+
+
+def power_of_two(*arrays: np.ndarray) -> float:
+    """The power of two next above all absolute values; 1 where there are zeros alone.
+
+    Numbers divided by it are of the order of 1, so that their squares neither overflow nor
+    underflow, and are rounded as they were.
+    """
+    top = max((float(max(x.max(), -x.min())) for x in arrays if x.size), default=0.0)
+    return 2.0 ** int(np.frexp(top)[1])

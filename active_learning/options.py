@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,11 @@ import data
 import experiment
 from active_learning.index_sets import IndexSet, Place, load
 from active_learning.strategies import METHODS
-from active_learning.target_models import Target, read_targets
+from active_learning.target_models import INITS, Target, read_targets
 from experiment import Parser, number
+
+CASCADE_FLAGS = ("local_id", "edge_id", "cost_1", "cost_e")
+SPEED_FLAGS = ("bf16", "channels_last")
 
 
 class Study(NamedTuple):
@@ -72,6 +75,27 @@ def add_study_flags(parser: Parser) -> None:
         metavar="DIR",
         help="the published networks' files, in a folder each; DATA_ROOT/ofa where it is there",
     )
+    group.add_argument(
+        "--init",
+        choices=INITS,
+        default="scratch",
+        help="what nets start from: drawn weights, or ImageNet's where there are any",
+    )
+
+
+def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, and as `given` the names of those that stand on the command line."""
+    args = parser.parse_args(argv)
+    blank = argparse.Namespace(**dict.fromkeys(vars(args), parse))
+    args.given = {k for k, v in vars(parser.parse_args(argv, blank)).items() if v is not parse}
+    return args
+
+
+def refuse(parser: Parser, args: argparse.Namespace, flags: Iterable[str], why: str) -> None:
+    """End with one line where one of `flags` was given."""
+    for flag in flags:
+        if flag in args.given:
+            parser.error(f"--{flag} has no effect {why}")
 
 
 def add_cascade_flags(parser: Parser) -> None:
@@ -123,7 +147,7 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[Study, argparse.Namespac
     device = experiment.pick_device(args.device)
     usual = Path(args.data_root) / "ofa"
     ofa_dir = args.ofa_dir or (usual if usual.is_dir() else None)
-    targets = read_targets(args.targets, ofa_dir)
+    targets = read_targets(args.targets, ofa_dir, args.init)
     if args.model_num > len(targets):
         raise ValueError(f"--model_num {args.model_num}: there are {len(targets)} targets")
     dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)

@@ -7,8 +7,12 @@ nets, spread over the targets, and the risk of the cascade. NAME-differences and
 risk, NAME-risk-differences: a panel a method, its curve minus random's of the same seeds, and those
 of the others. A line is the mean over seeds, a band its 95 % Student interval; there is none around
 one seed, and it is cut where it would dwarf the lines. Each line has the rounds that its method has
-in all its seeds. Published points (Tang and Huang, 2022) are hollow, where the data set is kmnist
-and T is 12.
+in all its seeds. Published points (Tang and Huang, 2022; KMNIST, T = 12) are hollow; they are drawn
+where labels and targets are the paper's.
+
+Of extracted_results with performances.txt alone, as the paper's release has them, it draws the
+paper's figure, NAME-targets for each T: mean top-1 of the targets by round, with the standard
+deviation over the targets as error bars.
 """
 
 from pathlib import Path
@@ -18,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from active_learning.over_seeds import t_interval
-from active_learning.results import REFERENCE, Study, command, published
+from active_learning.released_results import Tree
+from active_learning.results import REFERENCE, Study, command, comparable
 from figures import style
 from figures.command import NotDrawn
 
@@ -96,10 +101,30 @@ def draw_risk_differences(study: Study, out: Path) -> list[Path]:
     return draw_differences(study, out, "risk")
 
 
+def draw_released(tree: Tree, out: Path) -> list[Path]:
+    """The paper's figure of each T, as .pdf and .png: DATASET-T-targets."""
+    paths = []
+    for model_num, methods in tree.accuracies.items():
+        fig, (ax,) = style.panels(1, 1, 3.6)
+        for method in (m for m in tree.methods if m in methods):
+            rounds = sorted(methods[method])
+            mean, std = tree.curve(model_num, method, rounds)
+            look = style.query(method)
+            ax.plot(rounds, mean, **look)
+            bars = {"color": look["color"], "alpha": 0.4, "elinewidth": 1, "capsize": 2}
+            ax.errorbar(rounds, mean, std, linestyle="", zorder=look["zorder"] - 1, **bars)
+        ax.set(xlabel="round", ylabel="mean over the targets (%)")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        title = f"{tree.dataset}, {model_num} targets\ntop-1, mean and standard deviation over them"
+        style.finish(fig, title, 5)
+        paths += style.save(fig, out, f"{tree.dataset}-{model_num}-targets")
+    return paths
+
+
 def published_points(study: Study) -> dict[str, tuple[list[int], list[float]]]:
     """Labels and mean top-1 in percent of the methods whose rounds were published."""
     points: dict[str, tuple[list[int], list[float]]] = {}
-    for row in published(study.dataset, study.model_num):
+    for row in comparable(study, study.labelled):
         if row["round"] is not None:
             labels, accuracies = points.setdefault(row["method"], ([], []))
             labels.append(row["labelled"])
@@ -164,7 +189,9 @@ def _limit(ax: Axes, room: float) -> None:
     ax.set_ylim(max(bottom, low - more), min(top, high + more))
 
 
-main = command(__doc__, draw_curves, draw_differences, draw_risk_differences)
+main = command(
+    __doc__, draw_curves, draw_differences, draw_risk_differences, released=draw_released
+)
 
 if __name__ == "__main__":
     main()

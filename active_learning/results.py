@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 import experiment
+from active_learning import released_results
+from active_learning.released_results import Tree
 from active_learning.round_results import MEASURES, Round, read_round
 from figures import style
 from figures.command import NotDrawn
@@ -152,11 +154,33 @@ def published(dataset: str, model_num: int) -> list[dict[str, Any]]:
     ]
 
 
+def comparable(study: Study, rounds: Iterable[int]) -> list[dict[str, Any]]:
+    """Rows of `published` that these rounds of the study may be held against.
+
+    None unless the study has the paper's labels in every round, 3,000 and 1,500 more each time, and
+    its targets, the first T of the twelve. Of single rounds those among `rounds`; the mean over
+    rounds where these are the paper's, 0 to 10.
+    """
+    rounds = list(rounds)
+    rows = published(study.dataset, study.model_num)
+    if not rows or any(labels != 3000 + 1500 * r for r, labels in study.labelled.items()):
+        return []
+    from active_learning.target_models import TARGETS  # here: it takes as long as torch's import
+
+    if list(study.first.targets) != [target.name for target in TARGETS[: study.model_num]]:
+        return []
+    whole = rounds == list(range(11))
+    return [r for r in rows if (whole if r["round"] is None else r["round"] in rounds)]
+
+
 def command(
-    doc: str, *draws: Callable[[Study, Path], list[Path]]
+    doc: str,
+    *draws: Callable[[Study, Path], list[Path]],
+    released: Callable[[Tree, Path], list[Path]],
 ) -> Callable[[list[str] | None], None]:
     """The `main` of plot and table: each of `draws` writes files of a study into a folder.
 
+    Where there are the accuracies alone, as the release has them, `released` writes files of these.
     Bad input ends in one line and status 2 before anything is written. What a study has nothing
     for (NotDrawn) and the rounds left out are said on stderr.
     """
@@ -168,17 +192,19 @@ def command(
         )
         parser.add_argument("--out", type=Path, help="where files go (default: SAVE_DIR/figures)")
         args = parser.parse_args(argv)
+        out = args.out or args.save_dir / "figures"
         with experiment.one_line_errors():
-            studies = load(args.save_dir)
-        for study in studies:
-            for line in study.left_out():
+            trees = released_results.load(args.save_dir)
+            studies = [] if trees else load(args.save_dir)
+        for one in [*trees, *studies]:
+            for line in one.left_out():
                 print(line, file=sys.stderr)
-            for draw in draws:
+            for draw in (released,) if trees else draws:
                 try:
-                    for path in draw(study, args.out or args.save_dir / "figures"):
+                    for path in draw(one, out):
                         print(path)
                 except NotDrawn as reason:
-                    print(f"{study.name}: not drawn: {reason}", file=sys.stderr)
+                    print(f"{one.name}: not drawn: {reason}", file=sys.stderr)
 
     return main
 

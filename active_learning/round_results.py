@@ -119,18 +119,31 @@ def _check_place(path: Path, one: dict[str, Any]) -> None:
         raise ValueError(f"{path}: has {len(one['targets'])} targets, not {one['model_num']}")
 
 
+def read_text(path: Path, model_num: int) -> np.ndarray:
+    """A performances.txt: top-1 and top-5 of the targets in percent, [T, 2]; ValueError."""
+    try:
+        rows = [[float(word) for word in line.split()] for line in path.read_text().splitlines()]
+    except ValueError:
+        rows = []
+    # The release's are means of float32: 1e-3 for rounding.
+    if not rows or any(len(row) != 2 or not 0 <= row[0] <= row[1] + 1e-3 <= 100.01 for row in rows):
+        raise ValueError(f"{path}: is not rows of top-1 and top-5 in percent")
+    if len(rows) != model_num:
+        raise ValueError(f"{path}: has {len(rows)} rows, not one for each of {model_num} targets")
+    return np.array(rows)
+
+
 def _check_text(path: Path, one: dict[str, Any]) -> None:
     """performances.txt says the same of the targets, to its four decimals."""
     text = path.with_name("performances.txt")
+    count = len(one["targets"])
     try:
-        said = [[float(word) for word in line.split()] for line in text.read_text().splitlines()]
+        values = read_text(text, count)
     except FileNotFoundError:
         raise ValueError(f"{text}: is not there, but performances.json is") from None
-    except ValueError:
-        raise ValueError(f"{text}: is not rows of top-1 and top-5 in percent") from None
-    count = len(one["targets"])
-    told = 100 * np.stack([one["top1"][:count], one["top5"][:count]], axis=1)
-    if [len(row) for row in said] != [2] * count or not (np.abs(said - told) < 1e-4).all():
+    if not (
+        np.abs(values - 100 * np.stack([one["top1"][:count], one["top5"][:count]], 1)) < 1e-4
+    ).all():
         raise ValueError(f"{text}: does not agree with performances.json beside it")
 
 

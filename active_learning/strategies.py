@@ -26,7 +26,8 @@ class Pool(NamedTuple):
     size: int  # M
     votes: np.ndarray | None = None  # [E, T, M] class voted for after each of the last epochs
     logits: np.ndarray | None = None  # [T, M, K]
-    features: Mapping[int, np.ndarray] = MappingProxyType({})  # of target t: [M, D_t]
+    # of target t: [M, D_t]; for DIAM_qp anything that gives [len(rows), D_t] by [rows]
+    features: Mapping[int, np.ndarray] = MappingProxyType({})
     labelled_features: Mapping[int, np.ndarray] = MappingProxyType({})  # of target t: [L, D_t]
     largest: int = 0  # the target of most multiply-adds
     local: int = 0  # the cascade: a small net,
@@ -53,7 +54,7 @@ def select(method: str, pool: Pool, batch_size: int, rng: np.random.Generator) -
     """Rows of the pool to label, int64 [batch_size], all different, in the order of choice.
 
     ValueError, one line: an unknown method, batch_size not in 1..M, or what the method needs is
-    missing, of another shape or not finite.
+    missing, of another shape or not finite; votes of a single epoch, in which none can change.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not known; there are {', '.join(METHODS)}")
@@ -146,11 +147,17 @@ def _diam(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _diam_qp(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """The largest z of `diam_qp` over the first of `diam_order`."""
+    """The choice of `diam_qp` from the first of `diam_order`."""
     rows = diam_order(pool.votes, rng)[: diam_qp.num_candidates(pool.size, batch_size)]
-    features = (pool.features[t][rows] for t in range(pool.votes.shape[1]))
+
+    def features(t: int) -> np.ndarray:
+        values = pool.features[t][rows]
+        _check_features("DIAM_qp", values, len(rows), f"target {t} on the candidates")
+        return values
+
     first = changes(pool.votes)[rows]
-    return rows[diam_qp.choose(features, first, batch_size, pool.qp_weight)]
+    of_each = map(features, range(pool.votes.shape[1]))
+    return rows[diam_qp.choose(of_each, first, batch_size, pool.qp_weight)]
 
 
 def _risk(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -185,6 +192,11 @@ def _check(method: str, pool: Pool) -> None:
         shape = np.shape(pool.votes) if pool.votes is not None else ()
         if len(shape) != 3 or shape[2] != m or 0 in shape or pool.votes.dtype.kind not in "iu":
             raise ValueError(f"{method} needs votes: whole numbers [E, T, {m}], not {shape}")
+        if shape[0] < 2:
+            raise ValueError(
+                f"{method} has no votes to go by: with one epoch that votes no target can change "
+                "its own; train with more --epochs or a larger --DIS_frac"
+            )
         targets = shape[1]
     if "logits" in needs:
         shape = np.shape(pool.logits) if pool.logits is not None else ()
@@ -200,9 +212,9 @@ def _check(method: str, pool: Pool) -> None:
     for name in ("cost_1", "cost_e", "qp_weight"):
         if not 0 <= getattr(pool, name) < np.inf:
             raise ValueError(f"{name} {getattr(pool, name)}: must be a number of 0 or more")
-    wanted = set(range(targets)) if "features" in needs else set()
-    wanted |= {getattr(pool, one) for one in ("largest", "edge") if one in needs}
-    for t in sorted(wanted):
+    if "features" in needs and not set(range(targets)) <= pool.features.keys():
+        raise ValueError(f"{method} needs features of {targets} targets")
+    for t in sorted({getattr(pool, one) for one in ("largest", "edge") if one in needs}):
         _check_features(method, pool.features.get(t), m, f"target {t} on the pool")
     if "largest" in needs:
         t = pool.largest

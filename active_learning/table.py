@@ -7,6 +7,11 @@ unseen nets, the cascade's risk, and what it took. NAME-differences: each of the
 the same seeds, with an interval over seeds and test samples and a paired test over seeds. Both are
 printed, and written as .md, .tex and .csv; NAME-methods.json has every number unrounded. Rounds
 that a method lacks in a seed are left out for all, and named on stderr.
+
+Of extracted_results with performances.txt alone, as the paper's release has them, it gives the
+paper's table, NAME-targets for each data set: methods by T, the mean over rounds of the targets'
+mean top-1 ± that of the standard deviation over the targets, the best of each T in bold; .json has
+every number.
 """
 
 import math
@@ -15,7 +20,9 @@ from typing import Any
 
 import experiment
 from active_learning.comparison import summarise
+from active_learning.released_results import Tree
 from active_learning.results import Study, command
+from figures.command import NotDrawn
 from figures.exit_runs import spread
 from figures.tables import Column, Row, fixed, print_table, write_table
 
@@ -95,6 +102,32 @@ def draw(study: Study, out: Path) -> list[Path]:
         paths += write_table(rows, DIFFERENCES, out, f"{study.name}-differences", caption, _found)
     experiment.write_json(out / f"{study.name}-methods.json", _nulls(result))
     return [*paths, out / f"{study.name}-methods.json"]
+
+
+def draw_released(tree: Tree, out: Path) -> list[Path]:
+    """The paper's table of a data set; NotDrawn where no round is everywhere."""
+    if not tree.rounds:
+        raise NotDrawn("there is no round that all methods have with every T")
+    numbers = tree.summary()
+    best = {t: max(n["mean"] for n in methods.values()) for t, methods in numbers.items()}
+    rows, bold = [], {}
+    for method in tree.methods:
+        row = {"method": method}
+        for t, methods in numbers.items():
+            found = methods.get(method)
+            row[t] = f"{found['mean']:.2f} ± {found['std']:.2f}" if found else "–"
+        bold[method] = [t for t in best if numbers[t].get(method, {}).get("mean") == best[t]]
+        rows.append(row)
+    columns = [Column("method", "method"), *(Column(t, t, group="T, targets") for t in numbers)]
+    caption = (
+        f"{tree.dataset}, {said(tree.rounds)}. Test top-1 in %: mean ± standard deviation over the "
+        "T targets (divided by T), both averaged over the rounds; the best mean of each T is bold."
+    )
+    print_table(rows, columns, caption)
+    paths = write_table(rows, columns, out, tree.name, caption, lambda row: bold[row["method"]])
+    result = {"dataset": tree.dataset, "rounds": tree.rounds, "left_out": tree.left_out()}
+    experiment.write_json(out / f"{tree.name}.json", result | {"targets": numbers})
+    return [*paths, out / f"{tree.name}.json"]
 
 
 def method_rows(result: dict[str, Any]) -> list[Row]:
@@ -183,7 +216,7 @@ def _nulls(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-main = command(__doc__, draw)
+main = command(__doc__, draw, released=draw_released)
 
 if __name__ == "__main__":
     main()

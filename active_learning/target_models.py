@@ -23,6 +23,7 @@ from models.localnet import LOCAL_NETS
 from models.ofa_mobilenet import WIDTHS, Block, OFAMobileNet, Shape, check_size, shape_of_spec
 
 OFA = "ofa_mobilenet"
+INITS = ("scratch", "weights")  # what nets start from
 SPEC = ("depths", "kernels", "expansions", "widths", "size")
 USUAL_SIZE = 32  # px, of a net given by its name alone, if it can work there
 
@@ -31,9 +32,10 @@ class Target(NamedTuple):
     """A network to be trained, and what tells it from others.
 
     settings: JSON-able; `net` and `size` in px, and what shapes a net of the once-for-all space:
-    depths, kernels, expansions and widths, or `shape` and `sha256` of the file of its weights.
+    depths, kernels, expansions and widths, or `shape`. Of a net that starts from weights also
+    `sha256` of their file, or the name that torchvision has for its `weights`.
     published: `parameters` (of 1000 classes) and `multiply_adds` that the paper's release gives.
-    init: the file of published weights; no part of settings, since its hash is.
+    init: the file of published weights to start from; no part of settings, since its hash is.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Target(NamedTuple):
     @property
     def pretrained(self) -> bool:
         """Whether it starts from published weights, of ImageNet."""
-        return self.init is not None
+        return self.init is not None or "weights" in self.settings
 
     def build(self, num_classes: int, seed: int, dropout: float = 0.1) -> nn.Module:
         """The network in train mode: images [B, 3, H, W] of any size to logits [B, num_classes].
@@ -59,7 +61,7 @@ class Target(NamedTuple):
             if net in LOCAL_NETS:
                 return LOCAL_NETS[net](num_classes)
             if net != OFA:
-                return build_edge(net, num_classes, size)
+                return build_edge(net, num_classes, size, pretrained=self.pretrained)
             built = OFAMobileNet(self._shape(), num_classes, size, dropout)
         if self.init is not None:
             state = ofa_files.weights(self.init, self.settings["sha256"])
@@ -106,7 +108,7 @@ TARGETS = tuple(_twelve())
 
 
 def read_targets(
-    path: str | Path | None = None, ofa_dir: str | Path | None = None
+    path: str | Path | None = None, ofa_dir: str | Path | None = None, init: str = INITS[0]
 ) -> tuple[Target, ...]:
     """The targets, in the order of their ids.
 
@@ -116,21 +118,59 @@ def read_targets(
     "expansions", "size", "widths": optional}, see `shape_of_spec`. A net given by its name alone
     works at 32 px where it can. ofa_dir: a folder with a folder for each published network, whose
     name begins with the target's; see `ofa_files`. Those replace the targets of that name.
-    ValueError or OSError where something in either cannot be used.
+
+    init: what they start from. "scratch", drawn weights, is what the paper's release does: it loads
+    the ImageNet weights and then draws all anew. (Of the file batch norm's running averages remain,
+    of which 500 steps leave a share of 0.9^500 = 1e-23; here they are new as well.) It is the
+    default, since the published numbers are of it and it does not depend on files that happen to be
+    there. "weights": published weights from `ofa_dir`, and torchvision's best ImageNet weights,
+    which it downloads where torch's cache lacks them; targets that have none are drawn.
+
+    ValueError or OSError where something in any of these cannot be used, and for "weights" where
+    no target has any.
     """
     targets = TARGETS if path is None else tuple(_listed(path))
-    if ofa_dir is None:
-        return targets
-    space = [target.name for target in targets if target.settings["net"] == OFA]
-    folders = ofa_files.folders_of(ofa_dir, space)
-    return tuple(_published(t, folders[t.name]) if t.name in folders else t for t in targets)
+    if ofa_dir is not None:
+        space = [target.name for target in targets if target.settings["net"] == OFA]
+        folders = ofa_files.folders_of(ofa_dir, space)
+        targets = tuple(
+            _published(t, folders[t.name], init) if t.name in folders else t for t in targets
+        )
+    if init == "weights":
+        targets = tuple(map(_with_torchvision_weights, targets))
+        if not any(target.pretrained for target in targets):
+            raise ValueError(
+                "--init weights has no effect: no target has any; give --ofa_dir, or torchvision's "
+                "networks as --targets"
+            )
+    return targets
 
 
-def _published(target: Target, folder: Path) -> Target:
+def _published(target: Target, folder: Path, init: str) -> Target:
     found = ofa_files.read(folder)
     shape = found.shape._asdict() | {"blocks": [list(block) for block in found.shape.blocks]}
-    settings = {"net": OFA, "size": found.size, "shape": shape, "sha256": found.sha256}
+    settings = {"net": OFA, "size": found.size, "shape": shape}
+    if init == "scratch":
+        return Target(target.name, settings, target.published)
+    settings["sha256"] = found.sha256
     return Target(target.name, settings, target.published, found.init)
+
+
+def _with_torchvision_weights(target: Target) -> Target:
+    """The target with torchvision's best weights, tried out; unchanged where it has none."""
+    net = target.settings["net"]
+    if net in LOCAL_NETS or net in (OFA, "convnet"):
+        return target
+    from torchvision.models import get_model_weights  # takes a second and a half
+
+    weights = get_model_weights("vit_b_16" if net == "vit" else net).DEFAULT.name
+    target = target._replace(settings=target.settings | {"weights": weights})
+    try:
+        target.build(2, 0)
+    except ValueError as e:
+        reason = str(e).replace("--no-pretrained", "--init scratch")
+        raise ValueError(f"--init weights: {target.name}: {reason}") from None
+    return target
 
 
 def _listed(path: str | Path) -> Iterator[Target]:

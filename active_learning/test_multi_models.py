@@ -16,6 +16,7 @@ The cascade sends by a threshold on the local net's max softmax, fitted on val.
 import json
 
 import numpy as np
+import torch
 
 import experiment
 from active_learning import trained
@@ -28,6 +29,7 @@ from active_learning.options import (
 )
 from deferral import risk, rules
 from experiment import number
+from models.cost import multiply_adds
 
 
 def parse_args(argv=None):
@@ -42,8 +44,31 @@ def parse_args(argv=None):
         help="targets trained on the labels that do not vote",
     )
     add_cascade_flags(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only whether the flags fit; nothing is written",
+    )
     parser.add_common(seed=0)
     return parser.parse_args(argv)
+
+
+def unseen_ids(study, args) -> list[int]:
+    """The targets of --unseen; ValueError where one votes or there is none."""
+    unseen = net_ids(study, args.unseen)
+    if min(unseen, default=study.model_num) < study.model_num:
+        raise ValueError(f"--unseen {min(unseen)}: it votes; give one from {study.model_num}")
+    return unseen
+
+
+def check(study, args):
+    """ValueError where the flags name no evaluation, whatever was trained."""
+    unseen_ids(study, args)
+    if args.local_id is None and args.edge_id is None:
+        return
+    classes = len(study.dataset.classes)
+    nets = [target.build(classes, 0) for target in study.targets[: study.model_num]]
+    cascade(study, [multiply_adds(n, torch.zeros(1, 3, n.size, n.size)) for n in nets], args)
 
 
 def top(logits, labels, k) -> float:
@@ -103,9 +128,7 @@ def evaluate(study, method, args):
     file = folder / "performances.json"
     with experiment.one_line_errors():
         labels = study.index_set(method, args.al_iter)
-        unseen = net_ids(study, args.unseen)
-        if min(unseen, default=study.model_num) < study.model_num:
-            raise ValueError(f"--unseen {min(unseen)}: it votes; give one from {study.model_num}")
+        unseen = unseen_ids(study, args)
         if file.exists() and not (args.resume or args.overwrite):
             raise ValueError(f"{file}: is here; --resume keeps it, --overwrite replaces it")
         asked = {"labels": labels.digest, "unseen": unseen, "cost_1": args.cost_1}
@@ -189,9 +212,12 @@ def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():
         found = list(studies(args))
+        if args.check:
+            return check(found[0][0], args)
     for study, one in found:
         for method in dict.fromkeys(one.method):
             evaluate(study, method, one)
+    return None
 
 
 if __name__ == "__main__":

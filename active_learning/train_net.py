@@ -5,11 +5,11 @@
   python -m active_learning.train_net --dataset digits --targets my.json --model_num 2 \\
       --method DIAM CAL
 
-Every target is trained from its initial weights: SGD with Nesterov momentum, a cosine schedule,
-label smoothing, and random resized crops (the paper's settings are the defaults). Votes on the
-unlabelled samples after each of the last --DIS_frac of the epochs are kept in round 0 and for the
-methods that need them. What has been trained on the same labels with the same settings is kept.
-The labels must be there: al_select.py --al_iter R makes them.
+Every target is trained from its initial weights (--init): SGD with Nesterov momentum, a cosine
+schedule, label smoothing, and random resized crops (the paper's settings are the defaults). Votes
+on the unlabelled samples after each of the last --DIS_frac of the epochs are kept in round 0 and
+for the methods that need them. What has been trained on the same labels with the same settings is
+kept. The labels must be there: al_select.py --al_iter R makes them.
 """
 
 import argparse
@@ -25,8 +25,16 @@ import torch.nn.functional as F
 import data
 import experiment
 from active_learning import trained
-from active_learning.options import add_speed_flags, add_study_flags, net_ids, studies
+from active_learning.options import (
+    add_speed_flags,
+    add_study_flags,
+    net_ids,
+    parse,
+    refuse,
+    studies,
+)
 from active_learning.strategies import METHODS
+from active_learning.target_models import OFA
 from data.augment import random_resized_crop
 from experiment import number
 from models.cost import multiply_adds, parameters
@@ -72,10 +80,23 @@ def parse_args(argv=None):
     )
     add_speed_flags(parser)
     parser.add_common(seed=0, logs=True)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if args.crop_scale[0] > args.crop_scale[1]:
         parser.error("--crop_scale: the lower share first")
+    by_votes = [method for method in args.method if "votes" in METHODS[method].needs]
+    if args.mDIS is False:
+        refuse(parser, args, ["DIS_frac"], "with --no-mDIS")
+    elif by_votes and voting_epochs(args) < 2:
+        parser.error(
+            f"{by_votes[0]} has no votes to go by: with --epochs {args.epochs} and --DIS_frac "
+            f"{args.DIS_frac:g} one epoch votes, in which no vote can change"
+        )
     return args
+
+
+def voting_epochs(args) -> int:
+    """How many epochs keep votes, the last ones."""
+    return math.ceil(args.DIS_frac * args.epochs)
 
 
 def make_optimizer(net, lr, momentum, weight_decay, device):
@@ -145,7 +166,7 @@ def train_target(study, parts, target, labels, votes, args, numbers):
     optimizer = make_optimizer(net, args.lr, args.momentum, args.weight_decay, device)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(batches))
     rest = trained.part_of(parts["pool"], labels.unlabelled)
-    first_vote = args.epochs - math.ceil(args.DIS_frac * args.epochs) + 1
+    first_vote = args.epochs - voting_epochs(args) + 1
     voted, seconds, began = [], {"train": 0.0, "votes": 0.0}, time.perf_counter()
     for epoch in range(1, args.epochs + 1):
         start = time.perf_counter()
@@ -227,11 +248,22 @@ def finish(study, parts, run, target, net, labels, voted, look, numbers, measure
     )
 
 
+def check_effect(targets, given):
+    """ValueError where a flag was given that no target's network has a use for."""
+    if "dropout" in given and all(target.settings["net"] != OFA for target in targets):
+        raise ValueError("--dropout has no effect: no target is a net of the once-for-all space")
+    if "bn_momentum" in given:
+        layers = (m for target in targets for m in target.build(2, 0).modules())
+        if not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in layers):
+            raise ValueError("--bn_momentum has no effect: no target has batch norm")
+
+
 def train_round(study, args):
     """All targets on the labels of every method in one round; equal labels are trained on once."""
     numbers = trained.numbers_of(args, study.device)
     with experiment.one_line_errors():
         wanted = net_ids(study, args.net_id)
+        check_effect([study.targets[i] for i in wanted], args.given)
         sets = {method: study.index_set(method, args.al_iter) for method in args.method}
     parts = {"pool": study.pool, "val": study.dataset.val, "test": study.dataset.test}
     parts = {name: trained.on_device(part, study.device) for name, part in parts.items()}
@@ -242,6 +274,7 @@ def train_round(study, args):
         for net_id in wanted:
             # In round 0 unseen targets vote too: with a larger T they may be of the committee.
             keep = votes and (net_id < study.model_num or args.al_iter == 0)
+            keep = keep and len(sets[whose[0]].unlabelled) > 0  # the pool may have run out
             train_target(study, parts, study.targets[net_id], sets[whose[0]], keep, args, numbers)
 
 

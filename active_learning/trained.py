@@ -149,7 +149,10 @@ def find(study: Study, target: Target, labels: IndexSet) -> Trained:
     except json.JSONDecodeError:
         raise ValueError(f"{path}/net.json: not JSON; train_net --overwrite") from None
     if about.get("target") != json.loads(json.dumps(target.settings)):
-        raise ValueError(f"{path}: is another network called {target.name}; rename one of them")
+        raise ValueError(
+            f"{path}: is another network called {target.name}, or of another --init; rename one of "
+            "them, or use another --save_dir"
+        )
     if about.get("data") != study.data or about.get("seed") != study.seed:
         raise ValueError(f"{path}: of other data or another seed; use another --save_dir")
     return Trained(path, target, about)

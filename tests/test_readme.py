@@ -57,7 +57,7 @@ def test_command(environment, words, trained, tmp_path, capsys):
             assert int(words[3]) >= 2
             assert len(words) <= 5
             assert set(environment) <= set(re.findall(r"^#   ([A-Z]+)", script.read_text(), re.M))
-            for name, module in (("EXTRA", "train_net"), ("CASCADE", "al_select")):
+            for name, module in (("EXTRA", "train_net"), ("CASCADE", "test_multi_models")):
                 parse = importlib.import_module(f"active_learning.{module}").parse_args
                 parse(shlex.split(environment.get(name, "")))
             for name in shlex.split(environment.get("METHODS", "")):
@@ -115,7 +115,7 @@ def test_what_is_linked_is_there():
 
 def test_what_is_quoted_in_code_is_there():
     """File names in backquotes that hold no placeholder are files of the repository."""
-    made = {"predictions.npz", "release.pth", "performances.json"}
+    made = {"predictions.npz", "release.pth", "performances.json", "performances.txt"}
     for text in re.findall(r"`([\w./-]+\.(?:py|sh|md|cff|json|txt))`", README):
         assert text in made or (ROOT / text).exists(), text
 

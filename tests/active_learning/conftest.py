@@ -20,9 +20,14 @@ TINY = {
     "size": 32,
 }
 TRAIN = ["--epochs", 4, "--batch_size", 10, "--lr", 0.05, "--crop_scale", 0.6, 1]
-SIZES = ["--initial_size", 60, "--batch_size", 20]
+INITIAL, BATCH = 60, 20
 COSTS = ["--cost_1", 1, "--cost_e", 0.1]
 TRAINED = ("random", "DIAM")  # in round 1; all methods have chosen its labels
+
+
+def sizes(round_):
+    """Of the labels, for al_select."""
+    return ["--initial_size", INITIAL] if round_ == 0 else ["--batch_size", BATCH]
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +58,7 @@ def study(common, tmp_path_factory) -> Path:
     """
     run = tmp_path_factory.mktemp("study")
     for round_, methods in enumerate((METHODS, TRAINED)):
-        quiet(al_select.main, *common(run, round_), *SIZES, *COSTS)
+        quiet(al_select.main, *common(run, round_), *sizes(round_), *(COSTS if round_ else []))
         quiet(train_net.main, *common(run, round_, *methods), *TRAIN, "--net_id", 0, 1, 2)
         quiet(test_multi_models.main, *common(run, round_, *methods), *COSTS, "--unseen", 2)
     return run

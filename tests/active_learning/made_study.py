@@ -9,7 +9,7 @@ GAIN = {"random": 0, "DIAM": 1.2, "risk": 0.8, "coreset": -0.6, "CAL": 0.4}
 
 def write_round(root, *, dataset="digits", method="random", round_=0, model_num=2, seed=1,
                 unseen=1, n=60, classes=5, step=20, skill=0.5, cost_1=1.25, cost_e=0.25,
-                like=None, change=lambda result, arrays: None):  # fmt: skip
+                like=None, names=(), change=lambda result, arrays: None):  # fmt: skip
     """Write one round; returns (result, arrays). `change` may spoil both before they are written.
 
     A sample has a difficulty of its own, seen by all nets; labels, a better method and later nets
@@ -21,7 +21,8 @@ def write_round(root, *, dataset="digits", method="random", round_=0, model_num=
     index = shared.permutation(10 * n)[:n]
     code = 0 if round_ == 0 else 1 + sum(map(ord, like or method))
     rng = np.random.default_rng([seed, round_, code, model_num])
-    names = [f"net{t}" for t in range(model_num)] + [f"other{u}" for u in range(unseen)]
+    names = [*names] or [f"net{t}" for t in range(model_num)]
+    names += [f"other{u}" for u in range(unseen)]
     bonus = np.roll(np.linspace(0, 0.5, len(names)), model_num)  # unseen nets are the worst
     skill = skill + 0.5 * np.log1p(round_) + bonus[:, None]
     skill = skill + GAIN.get(like or method, 0.1) * 0.15 * min(round_, 2) + 0.05 * rng.normal()

@@ -1,5 +1,6 @@
 """Queries of a round against a plain computation, repeated, shared between methods, and refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import torch
 
 import data
 import experiment
-from active_learning import al_select
+from active_learning import al_select, trained
 from active_learning.strategies import METHODS, Pool, select
 from active_learning.target_models import read_targets
-from tests.active_learning.conftest import COSTS, SIZES
+from tests.active_learning.conftest import COSTS, sizes
 from tests.made import quiet
 
 
@@ -88,7 +89,8 @@ def copied(study, to):
 def test_the_same_seed_gives_the_same_queries_alone_or_together(study, common, tmp_path):
     run = copied(study, tmp_path)
     for method in ("DIAM", "entropy", "risk"):
-        quiet(al_select.main, *common(run, 1, method), *SIZES, *COSTS)
+        costs = COSTS if method == "risk" else []
+        quiet(al_select.main, *common(run, 1, method), *sizes(1), *costs)
         again, first = rows_of(run, method), rows_of(study, method)
         for name in ("labelled", "unlabelled", "queried"):
             np.testing.assert_array_equal(again[name], first[name])
@@ -96,7 +98,7 @@ def test_the_same_seed_gives_the_same_queries_alone_or_together(study, common, t
 
 def test_resume_keeps_and_overwrite_repeats(study, common, tmp_path, capsys, refused):
     run = copied(study, tmp_path)
-    flags = [*common(run, 1, "random"), *SIZES]
+    flags = [*common(run, 1, "random"), *sizes(1)]
     quiet(al_select.main, *flags)
     path = run / "index_sets" / "2" / "digits" / "random" / "1.npz"
     before = path.read_bytes()
@@ -132,7 +134,7 @@ def test_bad_flags_are_refused(study, common, refused, tmp_path, round_, methods
     if round_ == 1:
         shutil.rmtree(run / "index_sets" / "2")
     before = sorted(run.rglob("*"))
-    refused(al_select.main, *common(run, round_, *methods), *SIZES, *flags, telling=telling)
+    refused(al_select.main, *common(run, round_, *methods), *sizes(round_), *flags, telling=telling)
     assert sorted(run.rglob("*")) == before
 
 
@@ -149,33 +151,69 @@ def test_a_spoilt_network_is_refused(study, common, refused, tmp_path, file, met
     rows = np.load(run / "index_sets" / "digits" / "0.npz")["labelled"]
     path = run / "nets" / "digits" / "convnet" / digest(rows) / file
     path.write_bytes(path.read_bytes()[:-9])
-    refused(al_select.main, *common(run, 1, method), *SIZES, telling=telling)
+    refused(al_select.main, *common(run, 1, method), *sizes(1), telling=telling)
     assert not (run / "index_sets" / "2").exists()
 
 
 def test_weights_are_forgotten_after_their_last_use(study, common, tmp_path, refused):
-    """Not those of round 0, which are every method's."""
+    """Those of unseen targets too; not those of round 0, which are every method's."""
     run = Path(shutil.copytree(study, tmp_path / "run"))
     kept = set(run.rglob("net.pth"))
-    shutil.rmtree(run / "index_sets" / "2" / "digits" / "coreset")
-    quiet(al_select.main, *common(run, 1, "coreset"), *SIZES, "--forget")
-    assert set(run.rglob("net.pth")) == kept
-    quiet(al_select.main, *common(run, 2, "DIAM"), *SIZES, "--forget")
+    quiet(al_select.main, *common(run, 2, "DIAM"), *sizes(2), "--forget")
     before = digest(rows_of(run, "DIAM")["labelled"])
     gone = kept - set(run.rglob("net.pth"))
-    assert gone == {run / "nets" / "digits" / t / before / "net.pth" for t in ("lenet5", "convnet")}
-    again = [*common(run, 2, "DIAM"), *SIZES, "--resume"]
+    names = ("lenet5", "convnet", "small")
+    assert gone == {run / "nets" / "digits" / t / before / "net.pth" for t in names}
+    again = [*common(run, 2, "DIAM"), *sizes(2), "--resume"]
     quiet(al_select.main, *again)
     rows = np.load(run / "index_sets" / "2" / "digits" / "DIAM" / "1.npz")
     other = run / "index_sets" / "2" / "digits" / "entropy" / "1.npz"
     about = str(rows["about"]).replace('"DIAM"', '"entropy"')
     np.savez(other, **{k: rows[k] for k in ("labelled", "unlabelled", "queried")}, about=about)
-    flags = [*common(run, 2, "entropy"), *SIZES]
+    flags = [*common(run, 2, "entropy"), *sizes(2)]
     refused(al_select.main, *flags, telling="was forgotten; train_net --overwrite makes it again")
 
 
+def test_q_of_the_quadratic_program_is_a_flag(study, common, tmp_path, plain_pool):
+    run = copied(study, tmp_path)
+    quiet(al_select.main, *common(run, 1, "DIAM_qp"), *sizes(1), "--DIAMq", 0)
+    found = rows_of(run, "DIAM_qp")
+    picks = select("DIAM_qp", plain_pool._replace(qp_weight=0.0), 20, np.random.default_rng([0, 1]))
+    expected = np.load(run / "index_sets" / "digits" / "0.npz")["unlabelled"][picks]
+    assert len(set(expected) & set(found["queried"])) >= 19
+    assert len(set(expected) & set(rows_of(study, "DIAM_qp")["queried"])) < 19
+    assert json.loads(str(found["about"]))["flags"] == {"batch_size": 20, "DIAMq": 0}
+
+
+def test_diam_qp_looks_at_its_candidates_alone(study, common, tmp_path, monkeypatch):
+    """Of 1017 unlabelled samples a fifth, with both targets."""
+    seen = []
+    real = trained.forward
+
+    def counting(net, batches, numbers, features=False):
+        seen.append(len(batches.labels))
+        return real(net, batches, numbers, features)
+
+    monkeypatch.setattr(trained, "forward", counting)
+    run = copied(study, tmp_path)
+    quiet(al_select.main, *common(run, 1, "DIAM_qp"), *sizes(1))
+    assert seen == [203, 203]
+
+
+def test_a_pool_that_runs_out_is_told_from_an_error(study, common, tmp_path, capsys):
+    run = copied(study, tmp_path)
+    flags = [*common(run, 1, "random", "DIAM"), "--batch_size", 1018, "--may_end"]
+    before = sorted(run.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        al_select.main([str(a) for a in flags])
+    assert stop.value.code == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the pool ran out: 1017 samples are unlabelled before round 1")
+    assert sorted(run.rglob("*")) == before
+
+
 def test_several_seeds_are_runs_beside_each_other(common, tmp_path):
-    quiet(al_select.main, *common(tmp_path, 0, "DIAM"), *SIZES, "--seeds", 3, 4)
+    quiet(al_select.main, *common(tmp_path, 0, "DIAM"), *sizes(0), "--seeds", 3, 4)
     first, second = (
         np.load(tmp_path / f"seed-{s}" / "index_sets" / "digits" / "0.npz") for s in (3, 4)
     )

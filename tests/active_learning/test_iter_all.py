@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from active_learning.strategies import METHODS
-from tests.active_learning.conftest import COSTS, SIZES, TRAIN, TRAINED
+from tests.active_learning.conftest import BATCH, COSTS, INITIAL, TRAIN, TRAINED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def chain(python, targets, run):
+def chain(python, targets, run, **more):
     settings = {"PYTHON": python, "DATASETS": "digits", "SEEDS": "0", "ROUNDS": "2"}
-    settings |= {"TARGETS": str(targets), "INITIAL": str(SIZES[1]), "BATCH": str(SIZES[3])}
-    settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))}
+    settings |= {"TARGETS": str(targets), "INITIAL": str(INITIAL), "BATCH": str(BATCH)}
+    settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))} | more
     return subprocess.Popen(
         ["bash", "active_learning/iter_all.sh", "cpu", "2", str(run)],
         cwd=ROOT, env=os.environ | settings, start_new_session=True, text=True,
@@ -98,6 +98,47 @@ def test_it_ends_in_figures_and_tables(run):
     table = json.loads((run / "figures" / "digits-2-methods.json").read_text())
     assert list(table["methods"]) == list(METHODS)
     assert table["rounds"] == [0, 1, 2]
+
+
+def test_the_data_flags_reach_every_step_and_a_pool_that_runs_out_ends_it(
+    python, targets, tmp_path
+):
+    """With a val cut of 40 % the pool has 718 samples: 638, then 80 more, then none are left."""
+    small = {"STUDY": f"--val_size 0.4 --split_seed 1 --data_root {tmp_path}"}
+    small |= {"METHODS": "random DIAM", "INITIAL": "638", "BATCH": "80"}
+    small |= {"EXTRA": "--epochs 2 --batch_size 120 --DIS_frac 1", "ROUNDS": "3", "FORGET": "1"}
+    done = chain(python, targets, tmp_path / "run", **small)
+    said, _ = done.communicate()
+    assert done.returncode == 0, said[-3000:]
+    (line,) = (line for line in said.splitlines() if "pool ran out" in line)
+    assert "0 samples are unlabelled before round 2" in line
+    table = json.loads((tmp_path / "run" / "figures" / "digits-2-methods.json").read_text())
+    assert table["rounds"] == [0, 1]
+    assert table["labelled"] == {"0": 638, "1": 718}
+    assert list(table["methods"]) == ["random", "DIAM"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "telling"),
+    [
+        ({"UNSEEN": "2 1"}, "--unseen 1: it votes; give one from 2"),
+        ({"UNSEEN": "3"}, "net 3: there are 3 targets"),
+        ({"CASCADE": "--edge_id 2"}, "--edge_id 2: the targets that vote are 0..1"),
+        ({"CASCADE": "--local_id 1"}, "a cascade needs two nets"),
+        ({"CASCADE": "--cost_1 -1"}, "must be finite"),
+        ({"STUDY": "--init weights"}, "--init weights has no effect"),
+        ({"EXTRA": "--epochs 1"}, "DIAM has no votes to go by"),
+        ({"DIAMQ": "2"}, "DIAMQ has no effect without DIAM_qp"),
+        ({"DATASETS": "digits digit"}, "near: digits"),
+    ],
+)
+def test_what_cannot_be_ends_it_before_any_training(python, targets, tmp_path, settings, telling):
+    done = chain(python, targets, tmp_path / "run", **{"METHODS": "random DIAM"} | settings)
+    said, _ = done.communicate()
+    assert done.returncode == 2, said
+    assert said.splitlines()[-1].startswith("error: ")
+    assert telling in said
+    assert not (tmp_path / "run" / "seed-0" / "nets").exists()
 
 
 def test_wrong_arguments_end_it_at_once(tmp_path):

@@ -87,7 +87,7 @@ def publish(folder, inner="mobile_inverted_conv", bare=False, module=False, size
 def targets(tmp_path, *others):
     path = tmp_path / "targets.json"
     path.write_text(json.dumps([SPEC, *others]))
-    return read_targets(path, tmp_path / "ofa")
+    return read_targets(path, tmp_path / "ofa", "weights")
 
 
 def change(folder, key, value):
@@ -117,6 +117,25 @@ def test_the_published_network_gives_its_own_answers(tmp_path, inner, how):
     assert net.training
     with torch.no_grad():
         assert torch.equal(net.eval()(IMAGES), original()(IMAGES))
+
+
+def test_from_scratch_it_is_the_same_network_with_drawn_weights(tmp_path):
+    publish(tmp_path / "ofa/tiny@1ms")
+    path = tmp_path / "targets.json"
+    path.write_text(json.dumps([SPEC]))
+    (target,) = read_targets(path, tmp_path / "ofa")
+    (same,) = read_targets(path, tmp_path / "ofa", "scratch")
+    (loaded,) = read_targets(path, tmp_path / "ofa", "weights")
+    assert target == same
+    assert (target.pretrained, loaded.pretrained) == (False, True)
+    assert target.settings == {k: v for k, v in loaded.settings.items() if k != "sha256"}
+    states = [t.build(CLASSES, s).state_dict() for t, s in ((target, 3), (target, 3), (loaded, 3))]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key])
+        assert value.shape == states[2][key].shape
+    first = "first_conv.conv.weight"
+    assert not torch.equal(states[0][first], states[2][first])
+    assert not torch.equal(states[0][first], target.build(CLASSES, 4).state_dict()[first])
 
 
 def test_another_number_of_classes_has_a_new_last_layer(tmp_path):

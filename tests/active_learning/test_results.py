@@ -130,7 +130,8 @@ def test_what_does_not_fit(tmp_path, telling):
         ("performances.json", b'{"dataset": ', "is no result"),
         ("performances.json", b"[]", "is no result"),
         ("performances.txt", b"90 95\nhigh 95\n", "is not rows"),
-        ("performances.txt", b"90 95\n", "does not agree"),
+        ("performances.txt", b"90 95\n", "has 1 rows, not one for each of 2 targets"),
+        ("performances.txt", b"90 95\n90 95\n", "does not agree"),
         ("performances.txt", None, "is not there"),
         ("answers.npz", b"PK\x03\x04 torn", "cannot be read"),
         ("answers.npz", None, "is not there"),
@@ -155,7 +156,10 @@ def test_a_seed_twice(tmp_path):
 
 
 def test_nothing_there(tmp_path, refused):
-    main = results.command("Nothing.", lambda *_: pytest.fail("there is nothing to draw"))
+    def nothing(*_):
+        pytest.fail("there is nothing to draw")
+
+    main = results.command("Nothing.", nothing, released=nothing)
     refused(main, tmp_path, telling="no extracted_results")
     write_round(tmp_path)
     (path,) = tmp_path.rglob("performances.json")

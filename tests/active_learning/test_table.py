@@ -9,6 +9,7 @@ from scipy import stats
 
 from active_learning import comparison, table
 from active_learning.over_seeds import holm, paired_p, t_interval
+from active_learning.target_models import TARGETS
 from deferral import bootstrap
 from tests.active_learning.made_study import write_study
 
@@ -186,13 +187,23 @@ def test_equal_answers_are_no_difference(tmp_path, monkeypatch):
 
 
 def test_the_paper_beside_ours(tmp_path, monkeypatch, capsys):
+    """Where data set, targets, labels and rounds are the paper's."""
     monkeypatch.setattr(comparison, "DRAWS", 20)
-    write_study(tmp_path, ("random", "DIAM", "risk"), (1,), range(2), dataset="kmnist")
-    table.main([str(tmp_path)])
-    rows, result = made(tmp_path / "figures", "kmnist-2")
+    names = [target.name for target in TARGETS[:2]]
+    paper = {"methods": ("random", "DIAM", "risk"), "seeds": (1,), "rounds": range(11)}
+    paper |= {"dataset": "kmnist", "step": 1500, "names": names}
+    write_study(tmp_path / "paper", **paper)
+    table.main([str(tmp_path / "paper")])
+    rows, result = made(tmp_path / "paper" / "figures", "kmnist-2")
     assert [row["published"] for row in rows.values()] == ["87.34", "90.38", ""]
     assert result["methods"]["risk"]["published"] is None
     assert "Paper: Tang and Huang (2022)" in " ".join(capsys.readouterr().out.split())
+    others = {"rounds": range(10)}, {"step": 1000}, {"names": ["a", "b"]}, {"names": names[::-1]}
+    for k, other in enumerate(others):
+        write_study(tmp_path / str(k), **paper | other)
+        table.main([str(tmp_path / str(k))])
+        rows, _ = made(tmp_path / str(k) / "figures", "kmnist-2")
+        assert "published" not in rows["DIAM"], other
 
 
 def test_bold_is_what_stands_after_holm(tmp_path, monkeypatch):

@@ -183,3 +183,29 @@ def test_lists_that_cannot_be(tmp_path, text, telling):
 def test_a_list_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_targets(tmp_path / "none.json")
+
+
+def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, monkeypatch):
+    path = listed(tmp_path, "lenet5", "squeezenet1_1")
+    theirs = build_edge("squeezenet1_1", 1000, 32, seed=7).net.state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    lenet, plain = read_targets(path)
+    assert not plain.pretrained
+    assert read_targets(path, init="weights")[0] == lenet
+    target = read_targets(path, init="weights")[1]
+    assert target.pretrained
+    assert target.settings == plain.settings | {"weights": "IMAGENET1K_V1"}
+    state = target.build(4, 0).net.state_dict()
+    same = [k for k, v in state.items() if v.shape == theirs[k].shape]
+    assert set(state) - set(same) == {"classifier.1.weight", "classifier.1.bias"}
+    assert all(torch.equal(state[k], theirs[k]) for k in same)
+
+    def no_network(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    with pytest.raises(ValueError, match=r"squeezenet1_1: .*no route to host.*--init scratch") as e:
+        read_targets(path, init="weights")
+    assert "\n" not in str(e.value)
+    with pytest.raises(ValueError, match="--init weights has no effect: no target has any"):
+        read_targets(listed(tmp_path, "lenet5", "convnet", TINY), init="weights")
