@@ -7,7 +7,13 @@
 The local net and the edge net see val and test once, all rejectors together once, however many
 settings there are; what train_rejector.py fitted later comes on top. Writes
 {dataset}-predictions.npz, from which every table and figure is made, and {dataset}-eval_all.json in
-the layout of the L2H release with `settings` and `risk` beside it.
+the layout of the L2H release with `settings` and `risk` beside it. That has the rejectors whose
+names the release's table script reads; the others (rivals, adaptive ones, train_rejector.py's) are
+in {dataset}-eval_extra.json, in the same layout.
+
+SAVE_DIR may hold checkpoints of the release instead, named as it names them, and its local net.
+Each has an edge net of its own: they are read one by one, and predictions.npz, which holds one
+edge, is written where all are equal.
 
 With --edge_path an edge net of elsewhere is evaluated alone, on data that it need not have been
 trained on: a server for many. `edge_data` in the settings says "same" where it was trained on this
@@ -15,6 +21,7 @@ very cut of this data, else "other". It may have seen what is val here: then wha
 is too hopeful.
 """
 
+import glob
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +36,10 @@ from deferral import rules
 from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
-from learning_to_help import estimators
+from learning_to_help import estimators, released
+from learning_to_help.settings import given_flags, refuse, release_reads
 from models.checkpoints import edge_net, local_net, predict, rejector_net
+from models.edgenet import ViT
 from models.exit_local import ExitLocal
 from models.rejector import Rejector, StackedRejectors
 
@@ -63,10 +72,11 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
+    given = given_flags(parser, args, argv)
     if args.edge_path is None:
-        for name in ("val_size", "split_seed"):
-            if getattr(args, name) is not None:
-                parser.error(f"--{name} goes with --edge_path; a run's own edge net says it itself")
+        reason = "goes with --edge_path; a run's own edge net says it itself"
+        refuse(parser, given, ("val_size", "split_seed"), reason)
+    refuse(parser, given, ["seed"], "nothing is drawn here; --seeds names the runs to evaluate")
     return args
 
 
@@ -99,9 +109,10 @@ def read_checkpoints(save_dir, name) -> Checkpoints:
     if not own["edge"].exists():
         raise ValueError(f"{own['edge']}: not there; train_edgenet_async.py makes it")
     edge = experiment.load_checkpoint(own["edge"])
-    paths = sorted(save_dir.glob(f"{name}-edgenet-async-*.pth"))
-    found = {path: experiment.load_checkpoint(path) for path in paths}
-    if not found and not any(save_dir.glob(f"{name}-rejector-*.pth")):
+    paths = sorted(save_dir.glob(f"{glob.escape(name)}-edgenet-*.pth"))
+    state = f"{name}-edgenet-state.pth"  # of a run that is not complete
+    found = {path: experiment.load_checkpoint(path) for path in paths if path.name != state}
+    if not found and not any(save_dir.glob(f"{glob.escape(name)}-rejector-*.pth")):
         return Checkpoints(edge, None, {}, {})
     if not own["local"].exists():
         raise ValueError(f"{own['local']}: not there, and the rejectors were trained for it")
@@ -134,21 +145,21 @@ def seen_classes(local, labels, num_classes) -> list[int] | None:
     return sorted(set(asked) & set(labels.tolist()))
 
 
+def predict_parts(dataset, net, batch_size, device) -> np.ndarray:
+    """Logits [N, K], or [R, N, 2] of stacked rejectors, on val and then test."""
+    batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
+    return torch.cat([predict(net.to(device), b) for b in batches], dim=-2).cpu().numpy()
+
+
 def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz: each net sees val and test once, in that order."""
-    parts = (dataset.val, dataset.test)
-    batches = [data.Batches(part, batch_size, device) for part in parts]
-
-    def logits(net):
-        return torch.cat([predict(net.to(device), b) for b in batches], dim=-2).cpu().numpy()
-
-    stages = [logits(net) for net in (local, edge) if net is not None]
-    count = sum(len(part.labels) for part in parts)
+    parts, how = (dataset.val, dataset.test), (batch_size, device)
+    stages = [predict_parts(dataset, net, *how) for net in (local, edge) if net is not None]
+    count, val = sum(len(part.labels) for part in parts), len(dataset.val.labels)
     scores = np.zeros((0, count), np.float32)
     if rejectors:
-        pairs = logits(StackedRejectors(rejectors))  # [R, N, 2]
+        pairs = predict_parts(dataset, StackedRejectors(rejectors), *how)
         scores = pairs[..., 1] - pairs[..., 0]
-    val = len(dataset.val.labels)
     # Evenly over the test set, which may be sorted by class.
     shown = np.unique(np.linspace(0, count - val - 1, EXAMPLES).astype(int))
     return {
@@ -227,6 +238,85 @@ def release_layout(pred) -> dict:
     return result
 
 
+def finish(run, layout) -> None:
+    """The result, and beside it what the release's table script would stumble over."""
+    read_there = {stem: row for stem, row in layout.items() if release_reads(stem)} or layout
+    rest = {stem: row for stem, row in layout.items() if stem not in read_there}
+    path = run.dir / f"{run.stem.removesuffix('all')}extra.json"
+    if rest:
+        experiment.write_json(path, rest)
+    else:
+        path.unlink(missing_ok=True)
+    run.finish(read_there)
+
+
+def describe(name, dataset, edge, local, device) -> dict:
+    """What predictions.npz says of itself, but for rejectors and estimators."""
+    head, dirty = experiment.commit()
+    return {
+        "dataset": name,
+        "classes": dataset.classes,
+        "edge": edge,
+        "local": local,
+        "commit": head + (" with changes" if dirty else ""),
+        "hardware": experiment.hardware(device),
+    }
+
+
+def evaluate_released(args, run, device, name, files):
+    """A directory of the release's checkpoints; each is read, evaluated and dropped in turn.
+
+    files: those of released.find. Nothing is written before all are read.
+    """
+    size = estimators.image_rejector_cost()
+    with experiment.one_line_errors():
+        dataset = data.load(args.dataset, args.data_root, *SPLIT.values())
+        how = args.batch_size, device
+        local_path, local_logits = run.dir / f"{name}-localnet.pth", []
+        if any(files.values()) or local_path.exists():
+            checkpoint = experiment.load_checkpoint(local_path)
+            local = local_net(checkpoint, len(dataset.classes), str(local_path))
+            local_logits = [predict_parts(dataset, local, *how)]
+        layout, settings, scores, digests, arrays = {}, [], [], [], {}
+        for path, setting in files.items():
+            rejector, edge, digest = released.read(path, name, len(dataset.classes))
+            if digest not in digests[-1:]:
+                arrays = predict_all(dataset, edge, None, [], *how)
+                arrays["stage_logits"] = np.stack([*local_logits, arrays["stage_logits"][0]])
+            digests.append(digest)
+            if setting is None:
+                right = arrays["stage_logits"][-1].argmax(-1) == arrays["labels"]
+                test = arrays["split"] == saved.SPLITS["test"]
+                counts = stage_counts(arrays["labels"][test], right[test], len(dataset.classes))
+                layout[path.stem] = {"edge": counts}
+                continue
+            pairs = predict_parts(dataset, rejector, *how)
+            scores.append(pairs[:, 1] - pairs[:, 0])
+            known = {k: v for k, v in setting._asdict().items() if k in SETTING}
+            settings.append({"stem": path.stem, **known, "seed": None, **size})
+            one = arrays | {"scores": np.stack(scores[-1:])}
+            about = {"dataset": name, "rejectors": settings[-1:]}
+            layout |= release_layout(saved.Predictions(**one, settings=about, source=str(path)))
+        run.start(device, dataset.fingerprint())
+
+    path = run.dir / f"{name}-predictions.npz"
+    if len(set(digests)) == 1:
+        if scores:
+            arrays["scores"] = np.stack(scores)
+        about = describe(
+            name, dataset, "vit" if isinstance(edge, ViT) else "alexnet", "lenet5", device
+        )
+        about |= {"rejectors": settings, "estimators": []}
+        experiment.write_npz(path, **arrays, settings=np.array(json.dumps(about)))
+        print(f"{path}: {len(scores)} rejectors")
+    else:
+        path.unlink(missing_ok=True)
+        print(f"{path}: not written: {len(files)} files hold {len(set(digests))} edge nets")
+    finish(run, layout)
+    print(f"warning: {run.result}: {released.HOPEFUL}")
+    print(run.result)
+
+
 def evaluate(args):
     """One run directory to its predictions and JSON."""
     with experiment.one_line_errors():
@@ -236,6 +326,10 @@ def evaluate(args):
         if run.complete:
             return print(f"{run.result}: complete")
         alone = args.edge_path is not None
+        files = {} if alone else released.find(run.dir, name)
+    if files:
+        return evaluate_released(args, run, device, name, files)
+    with experiment.one_line_errors():
         edge_path = edge_file(args.edge_path) if alone else run.dir / f"{name}-edgenet.pth"
         if alone:
             read = Checkpoints(experiment.load_checkpoint(edge_path), None, {}, {})
@@ -277,15 +371,11 @@ def evaluate(args):
         for key, array in losses.items():
             if key.startswith("progress_"):
                 arrays[key] = array[:, columns] if array.ndim == 2 else array
-    head, dirty = experiment.commit()
-    settings = {
-        "dataset": name,
-        "classes": dataset.classes,
-        "edge": edge["net"],
-        "local": local["net"] if local and "net" in local else "lenet5",
+    settings = describe(
+        name, dataset, edge["net"], local["net"] if local and "net" in local else "lenet5", device
+    )
+    settings |= {
         "seed": edge["seed"],
-        "commit": head + (" with changes" if dirty else ""),
-        "hardware": experiment.hardware(device),
         "rejectors": [{"stem": stem, **setting} for stem, setting in costed.items()],
         "estimators": estimating,
     }
@@ -295,7 +385,7 @@ def evaluate(args):
         settings["edge_data"] = "same" if same else "other"
     path = run.dir / f"{name}-predictions.npz"
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
-    run.finish(release_layout(saved.load(path)))
+    finish(run, release_layout(saved.load(path)))
     print(f"{path}: {len(costed)} rejectors, {len(estimating)} estimators\n{run.result}")
     return None
 

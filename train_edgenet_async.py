@@ -117,7 +117,7 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit"
-    check_flags(parser, args)
+    check_flags(parser, args, argv)
     if args.seeds and args.local_path:
         parser.error("--seeds: each run has its own local net in SAVE_DIR/seed-N; no --local_path")
     return args
