@@ -13,6 +13,7 @@
 # A client's val images (VAL_SIZE, 0.2 if not given, of its own) are no one's training images.
 # The figure, its table and numbers: $run/joined/figures.
 source "$(dirname "$0")/pipeline.sh"
+no_seeds_in_extra
 
 arch=${ARCH:-msdnet} val_size=${VAL_SIZE:-0.2}
 read -ra datasets <<< "${DATASETS:-cifar10}"
@@ -33,9 +34,10 @@ fi
 parts=$run/parts
 if [ ! -e "$parts/partition.json" ]; then
   "$python" -m data.partition "${partition[@]}" --dataset "${datasets[0]}" \
-    --clients "${CLIENTS:-10}" --pool "$val_size" --out "$parts" --overwrite
+    --clients "${CLIENTS:-10}" --pool "$val_size" --out "$parts" --overwrite \
+    ${data_root[@]+"${data_root[@]}"}
 fi
-all=(--seeds "${seeds[@]}" --resume)
+all=(--seeds "${seeds[@]}" --resume ${everywhere[@]+"${everywhere[@]}"})
 "$python" train_edgenet_async.py --dataset "$parts/all.npz" --save_dir "$run/server" --edge_only \
   "${all[@]}" ${fast_edge[@]+"${fast_edge[@]}"} ${extra[@]+"${extra[@]}"}
 for client in "$parts"/client-*.npz; do
@@ -45,7 +47,7 @@ for client in "$parts"/client-*.npz; do
     ${fast_exits[@]+"${fast_exits[@]}"} ${extra_exits[@]+"${extra_exits[@]}"}
   "$python" -m early_exit.eval --dataset "$client" --save_dir "$run/$name/exits" "${all[@]}"
   "$python" eval_all.py --dataset "$client" --save_dir "$run/$name/server" "${all[@]}" \
-    --edge_path "$run/server" --val_size "$val_size"
+    --edge_path "$run/server" --val_size "$val_size" ${extra_eval[@]+"${extra_eval[@]}"}
   "$python" -m deferral.join "$run/$name/exits" "$run/$name/server" --seeds "${seeds[@]}" \
     --device_cost "${DEVICE_COST:-0.05}" --out "$run/joined/$name" --overwrite
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Predictions and JSON of what train-async.sh trained.  bash eval-async.sh RUN
+# Predictions and JSON of what train-async.sh trained.  bash eval-async.sh [RUN]
 source "$(dirname "$0")/pipeline.sh"
 
 evaluate async

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Predictions and JSON of what train-conf-score.sh trained.  bash eval.sh RUN
+# Predictions and JSON of what train-conf-score.sh trained.  bash eval.sh [RUN]
 source "$(dirname "$0")/pipeline.sh"
 
 evaluate conf-score

@@ -7,7 +7,13 @@
 The local net and the edge net see val and test once, all rejectors together once, however many
 settings there are; what train_rejector.py fitted later comes on top. Writes
 {dataset}-predictions.npz, from which every table and figure is made, and {dataset}-eval_all.json in
-the layout of the L2H release with `settings` and `risk` beside it.
+the layout of the L2H release with `settings` and `risk` beside it. That has the rejectors whose
+names the release's table script reads; the others (rivals, adaptive ones, train_rejector.py's) are
+in {dataset}-eval_extra.json, in the same layout.
+
+SAVE_DIR may hold checkpoints of the release instead, named as it names them, and its local net.
+Each has an edge net of its own: they are read one by one, and predictions.npz, which holds one
+edge, is written where all are equal.
 
 With --edge_path an edge net of elsewhere is evaluated alone, on data that it need not have been
 trained on: a server for many. `edge_data` in the settings says "same" where it was trained on this
@@ -30,8 +36,10 @@ from deferral import rules
 from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
-from learning_to_help import estimators
+from learning_to_help import estimators, released
+from learning_to_help.settings import given_flags, refuse, release_reads
 from models.checkpoints import edge_net, local_net, predict, rejector_net
+from models.edgenet import ViT
 from models.exit_local import ExitLocal
 from models.rejector import Rejector, StackedRejectors
 
@@ -64,10 +72,11 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
+    given = given_flags(parser, args, argv)
     if args.edge_path is None:
-        for name in ("val_size", "split_seed"):
-            if getattr(args, name) is not None:
-                parser.error(f"--{name} goes with --edge_path; a run's own edge net says it itself")
+        reason = "goes with --edge_path; a run's own edge net says it itself"
+        refuse(parser, given, ("val_size", "split_seed"), reason)
+    refuse(parser, given, ["seed"], "nothing is drawn here; --seeds names the runs to evaluate")
     return args
 
 
@@ -81,11 +90,17 @@ def edge_file(path) -> Path:
     return found[0]
 
 
-def input_files(save_dir, name) -> list[Path]:
-    """The files of a run directory that its predictions are made from."""
-    kinds = "localnet.pth", "edgenet.pth", "edgenet-async-*.pth", "rejector-*.pth", "losses*.npz"
-    patterns = [f"{glob.escape(name)}-{kind}" for kind in kinds]
-    return sorted(path for pattern in patterns for path in save_dir.glob(pattern))
+def input_files(save_dir, name) -> dict[str, Path]:
+    """The files of a run directory that its predictions are made from, by name."""
+    kinds = "localnet.pth", "edgenet.pth", "rejector-*.pth", "losses*.npz"
+    paths = [p for kind in kinds for p in save_dir.glob(f"{glob.escape(name)}-{kind}")]
+    return {path.name: path for path in (*paths, *released.rejector_paths(save_dir, name))}
+
+
+def output_files(run, name) -> dict[str, Path]:
+    """predictions.npz, and the JSON that is written beside the result where one is needed."""
+    extra = run.dir / f"{run.stem.removesuffix('all')}extra.json"
+    return {"predictions": run.dir / f"{name}-predictions.npz", "extra": extra}
 
 
 def read_losses(save_dir, name) -> dict[str, np.ndarray]:
@@ -119,7 +134,7 @@ def read_checkpoints(save_dir, name) -> Checkpoints:
     if not own["edge"].exists():
         raise ValueError(f"{own['edge']}: not there; train_edgenet_async.py makes it")
     edge = experiment.load_checkpoint(own["edge"])
-    paths = sorted(save_dir.glob(f"{glob.escape(name)}-edgenet-async-*.pth"))
+    paths = released.rejector_paths(save_dir, name)
     found = {path: experiment.load_checkpoint(path) for path in paths}
     if not found and not any(save_dir.glob(f"{glob.escape(name)}-rejector-*.pth")):
         return Checkpoints(edge, None, {}, {})
@@ -154,21 +169,21 @@ def seen_classes(local, labels, num_classes) -> list[int] | None:
     return sorted(set(asked) & set(labels.tolist()))
 
 
+def predict_parts(dataset, net, batch_size, device) -> np.ndarray:
+    """Logits [N, K], or [R, N, 2] of stacked rejectors, on val and then test."""
+    batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
+    return torch.cat([predict(net.to(device), b) for b in batches], dim=-2).cpu().numpy()
+
+
 def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz: each net sees val and test once, in that order."""
-    parts = (dataset.val, dataset.test)
-    batches = [data.Batches(part, batch_size, device) for part in parts]
-
-    def logits(net):
-        return torch.cat([predict(net.to(device), b) for b in batches], dim=-2).cpu().numpy()
-
-    stages = [logits(net) for net in (local, edge) if net is not None]
-    count = sum(len(part.labels) for part in parts)
+    parts, how = (dataset.val, dataset.test), (batch_size, device)
+    stages = [predict_parts(dataset, net, *how) for net in (local, edge) if net is not None]
+    count, val = sum(len(part.labels) for part in parts), len(dataset.val.labels)
     scores = np.zeros((0, count), np.float32)
     if rejectors:
-        pairs = logits(StackedRejectors(rejectors))  # [R, N, 2]
+        pairs = predict_parts(dataset, StackedRejectors(rejectors), *how)
         scores = pairs[..., 1] - pairs[..., 0]
-    val = len(dataset.val.labels)
     # Evenly over the test set, which may be sorted by class.
     shown = np.unique(np.linspace(0, count - val - 1, EXAMPLES).astype(int))
     return {
@@ -247,6 +262,85 @@ def release_layout(pred) -> dict:
     return result
 
 
+def finish(run, layout, extra) -> None:
+    """The result, and beside it, in `extra`, what the release's table script cannot read."""
+    readable = {stem: row for stem, row in layout.items() if release_reads(stem)} or layout
+    rest = {stem: row for stem, row in layout.items() if stem not in readable}
+    if rest:
+        experiment.write_json(extra, rest)
+    run.finish(readable, name_inputs=False)  # a stem a key, and nothing else
+
+
+def describe(name, dataset, edge, local, device) -> dict:
+    """What predictions.npz says of itself, but for rejectors and estimators."""
+    head, dirty = experiment.commit()
+    return {
+        "dataset": name,
+        "classes": dataset.classes,
+        "edge": edge,
+        "local": local,
+        "commit": head + (" with changes" if dirty else ""),
+        "hardware": experiment.hardware(device),
+    }
+
+
+def evaluate_released(args, run, device, name, files):
+    """A directory of the release's checkpoints; each is read, evaluated and dropped in turn.
+
+    files: those of released.find. Nothing is written before all are read.
+    """
+    size = estimators.image_rejector_cost()
+    with experiment.one_line_errors():
+        dataset = data.load(args.dataset, args.data_root, *SPLIT.values())
+        fingerprint, outputs = dataset.fingerprint(), output_files(run, name)
+        if run.is_complete(fingerprint, input_files(run.dir, name)):
+            return print(f"{run.result}: complete")
+        how = args.batch_size, device
+        local_path, local_logits = run.dir / f"{name}-localnet.pth", []
+        if any(files.values()) or local_path.exists():
+            checkpoint = experiment.load_checkpoint(local_path)
+            local = local_net(checkpoint, len(dataset.classes), str(local_path))
+            local_logits = [predict_parts(dataset, local, *how)]
+        layout, settings, scores, digests, arrays = {}, [], [], [], {}
+        for path, setting in files.items():
+            rejector, edge, digest = released.read(path, name, len(dataset.classes))
+            if digest not in digests[-1:]:
+                arrays = predict_all(dataset, edge, None, [], *how)
+                arrays["stage_logits"] = np.stack([*local_logits, arrays["stage_logits"][0]])
+            digests.append(digest)
+            if setting is None:
+                right = arrays["stage_logits"][-1].argmax(-1) == arrays["labels"]
+                test = arrays["split"] == saved.SPLITS["test"]
+                counts = stage_counts(arrays["labels"][test], right[test], len(dataset.classes))
+                layout[path.stem] = {"edge": counts}
+                continue
+            pairs = predict_parts(dataset, rejector, *how)
+            scores.append(pairs[:, 1] - pairs[:, 0])
+            known = {k: v for k, v in setting._asdict().items() if k in SETTING}
+            settings.append({"stem": path.stem, **known, "seed": None, **size})
+            one = arrays | {"scores": np.stack(scores[-1:])}
+            about = {"dataset": name, "rejectors": settings[-1:]}
+            layout |= release_layout(saved.Predictions(**one, settings=about, source=str(path)))
+        run.start(device, fingerprint, outputs.values())
+
+    path = outputs["predictions"]
+    if len(set(digests)) == 1:
+        if scores:
+            arrays["scores"] = np.stack(scores)
+        about = describe(
+            name, dataset, "vit" if isinstance(edge, ViT) else "alexnet", "lenet5", device
+        )
+        about |= {"rejectors": settings, "estimators": []}
+        about["inputs"] = {"data": fingerprint, **run.inputs}
+        experiment.write_npz(path, **arrays, settings=np.array(json.dumps(about)))
+        print(f"{path}: {len(scores)} rejectors")
+    else:
+        print(f"{path}: not written: {len(files)} files hold {len(set(digests))} edge nets")
+    finish(run, layout, outputs["extra"])
+    print(f"warning: {run.result}: {released.HOPEFUL}")
+    return print(run.result)
+
+
 def evaluate(args):
     """One run directory to its predictions and JSON."""
     with experiment.one_line_errors():
@@ -254,6 +348,10 @@ def evaluate(args):
         name = data.stem(args.dataset)
         run = experiment.Run(args.save_dir, f"{name}-eval_all", args, remake=True)
         alone = args.edge_path is not None
+        files = {} if alone else released.find(run.dir, name)
+    if files:
+        return evaluate_released(args, run, device, name, files)
+    with experiment.one_line_errors():
         edge_path = edge_file(args.edge_path) if alone else run.dir / f"{name}-edgenet.pth"
         if alone:
             read = Checkpoints(experiment.load_checkpoint(edge_path), None, {}, {})
@@ -270,8 +368,8 @@ def evaluate(args):
         nets += [[net for _, net in read.rejectors.values()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
         fingerprint = dataset.fingerprint()
-        files = [edge_path] if alone else input_files(run.dir, name)
-        if run.is_complete(fingerprint, {file.name: file for file in files}):
+        inputs = {edge_path.name: edge_path} if alone else input_files(run.dir, name)
+        if run.is_complete(fingerprint, inputs):
             return print(f"{run.result}: complete")
         same = edge["data"] == fingerprint
         if not same and not alone:
@@ -280,8 +378,8 @@ def evaluate(args):
             )
         later = estimators.read(run.dir, name, read.hashes) if local else {}
         losses = {} if alone else read_losses(run.dir, name)
-        path = run.dir / f"{name}-predictions.npz"
-        run.start(device, fingerprint, [path])
+        outputs = output_files(run, name)
+        run.start(device, fingerprint, outputs.values())
 
     if isinstance(nets[1], ExitLocal):
         # As early_exit.eval computes that exit: deferral.join compares the logits of both.
@@ -298,15 +396,11 @@ def evaluate(args):
         for key, array in losses.items():
             if key.startswith("progress_"):
                 arrays[key] = array[:, columns] if array.ndim == 2 else array
-    head, dirty = experiment.commit()
-    settings = {
-        "dataset": name,
-        "classes": dataset.classes,
-        "edge": edge["net"],
-        "local": local["net"] if local and "net" in local else "lenet5",
+    settings = describe(
+        name, dataset, edge["net"], local["net"] if local and "net" in local else "lenet5", device
+    )
+    settings |= {
         "seed": edge["seed"],
-        "commit": head + (" with changes" if dirty else ""),
-        "hardware": experiment.hardware(device),
         "inputs": {"data": fingerprint, **run.inputs},
         "rejectors": [{"stem": stem, **setting} for stem, setting in costed.items()],
         "estimators": estimating,
@@ -315,8 +409,9 @@ def evaluate(args):
         settings["local_classes"] = seen
     if alone:
         settings["edge_data"] = "same" if same else "other"
+    path = outputs["predictions"]
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
-    run.finish(release_layout(saved.load(path)), name_inputs=False)  # a stem a key, nothing else
+    finish(run, release_layout(saved.load(path)), outputs["extra"])
     print(f"{path}: {len(costed)} rejectors, {len(estimating)} estimators\n{run.result}")
     return None
 

@@ -2,12 +2,16 @@
 
   python eval_fprint.py --dataset digits \\
       --model_path results/runs/first/digits-edgenet-async-1-cost_1-1.25-cost_e-0.25.pth
+  python eval_fprint.py --dataset cifar10 --save_dir results/run1/cifar10 \\
+      --model_path cifar10-edgenet-async-1-cost_1-1.25-cost_e-0.25.pth
   python eval_fprint.py --dataset cifar10 --model release.pth --local_path cifar10-localnet.pth \\
       --cost_1 1.25 --cost_e 0.25
 
 Takes a checkpoint of train_edgenet_async.py (its edge and local net lie beside it), a bare state
-dict as the L2H release writes it (`rejector.*` and `edge_net.*`, alexnet or vit; the local net by
---local_path), an edge net alone, or a local net alone. All figures are on test.
+dict as the L2H release writes it (`rejector.*` and `edge_net.*`, alexnet or vit), an edge net
+alone, or a local net alone. The local net {dataset}-localnet.pth lies in SAVE_DIR or, if that is
+not given, beside the checkpoint; --local_path gives another. Costs are those of the checkpoint, or
+of the name that the release gave it. All figures are on test.
 """
 
 from pathlib import Path
@@ -21,14 +25,21 @@ from deferral.calibrate import reject_rate_threshold, risk_threshold
 from deferral.counts import cascade_counts, stage_counts
 from deferral.risk import costs, random_risk, risk, send_rate
 from experiment import number
+from learning_to_help import released
+from learning_to_help.settings import given_flags, refuse, released_setting
 from models.checkpoints import edge_net, kind_of, local_net, predict, rejector_net, release_nets
+
+OF_REJECTOR = ("cost_1", "cost_e", "max_reject_rate", "max_risk")
 
 
 def parse_args(argv=None):
     parser = experiment.Parser(__doc__)
     group = parser.add_argument_group("what to evaluate")
-    group.add_argument("--model_path", "--model", required=True, help="the checkpoint")
-    group.add_argument("--local_path", help="local net; beside the checkpoint if not given")
+    group.add_argument(
+        "--model_path", "--model", required=True, help="the checkpoint; may be in SAVE_DIR"
+    )
+    group.add_argument("--save_dir", help="holds {dataset}-localnet.pth, as in the L2H release")
+    group.add_argument("--local_path", help="another local net than that of SAVE_DIR or beside it")
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     group.add_argument("--cost_1", type=number(float, 0), help="edge error cost; the checkpoint's")
     group.add_argument("--cost_e", type=number(float, 0), help="query cost; the checkpoint's")
@@ -52,26 +63,68 @@ def parse_args(argv=None):
     )
     group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
     parser.add_common(seed=43, many=False)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.given = given_flags(parser, args, argv)
+    refuse(parser, args.given, ("overwrite", "resume"), "this script writes nothing")
+    if args.save_dir and args.local_path:
+        parser.error("--local_path: --save_dir says where the local net is; leave one out")
+    if not args.max_reject_rate and not args.max_risk:
+        refuse(parser, args.given, ("delta", "seed"), "goes with --max_reject_rate or --max_risk")
+    return args
 
 
-def read_checkpoints(path: Path, local_path) -> dict[str, tuple[dict, str]]:
-    """{"local", "edge", "rejector", "release": (checkpoint, its path)}, as far as `path` leads."""
+def find_model(model_path: str, save_dir: str | None) -> Path:
+    """The checkpoint's path as it was given, or if nothing is there, within `save_dir`."""
+    path = Path(model_path)
+    if save_dir and not path.exists() and (Path(save_dir) / path).exists():
+        return Path(save_dir) / path
+    return path
+
+
+def read_checkpoints(path: Path, local_path: str | None, folder: Path, name: str):
+    """{"local", "edge", "rejector", "release": (checkpoint, its path)}, as far as `path` leads.
+
+    The local net is that of `local_path` or else that of data set `name` in `folder`.
+    """
     checkpoint = experiment.load_checkpoint(path)
     kind = kind_of(checkpoint, str(path))
     found = {kind: (checkpoint, str(path))}
+    local = Path(local_path or folder / checkpoint.get("local_file", f"{name}-localnet.pth"))
     if kind == "rejector":
-        for name in ("edge", "local"):
-            file = path.parent / checkpoint[f"{name}_file"]
-            if name == "local" and local_path:
-                file = Path(local_path)
-            digest = checkpoint[f"{name}_sha256"]
-            found[name] = experiment.load_checkpoint(file, digest), str(file)
-    elif kind == "release":
-        if local_path is None:
-            raise ValueError(f"{path}: a bare state dict holds no local net; give --local_path")
-        found["local"] = experiment.load_checkpoint(local_path), local_path
+        for other, file in (("edge", path.parent / checkpoint["edge_file"]), ("local", local)):
+            digest = checkpoint[f"{other}_sha256"]
+            found[other] = experiment.load_checkpoint(file, digest), str(file)
+    elif kind == "release" and (local.exists() or not path.stem.endswith(released.ONLY)):
+        if not local.exists():
+            raise ValueError(
+                f"{path}: a bare state dict holds no local net, and {local} is not there; give "
+                "--save_dir or --local_path"
+            )
+        found["local"] = experiment.load_checkpoint(local), str(local)
     return found
+
+
+def costs_of(args, path: Path, found: dict) -> tuple[float, float] | None:
+    """The rejector's (c_1, c_e): those given, else the checkpoint's, else those of its name.
+
+    None where they are not all known. ValueError where a flag then has no effect.
+    """
+    about = found.get("rejector", ({}, ""))[0]
+    if "release" in found:
+        named = released_setting(path.stem)
+        about = named._asdict() if named else {}
+    pair = [
+        about.get(name) if getattr(args, name) is None else getattr(args, name)
+        for name in ("cost_1", "cost_e")
+    ]
+    if None not in pair:
+        return tuple(pair)
+    for name in ("cost_1", "cost_e", "max_risk"):
+        if name in args.given:
+            raise ValueError(
+                f"--{name}: {path} says nothing of its costs; give both --cost_1 and --cost_e"
+            )
+    return None
 
 
 def build_nets(found: dict[str, tuple[dict, str]], num_classes: int) -> dict:
@@ -86,6 +139,8 @@ def build_nets(found: dict[str, tuple[dict, str]], num_classes: int) -> dict:
     if "release" in found:
         state, where = found["release"]
         nets["rejector"], nets["edge"] = release_nets(state, num_classes, where)
+        if Path(where).stem.endswith(released.ONLY):
+            del nets["rejector"]  # trained with no one: weights as they were drawn
     return nets
 
 
@@ -163,10 +218,11 @@ def print_bounded_risk(val, test, cost, max_risk, delta, seed):
 
 def main(argv=None):
     args = parse_args(argv)
-    path = Path(args.model_path)
+    path = find_model(args.model_path, args.save_dir)
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
-        found = read_checkpoints(path, args.local_path)
+        folder = Path(args.save_dir or path.parent)
+        found = read_checkpoints(path, args.local_path, folder, data.stem(args.dataset))
         about = {k: v for checkpoint, _ in found.values() for k, v in checkpoint.items()}
         defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
         split = [about.get(key, default) for key, default in defaults.items()]
@@ -175,6 +231,10 @@ def main(argv=None):
             if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
                 raise ValueError(f"--dataset {args.dataset}: is not what {where} was trained on")
         nets = build_nets(found, len(dataset.classes))
+        if "rejector" in nets:
+            pair = costs_of(args, path, found)
+        elif useless := args.given & {*OF_REJECTOR, *(["local_path"] * ("release" not in found))}:
+            raise ValueError(f"--{min(useless)}: {path} holds no trained rejector")
 
     parts = {"val": dataset.val, "test": dataset.test}
     batches = {k: data.Batches(v, args.batch_size, device) for k, v in parts.items()}
@@ -202,18 +262,17 @@ def main(argv=None):
     for name, decision in (("both", stop), ("both inverted", 1 - stop)):
         counts = cascade_counts(labels, test[1], decision, num_classes)
         print_both(name, counts, dataset.classes)
-    own = found.get("rejector", ({}, ""))[0]
-    cost_1 = own.get("cost_1") if args.cost_1 is None else args.cost_1
-    cost_e = own.get("cost_e") if args.cost_e is None else args.cost_e
-    if cost_1 is not None and cost_e is not None:
-        print_risks(val, test, cost_1, cost_e)
-        if args.max_risk:
-            bound = args.max_risk, args.delta, args.seed
-            print_bounded_risk(val, test, costs(cost_1, cost_e), *bound)
+    if pair:
+        print_risks(val, test, *pair)
     else:
         print("\nthis rejector knows no costs: --cost_1 and --cost_e give the risks")
+    if args.max_risk:
+        bound = args.max_risk, args.delta, args.seed
+        print_bounded_risk(val, test, costs(*pair), *bound)
     if args.max_reject_rate:
         print_bounded(val, test, args.max_reject_rate, args.delta, args.seed)
+    if "release" in found and (pair or args.max_reject_rate):
+        print(f"\nwarning: {released.HOPEFUL}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 # The rejectors are fitted on val: the exits have been trained on all other images.
 # The report is $run/joined/NAME-report.html, the figure lies in $run/joined/NAME/figures.
 source "$(dirname "$0")/pipeline.sh"
+no_seeds_in_extra
 
 arch=${ARCH:-msdnet}
 read -ra seeds <<< "${SEEDS:-0 1 2}"
@@ -28,7 +29,7 @@ fi
 
 for dataset in "${datasets[@]}"; do
   name=$(basename "$dataset" .npz)
-  common=(--dataset "$dataset" --seeds "${seeds[@]}" --resume)
+  common=(--dataset "$dataset" --seeds "${seeds[@]}" --resume ${everywhere[@]+"${everywhere[@]}"})
   exits=$run/exits/$name server=$run/server/$name
   "$python" -m early_exit.train "${common[@]}" --save_dir "$exits" --arch "$arch" \
     ${fast_exits[@]+"${fast_exits[@]}"} ${extra_exits[@]+"${extra_exits[@]}"}
@@ -36,10 +37,11 @@ for dataset in "${datasets[@]}"; do
   "$python" train_localnet.py "${common[@]}" --save_dir "$server" \
     --local_net "$arch:last" --exits_path "$exits"
   "$python" train_edgenet_async.py "${common[@]}" --save_dir "$server" --async_freq 1 \
-    "${costs[@]}" ${fast_edge[@]+"${fast_edge[@]}"} ${extra[@]+"${extra[@]}"}
+    "${costs[@]}" ${fast_edge[@]+"${fast_edge[@]}"} ${fast_rejectors[@]+"${fast_rejectors[@]}"} \
+    ${extra[@]+"${extra[@]}"}
   "$python" train_rejector.py "${common[@]}" --save_dir "$server" --rejector amortized \
     --rejector_input features ${fast_rejector[@]+"${fast_rejector[@]}"}
-  "$python" eval_all.py "${common[@]}" --save_dir "$server"
+  "$python" eval_all.py "${common[@]}" --save_dir "$server" ${extra_eval[@]+"${extra_eval[@]}"}
   "$python" -m deferral.join "$exits" "$server" --seeds "${seeds[@]}" "${price[@]}" \
     --out "$run/joined/$name" --overwrite
   "$python" -m figures.exits_and_server "$run/joined/$name" --cost_1 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tables and figures of what eval-async.sh evaluated.  bash plot-async.sh RUN
+# Tables and figures of what eval-async.sh evaluated.  bash plot-async.sh [RUN]
 source "$(dirname "$0")/pipeline.sh"
 
 plot async

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's 42 cost settings, synchronous: c_1 in {1, 1.25}, c_e in {0, 0.025, ..., 0.5}, one pass
-# a data set.  bash train-conf-score.sh RUN, then eval.sh RUN and plot.sh RUN.
+# a data set.  bash train-conf-score.sh [RUN], then eval.sh [RUN] and plot.sh [RUN].
 source "$(dirname "$0")/pipeline.sh"
 
 for dataset in "${datasets[@]}"; do

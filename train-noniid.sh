@@ -2,7 +2,7 @@
 # The paper's non-IID case: a local net that has seen some of the classes only, LOCAL_CLASSES (0-8 if
 # not given); edge net and test keep all of them. c_1 in {1, 1.25}, c_e in {0, 0.1, 0.25, 0.4}, the
 # paper's (1, 0.25), (1.25, 0) and (1.25, 0.25) among them, one pass a data set.
-# LOCAL_CLASSES=0-8 bash train-noniid.sh RUN, then eval-noniid.sh RUN and plot-noniid.sh RUN.
+# LOCAL_CLASSES=0-8 bash train-noniid.sh [RUN], then eval-noniid.sh [RUN] and plot-noniid.sh [RUN].
 source "$(dirname "$0")/pipeline.sh"
 
 localnet=noniid-localnet # beside the one of RUN that knows all classes, never in its place

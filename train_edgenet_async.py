@@ -125,7 +125,7 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit"
-    check_flags(parser, args)
+    check_flags(parser, args, argv)
     if args.lr is None:
         args.lr = 1.6e-3 if args.joint else 1e-3
     if args.seeds and args.local_path:

@@ -29,7 +29,13 @@ import experiment
 from experiment import number
 from learning_to_help import amortized
 from learning_to_help.per_cost import fit_per_cost
-from learning_to_help.settings import add_cost_flags, check_cost_flags, cost_pairs
+from learning_to_help.settings import (
+    add_cost_flags,
+    check_bounded,
+    cost_pairs,
+    given_flags,
+    refuse,
+)
 from losses.stage_switching import SURROGATES
 from models.amortized import INPUTS, AmortizedRejector
 from models.checkpoints import edge_net, local_net, predict
@@ -74,7 +80,13 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
-    check_cost_flags(parser, args)
+    given = given_flags(parser, args, argv)
+    if "per_cost" not in args.rejector:
+        names = ("cost_1", "cost_e", "costs", "surrogates")
+        refuse(parser, given, names, "goes with --rejector per_cost")
+    if args.seeds:
+        refuse(parser, given, ["seed"], "--seeds takes its place; leave one out")
+    check_bounded(parser, "surrogates", args.surrogates, cost_pairs(args))
     return args
 
 

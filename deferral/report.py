@@ -93,7 +93,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--seed", type=seed, default=0, help="of the bootstrap")
     group.add_argument(
-        "--split_seed", type=seed, default=0, help="of val, where a stranger's file has no split"
+        "--split_seed", type=seed, help="of val, where a file has no split; 0 if not given"
     )
     group = parser.add_argument_group("page")
     group.add_argument("--rule", help="whose classes and pictures are shown, not the best on val")
@@ -107,7 +107,7 @@ def read_runs(
     paths: Sequence[Path],
     seeds: Sequence[int] | None,
     costs: list[Pair],
-    split_seed: int,
+    split_seed: int | None,
     cost_flops: float | None = None,
 ) -> list[Predictions]:
     """The runs of one data set. ValueError or OSError for what cannot be read or compared.
@@ -120,7 +120,9 @@ def read_runs(
     runs = []
     for path in files:
         ours = strangers.is_ours(path)
-        runs.append(saved.load(path) if ours else strangers.load(path, costs, split_seed))
+        runs.append(saved.load(path) if ours else strangers.load(path, costs, split_seed or 0))
+        if split_seed is not None and (ours or runs[-1].settings["split"] == "as in the file"):
+            raise ValueError(f"--split_seed: {path} says itself which rows are val; leave it out")
     if seeds is not None:
         there = [run.settings.get("seed") for run in runs]
         if absent := [seed for seed in seeds if seed not in there]:
@@ -178,8 +180,8 @@ def measure(runs: list[Predictions], args: argparse.Namespace, command: str) -> 
     if shown not in scored:
         raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(scored)} are")
     asked = [] if args.max_reject_rate is None else [args.max_reject_rate]
-    keys = ("draws", "seed", "level", "delta", "max_reject_rate", "max_risk", "split_seed")
-    said = {key: getattr(args, key) for key in keys}
+    keys = ("draws", "seed", "level", "delta", "max_reject_rate", "max_risk")
+    said = {key: getattr(args, key) for key in keys} | {"split_seed": args.split_seed or 0}
     data = about_data(runs)
     report: dict[str, Any] = {
         "title": args.title or f"Whom to ask: {data['dataset']}",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import experiment
 from learning_to_help.amortized import describe_all, estimate_all
+from learning_to_help.settings import cost_name
 from losses.deferral import edge_right
 from models.amortized import AmortizedRejector
 from models.cost import multiply_adds, parameters
@@ -88,7 +89,7 @@ def per_cost(net, local, batches, checkpoint: dict, stem: str) -> tuple[Tensor, 
     scores = described @ weight.T.to(described) + bias.to(described)
     settings = [
         {
-            "stem": f"{stem}-{surrogate}-cost_1-{cost_1:.12g}-cost_e-{cost_e:.12g}",
+            "stem": f"{stem}-{surrogate}-{cost_name(cost_1, cost_e)}",
             "async_freq": 1,  # the edge is as it ended
             "cost_1": cost_1,
             "cost_e": cost_e,

@@ -2,12 +2,21 @@
 
 import argparse
 import itertools
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import numpy as np
 
 from experiment import Parser, number
 from losses.deferral import COST_FREE
-from losses.stage_switching import SURROGATES
+from losses.stage_switching import SURROGATES, bounded_below
 from models.edge_copies import JOINT, adaptive
+
+COSTS = (1.25, 0.25)  # the paper's c_1 and c_e, for what the command line leaves out
+LONGEST = 40  # characters of a cost in a file's name
+_NUMBER = r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
+_RELEASED = re.compile(rf".+-edgenet(?:-async-(\d+))?-cost_1-{_NUMBER}-cost_e-{_NUMBER}")
 
 
 class Setting(NamedTuple):
@@ -24,10 +33,56 @@ class Setting(NamedTuple):
     rival: bool = False
 
     def stem(self, dataset: str) -> str:
-        stem = f"{dataset}-edgenet-async-{self.async_freq}"
+        """The name of its checkpoint, without .pth: the release's, which has no S for joint.
+
+        Split at "-" it gives the release's scripts their numbers. A rival's name ends in its own.
+        """
+        stem = f"{dataset}-edgenet"
+        if self.async_freq != JOINT:
+            stem += f"-async-{self.async_freq}"
         if self.cost_1 is not None:
-            stem += f"-cost_1-{self.cost_1:.12g}-cost_e-{self.cost_e:.12g}"
+            stem += f"-{cost_name(self.cost_1, self.cost_e)}"
         return stem + (f"-{self.surrogate}" if self.rival else "")
+
+
+def cost_name(cost_1: float, cost_e: float) -> str:
+    """Costs in a file's name: cost_1-1.25-cost_e-0.25; no two pairs share one.
+
+    Decimals, because the "-" of 1e-05 would separate.
+    """
+    c1, ce = (np.format_float_positional(float(c), trim="-") for c in (cost_1, cost_e))
+    return f"cost_1-{c1}-cost_e-{ce}"
+
+
+def released_setting(stem: str) -> Setting | None:
+    """What the name of a checkpoint says where the L2H release wrote it; None where nothing.
+
+    DATASET-edgenet-async-S-cost_1-C1-cost_e-CE, or without async-S for joint training. Its
+    surrogate is `released`, whose weights have the sign of c_1 turned (losses.stage_switching).
+    """
+    match = _RELEASED.fullmatch(stem)
+    if match is None:
+        return None
+    freq, cost_1, cost_e = match.groups()
+    return Setting(int(freq) if freq else JOINT, float(cost_1), float(cost_e), "released")
+
+
+def release_reads(stem: str) -> bool:
+    """Whether the release's table and plot scripts get the right numbers from this name.
+
+    They split it at "-" and take fields by their place, which neither a surrogate's name, nor an S
+    that is no number, nor 1e-05 leaves as it is.
+    """
+    match = _RELEASED.fullmatch(stem)
+    return match is not None and "-" not in match[2] + match[3]
+
+
+def cost(text: str) -> float:
+    """An argparse type: a cost in units of a local error, which is to name files."""
+    value = abs(number(float, 0, 1e6)(text))  # abs: of -0, whose sign a name would keep
+    if len(np.format_float_positional(value, trim="-")) > LONGEST:
+        raise argparse.ArgumentTypeError(f"{text} has too many digits for a file's name; round it")
+    return value
 
 
 def cost_pair(text: str) -> tuple[float, float]:
@@ -35,7 +90,7 @@ def cost_pair(text: str) -> tuple[float, float]:
     c1, colon, ce = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r}: write c_1:c_e, as 1.25:0.25")
-    return number(float, 0)(c1), number(float, 0)(ce)
+    return cost(c1), cost(ce)
 
 
 def span(text: str) -> tuple[int, int]:
@@ -53,31 +108,63 @@ def span(text: str) -> tuple[int, int]:
 
 def add_cost_flags(group) -> None:
     """--cost_1 and --cost_e, whose product is taken, and --costs, pairs beside it."""
-    group.add_argument("--cost_1", type=number(float, 0), nargs="+", help="edge error costs c_1")
+    c1, ce = COSTS
+    group.add_argument(
+        "--cost_1",
+        type=cost,
+        nargs="+",
+        help=f"edge error costs c_1; {c1:g} beside a lone --cost_e",
+    )
     group.add_argument(
         "--cost_e",
-        type=number(float, 0),
+        type=cost,
         nargs="+",
-        help="query costs c_e; with --cost_1 the product is taken",
+        help=f"query costs c_e; with --cost_1 the product is taken; {ce:g} beside a lone --cost_1",
     )
     group.add_argument(
         "--costs",
         type=cost_pair,
         nargs="+",
         metavar="C1:CE",
-        help="pairs, beside the product; 1.25:0.25 if nothing is given",
+        help=f"pairs, beside the product; {c1:g}:{ce:g} if nothing is given",
     )
 
 
-def check_cost_flags(parser: Parser, args) -> None:
-    if (args.cost_1 is None) != (args.cost_e is None):
-        parser.error("--cost_1 and --cost_e go together; or give pairs with --costs")
-
-
 def cost_pairs(args) -> list[tuple[float, float]]:
-    """The (c_1, c_e) that were asked for, each once; the paper's 1.25, 0.25 if none was."""
-    pairs = list(args.costs or []) + list(itertools.product(args.cost_1 or [], args.cost_e or []))
-    return list(dict.fromkeys(pairs)) or [(1.25, 0.25)]
+    """The (c_1, c_e) that were asked for, each once; the paper's 1.25, 0.25 if none was.
+
+    A lone --cost_1 or --cost_e is paired with the paper's other cost.
+    """
+    pairs = list(args.costs or [])
+    if args.cost_1 or args.cost_e:
+        pairs += itertools.product(args.cost_1 or COSTS[:1], args.cost_e or COSTS[1:])
+    return list(dict.fromkeys(pairs)) or [COSTS]
+
+
+def given_flags(parser: Parser, args, argv) -> set[str]:
+    """The flags, by name, that `argv` gives, whatever their values; args is what it was parsed to.
+
+    argparse sets a default only where the namespace lacks the name.
+    """
+    unset = object()
+    again = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), unset)))
+    return {name for name, value in vars(again).items() if value is not unset}
+
+
+def refuse(parser: Parser, given: set[str], names: Iterable[str], reason: str) -> None:
+    """Ends in one line where one of these flags is given, because it has no effect."""
+    for name in names:
+        if name in given:
+            parser.error(f"--{name}: {reason}")
+
+
+def check_bounded(parser: Parser, flag: str, surrogates, pairs) -> None:
+    """Ends in one line where a surrogate has no minimum at one of the (c_1, c_e)."""
+    for surrogate, (_, cost_e) in itertools.product(surrogates, pairs):
+        if cost_e is not None and not bounded_below(surrogate, cost_e):
+            parser.error(
+                f"--{flag}: {surrogate} has no lower bound at c_e {cost_e:g}; it needs c_e <= 1"
+            )
 
 
 def add_flags(parser: Parser) -> None:
@@ -122,7 +209,8 @@ def add_flags(parser: Parser) -> None:
     group.add_argument(
         "--joint",
         action="store_true",
-        help="L2 takes the training forward's answers instead; no copy, no S, no link",
+        help="L2 takes the training forward's answers instead; no copy, no S, no link; file names "
+        "have no async-S",
     )
     group.add_argument("--edge_only", action="store_true", help="no rejectors, no local net")
     group.add_argument("--surrogate", choices=SURROGATES, default=SURROGATES[0], help="form of L2")
@@ -144,17 +232,30 @@ def add_flags(parser: Parser) -> None:
     )
 
 
-def check_flags(parser: Parser, args) -> None:
-    """Ends in one line where two of the flags contradict each other."""
-    check_cost_flags(parser, args)
-    if args.edge_only and (args.costs or args.cost_1 or args.joint or args.rivals):
-        parser.error("--edge_only trains no rejector, so it takes no costs, --joint or --rivals")
-    for flag, given in (("--adaptive", args.adaptive), ("--outage", args.outage)):
-        if given and (args.joint or args.edge_only):
-            mode = "--joint" if args.joint else "--edge_only"
-            parser.error(f"{flag}: {mode} has no copy of the edge and no link; leave one out")
+LINK = ("async_freq", "adaptive", "probe_size", "probe_every", "outage")
+OF_REJECTORS = ("cost_1", "cost_e", "costs", *LINK, "joint", "surrogate", "rivals", "rival_costs")
+OF_REJECTORS += ("lr_rejector", "progress_every", "local_path")
+
+
+def check_flags(parser: Parser, args, argv=None) -> None:
+    """Ends in one line where a flag has no effect beside the others, or they contradict it."""
+    given = given_flags(parser, args, argv)
+    if args.edge_only:
+        refuse(parser, given, OF_REJECTORS, "--edge_only trains no rejector; leave one out")
+    if args.joint:
+        reason = "--joint has no copy of the edge and no link; leave one out"
+        refuse(parser, given, LINK, reason)
+    if not args.adaptive:
+        refuse(parser, given, ("probe_size", "probe_every"), "goes with --adaptive")
+    if set(args.rivals) <= set(COST_FREE):
+        refuse(parser, given, ["rival_costs"], f"goes with --rivals {', '.join(SURROGATES)}")
+    if args.seeds:
+        refuse(parser, given, ["seed"], "--seeds takes its place; leave one out")
     if args.surrogate in args.rivals:
         parser.error(f"--rivals: {args.surrogate} is the --surrogate already")
+    if not args.edge_only:
+        check_bounded(parser, "surrogate", [args.surrogate], cost_pairs(args))
+        check_bounded(parser, "rivals", args.rivals, args.rival_costs or cost_pairs(args))
 
 
 def settings_of(args) -> list[Setting]:

@@ -17,6 +17,15 @@ from torch import Tensor
 SURROGATES = ("stage_switching", "cost_sensitive", "released")
 
 
+def bounded_below(surrogate: str, cost_e: float) -> bool:
+    """Whether both weights of L2 are >= 0, whatever m and e answer; c_1 may be any cost >= 0.
+
+    Only `released` can fail: its w_REMOTE is 1 - c_e where the edge is right. Where that is
+    negative L2 falls without end as p_REMOTE goes to 0.
+    """
+    return surrogate != "released" or cost_e <= 1
+
+
 def edge_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """L1: mean cross-entropy of the edge net. logits [B, K], labels [B] to a scalar."""
     return F.cross_entropy(logits, labels)
@@ -32,16 +41,18 @@ def action_weights(
     `stage_switching`  the paper's weights with s = max(0, c_e + c_1 - 1) added to both. Without s
         w_REMOTE is negative where the edge errs and c_e + c_1 > 1, so that L2 is neither convex
         nor bounded below; with it both weights are >= 0 and their difference, which alone fixes
-        the sign of the minimiser, is the paper's. Where c_e + c_1 <= 1, s = 0.
+        the sign of the minimiser, is the paper's. Where c_e + c_1 <= 1, s = 0. w_REMOTE is computed
+        as max(1 - c_e, c_1) - c_1 1{e != y}, which rounding cannot make negative.
     `cost_sensitive`   each action weighted by what the other one costs; the same decision.
     `released`         what the release's code computes: the sign of c_1 is turned, so it asks MORE
-        where the edge is wrong. Not consistent; only for reproducing the release's numbers.
+        where the edge is wrong. Not consistent; only for reproducing the release's numbers, and
+        only for c_e <= 1 (`bounded_below`).
     """
     local_correct = local_correct.to(cost_e.dtype)
     edge_wrong = edge_wrong.to(cost_e.dtype)
     if surrogate == "stage_switching":
         shift = (cost_e + cost_1 - 1).clamp_min(0)
-        return local_correct + shift, 1 - cost_e - cost_1 * edge_wrong + shift
+        return local_correct + shift, torch.maximum(1 - cost_e, cost_1) - cost_1 * edge_wrong
     if surrogate == "cost_sensitive":
         return cost_e + cost_1 * edge_wrong, 1 - local_correct
     if surrogate == "released":

@@ -170,8 +170,9 @@ def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module,
         name, head = "alexnet", "classifier.6.weight"
     if head in edge:
         _check_classes(len(edge[head]), num_classes, where)
-    net = build_edge(name, num_classes, edge_size(name, 32))
-    return fill(Rejector(), rejector, where, "rejector"), fill(net, edge, where, name)
+    with NothingDrawn():
+        net, asks = build_edge(name, num_classes, edge_size(name, 32)), Rejector()
+    return fill(asks, rejector, where, "rejector"), fill(net, edge, where, name)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +16,8 @@ AHEAD = 128
 
 
 def adaptive(tolerance: float) -> str:
-    """The S of a copy that is refreshed when it is needed: "adaptive-0.05"."""
-    return f"{ADAPTIVE}{tolerance:g}"
+    """The S of a copy that is refreshed when it is needed: "adaptive-0.05"; none share a name."""
+    return ADAPTIVE + np.format_float_positional(float(tolerance), trim="-")
 
 
 def refresh(frozen: nn.Module, edge: nn.Module) -> None:

@@ -9,6 +9,8 @@ import eval_fprint
 import experiment
 import train_edgenet_async
 import train_localnet
+import train_rejector
+from deferral import report
 from models.edgenet import AlexNet
 from models.localnet import LeNet5
 from models.rejector import Rejector
@@ -120,7 +122,14 @@ def test_no_cuda_where_cuda_is_asked(tmp_path, refused):
         (["--costs", "1"], "c_1:c_e"),
         (["--cost_1", "1", "--cost_e", "-0.1"], "at least 0"),
         (["--cost_1", "1", "--cost_e", "x"], "'x' is not a number"),
-        (["--cost_1", "1"], "go together"),
+        (["--costs", "1:3", "--surrogate", "released"], "no lower bound at c_e 3"),
+        (["--costs", "1:3", "--rivals", "released"], "--rivals: released has no lower bound"),
+        (
+            ["--costs", "1:0", "--rivals", "released", "--rival_costs", "1:0", "1:1.1"],
+            "--rivals: released has no lower bound at c_e 1.1",
+        ),
+        (["--costs", "1:1e7"], "at most 1e+06"),
+        (["--costs", "1:1e-60"], "too many digits for a file's name"),
         (["--async_freq", "-1"], "at least 0"),
         (["--async_freq", "1.5"], "not a number (int)"),
         (["--edge_net", "resnet81"], "near: resnet18"),
@@ -136,6 +145,83 @@ def test_impossible_flags_of_the_edge(flags, telling, npz, trained, tmp_path, re
     common += ["--local_path", trained / "tiny-localnet.pth"]
     refused(train_edgenet_async.main, *common, *flags, telling=telling)
     assert not (tmp_path / "run").exists()
+
+
+# Flags that change nothing beside the others, and what the one line says of them.
+EDGE_ONLY = [
+    ["--cost_1", "1"], ["--cost_e", "0"], ["--costs", "1:0"], ["--async_freq", "1"], ["--joint"],
+    ["--adaptive", "0.1"], ["--probe_size", "256"], ["--probe_every", "10"], ["--outage", "1:2"],
+    ["--surrogate", "stage_switching"], ["--rivals", "released"], ["--rival_costs", "1:0"],
+    ["--lr_rejector", "0.0016"], ["--progress_every", "0"], ["--local_path", "x.pth"],
+]  # fmt: skip
+JOINT = [["--async_freq", "1"], *EDGE_ONLY[5:9]]
+NO_EFFECT = [
+    *((train_edgenet_async, ["--edge_only", *flags], "--edge_only") for flags in EDGE_ONLY),
+    *((train_edgenet_async, ["--joint", *flags], "--joint") for flags in JOINT),
+    (train_edgenet_async, ["--probe_size", "256"], "goes with --adaptive"),
+    (train_edgenet_async, ["--probe_every", "10"], "goes with --adaptive"),
+    (train_edgenet_async, ["--rival_costs", "1:0"], "goes with --rivals"),
+    (train_edgenet_async, ["--rivals", "one_vs_all", "--rival_costs", "1:0"], "with --rivals"),
+    (train_edgenet_async, ["--seeds", "0", "1", "--seed", "43"], "--seeds takes its place"),
+    (train_edgenet_async, ["--seeds", "0", "--local_path", "x.pth"], "no --local_path"),
+    (train_localnet, ["--exits_path", "x"], "--exits_path goes with an exit"),
+    (train_localnet, ["--local_net", "msdnet:2", "--epochs", "3"], "is trained already"),
+    (train_localnet, ["--local_net", "msdnet:2", "--local_classes", "0-2"], "trained already"),
+    *(
+        (train_rejector, [*flags, "--rejector", "amortized"], "goes with --rejector per_cost")
+        for flags in (*EDGE_ONLY[:3], ["--surrogates", "stage_switching"])
+    ),
+    (train_rejector, ["--seeds", "0", "--seed", "43"], "--seeds takes its place"),
+    (eval_all, ["--val_size", "0.1"], "goes with --edge_path"),
+    (eval_all, ["--split_seed", "0"], "goes with --edge_path"),
+    (eval_all, ["--seed", "43"], "nothing is drawn here"),
+]
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "telling"), NO_EFFECT, ids=lambda x: " ".join(x) if type(x) is list else ""
+)
+def test_flags_without_effect(script, flags, telling, tmp_path, refused):
+    """Also where they are given as they are by default."""
+    refused(script.main, "--save_dir", tmp_path / "run", *flags, telling=telling)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "flags", "telling"),
+    [
+        (STEM, ["--overwrite"], "writes nothing"),
+        (STEM, ["--resume"], "writes nothing"),
+        (STEM, ["--delta", "0.05"], "goes with --max_reject_rate or --max_risk"),
+        (STEM, ["--seed", "43"], "goes with --max_reject_rate or --max_risk"),
+        (STEM, ["--save_dir", "DIR", "--local_path", "x.pth"], "leave one out"),
+        *(
+            (f"tiny-{net}net", flags, "holds no trained rejector")
+            for net in ("local", "edge")
+            for flags in (
+                ["--cost_1", "1"],
+                ["--cost_e", "0"],
+                ["--max_risk", "1"],
+                ["--max_reject_rate", "0.5"],
+                ["--local_path", "x.pth"],
+            )
+        ),
+    ],
+)
+def test_flags_without_effect_on_a_checkpoint(file, flags, telling, npz, trained, refused):
+    model = ["--dataset", npz, "--model_path", trained / f"{file}.pth"]
+    refused(eval_fprint.main, *model, *flags, telling=telling)
+
+
+def test_a_split_that_is_known_is_not_drawn(trained, tmp_path, refused):
+    flags = ["--split_seed", 0, "--out", tmp_path / "page.html"]
+    refused(report.main, trained / "tiny-predictions.npz", *flags, telling="which rows are val")
+    assert not list(tmp_path.iterdir())
+
+
+def test_released_surrogate_of_train_rejector(tmp_path, refused):
+    flags = ["--rejector", "per_cost", "--surrogates", "released", "--costs", "1:3"]
+    refused(train_rejector.main, "--save_dir", tmp_path, *flags, telling="no lower bound at c_e 3")
 
 
 def test_no_local_net(npz, tmp_path, refused):

@@ -212,6 +212,162 @@ def test_bare_state_dicts_of_the_release_load(release, capsys):
     assert "risk at c_1 1.25, c_e 0.25" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def release_files(tmp_path_factory):
+    """write(folder, bias, *stems): files of the release with one edge net; bias tells edges apart.
+
+    The weights of the large layers repeat one value, of which torch.save writes one.
+    """
+    torch.manual_seed(0)
+    edge = {f"edge_net.{k}": v for k, v in AlexNet(4).state_dict().items()}
+    edge["edge_net.classifier.1.weight"] = torch.randn(4096, 1).expand(4096, 9216) / 50
+    edge["edge_net.classifier.4.weight"] = torch.randn(1, 4096).expand(4096, 4096)
+    edge["edge_net.classifier.6.weight"] = torch.randn(4, 1).expand(4, 4096)
+    local = LeNet5(4).state_dict()
+
+    def write(folder, bias, *stems):
+        torch.save(local, folder / "tiny-localnet.pth")
+        torch.save(torch.zeros(3), folder / "tiny-predicted_local.pth")
+        for k, stem in enumerate(stems):
+            torch.manual_seed(k)
+            state = {f"rejector.{k}": v for k, v in Rejector().state_dict().items()}
+            state["rejector.fc3.bias"] = torch.zeros(2)
+            state |= edge | {"edge_net.classifier.6.bias": torch.tensor(bias)}
+            torch.save(state, folder / f"{stem}.pth")
+
+    return write
+
+
+ASYNC = [f"tiny-edgenet-async-{s}" for s in ("1-cost_1-1.0-cost_e-0.1", "10-cost_1-1.2-cost_e-0.2")]
+JOINT, ONLY = "tiny-edgenet-cost_1-1.25-cost_e-0.025", "tiny-edgenet-only"
+
+
+def counts_by_hand(npz, folder, stem):
+    """(edge right, sent, both right) of a file of the release on test, by its networks."""
+    state = experiment.load_checkpoint(folder / f"{stem}.pth")
+    rejector, edge = checkpoints.release_nets(state, 4, "")
+    local = experiment.load_checkpoint(folder / "tiny-localnet.pth")
+    test = data.load(str(npz)).test
+    nets = rejector, edge, checkpoints.local_net(local, 4, "")
+    asks, e, m = (checkpoints.predict(n, data.Batches(test, 60, "cpu")).argmax(-1) for n in nets)
+    both = torch.where(asks == 1, e, m) == test.labels
+    return (e == test.labels).sum().item(), asks.sum().item(), both.sum().item()
+
+
+def test_a_directory_of_the_release(npz, release_files, tmp_path, capsys):
+    """Each file by its own edge net, to the release's layout; its table reads every name there."""
+    release_files(tmp_path, [0.0, 0.0, 0.0, 0.0], *ASYNC)
+    release_files(tmp_path, [0.0, 0.0, 9e9, 0.0], JOINT, ONLY)
+    eval_all.main(["--dataset", str(npz), "--save_dir", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "not written: 4 files hold 2 edge nets" in said
+    assert said.count("warning: ") == 1
+    assert not (tmp_path / "tiny-predictions.npz").exists()
+    result = json.loads((tmp_path / "tiny-eval_all.json").read_text())
+    assert set(result) == {*ASYNC, JOINT}
+    for stem, row in result.items():
+        found = row["edge"]["correct"], row["both"]["predict_remotely"], row["both"]["correct"]
+        assert found == counts_by_hand(npz, tmp_path, stem)
+        sent = row["both_inverted"]["predict_remotely"]
+        assert sent + row["both"]["predict_remotely"] == row["both"]["total"] == 60
+    assert result[ASYNC[1]]["settings"] == {
+        "async_freq": 10, "cost_1": 1.2, "cost_e": 0.2, "surrogate": "released", "seed": None,
+    }  # fmt: skip
+    extra = json.loads((tmp_path / "tiny-eval_extra.json").read_text())
+    assert extra == {ONLY: {"edge": result[JOINT]["edge"]}}
+    assert extra[ONLY]["edge"]["correct"] == 15  # of the third class
+
+
+def test_one_edge_net_of_the_release_gives_predictions(npz, release_files, tmp_path):
+    release_files(tmp_path, [0.0, 0.0, 0.0, 0.0], *ASYNC)
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", tmp_path)
+    pred = saved.load(tmp_path / "tiny-predictions.npz")
+    assert [s["stem"] for s in pred.settings["rejectors"]] == ASYNC
+    result = json.loads((tmp_path / "tiny-eval_all.json").read_text())
+    assert eval_all.release_layout(pred) == result
+    release_files(tmp_path, [0.0, 0.0, 9e9, 0.0], JOINT)
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", tmp_path, "--overwrite")
+    assert not (tmp_path / "tiny-predictions.npz").exists()  # it would be of other files
+
+
+def test_an_edge_net_of_the_release_alone(npz, release_files, tmp_path, capsys):
+    release_files(tmp_path, [0.0, 0.0, 9e9, 0.0], ONLY)
+    (tmp_path / "tiny-localnet.pth").unlink()
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", tmp_path)
+    result = json.loads((tmp_path / "tiny-eval_all.json").read_text())
+    assert result[ONLY]["edge"]["correct"] == 15
+    model = ["--model_path", f"{ONLY}.pth"]
+    eval_fprint.main(["--dataset", str(npz), "--save_dir", str(tmp_path), *model])
+    said = capsys.readouterr().out
+    assert "edge only: 25.00% of 60" in said
+    assert "both" not in said
+
+
+@pytest.mark.parametrize("place", ["in the folder", "in SAVE_DIR", "by its path"])
+def test_fprint_as_the_release_has_it(place, npz, release_files, tmp_path, monkeypatch, capsys):
+    """--save_dir holds the local net; the model lies where the user is, or there."""
+    release_files(tmp_path, [0.0, 0.0, 0.0, 0.0], ASYNC[1])
+    model = f"{ASYNC[1]}.pth"
+    if place == "in the folder":
+        (tmp_path / "here").mkdir()
+        shutil.move(tmp_path / model, tmp_path / "here")
+        monkeypatch.chdir(tmp_path / "here")
+    elif place == "by its path":
+        monkeypatch.chdir(tmp_path.parent)
+        model = f"{tmp_path.name}/{model}"
+    argv = ["--dataset", str(npz), "--save_dir", str(tmp_path), "--model_path", model]
+    eval_fprint.main(argv)
+    said = capsys.readouterr().out
+    for line in ("local only: ", "edge only: ", "both: ", "both inverted: "):
+        assert line in said
+    assert "risk at c_1 1.2, c_e 0.2" in said
+    assert said.count("warning: ") == 1
+    eval_fprint.main([*argv, "--cost_1", "2", "--max_risk", "5", "--max_reject_rate", "0.5"])
+    said = capsys.readouterr().out
+    assert "risk at c_1 2, c_e 0.2" in said
+    assert "risk held to 5 with" in said
+    assert "reject rate held to 0.5" in said
+    assert said.count("warning: ") == 1
+
+
+def test_files_of_the_release_that_cannot_be_evaluated(npz, release_files, tmp_path, refused):
+    """One line, and nothing is written, be it the last of the files."""
+    release_files(tmp_path, [0.0, 0.0, 0.0, 0.0], ASYNC[0])
+    run = ["--dataset", npz, "--save_dir", tmp_path]
+    model = tmp_path / "elsewhere.pth"
+    shutil.copy(tmp_path / f"{ASYNC[0]}.pth", model)
+    fprint = [*run, "--model_path", model]
+    refused(eval_fprint.main, *fprint, "--max_risk", 1, telling="says nothing of its costs")
+    refused(eval_fprint.main, *fprint, "--cost_e", 0, telling="give both --cost_1 and --cost_e")
+    model.unlink()
+    before = {p.name for p in tmp_path.iterdir()}
+    for name, content, telling in (
+        ("tiny-edgenet-best.pth", {}, "nor is this name one of the release's"),
+        (f"{JOINT}.pth", LeNet5(4).state_dict(), "not a state dict of the release"),
+        (f"{JOINT}.pth", {"rejector.x": torch.ones(1)}, "under both rejector.* and edge_net.*"),
+    ):
+        torch.save(content, tmp_path / name)
+        refused(eval_all.main, *run, telling=telling)
+        (tmp_path / name).unlink()
+    (tmp_path / "tiny-localnet.pth").unlink()
+    refused(eval_all.main, *run, telling="tiny-localnet.pth: No such file")
+    assert {p.name for p in tmp_path.iterdir()} == before - {"tiny-localnet.pth"}
+
+
+def test_a_run_with_names_of_before(npz, run_copy, result):
+    """What a checkpoint is comes from what it holds: other names give the same results."""
+    old = {STEM: STEM.replace("0.25", "2.5e-01").replace("async-3", "async-joint")}
+    (run_copy / f"{STEM}.pth").rename(run_copy / f"{old[STEM]}.pth")
+    losses = dict(np.load(run_copy / "tiny-losses.npz"))
+    losses["stems"] = np.array([old.get(stem, stem) for stem in losses["stems"].tolist()])
+    np.savez(run_copy / "tiny-losses.npz", **losses)
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run_copy, "--overwrite")
+    files = [run_copy / f"tiny-eval_{name}.json" for name in ("all", "extra")]
+    new, extra = (json.loads(path.read_text()) for path in files)
+    assert list(extra) == [old[STEM]]
+    assert {**new, STEM: extra[old[STEM]]} == result
+
+
 def test_data_parallel_names_load(tmp_path):
     state = {f"module.rejector.{k}": v for k, v in Rejector().state_dict().items()}
     assert set(checkpoints.under(state, "rejector.")) == set(Rejector().state_dict())

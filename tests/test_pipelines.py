@@ -22,7 +22,7 @@ from models.exit_nets import EXIT_NETS
 from tests.made import make_npz
 
 ROOT = Path(__file__).resolve().parent.parent
-FEW = "--epochs 1 --edge_net mobilenet_v3_small"
+FEW = "--epochs 1 --edge_net mobilenet_v3_small --device cpu"
 
 
 def bash(script, *args, **environment):
@@ -51,9 +51,10 @@ def run(tmp_path_factory):
 
 
 def test_conf_score(run, chain):
+    """One EXTRA for the three scripts of the chain, flags of training in it."""
     ok(chain("train-conf-score.sh", run, EXTRA=FEW))
-    ok(chain("eval.sh", run))
-    said = ok(chain("plot.sh", run))
+    ok(chain("eval.sh", run, EXTRA=FEW))
+    said = ok(chain("plot.sh", run, EXTRA=FEW))
     assert "confidence" in said
     folder = run / "conf-score"
     assert len(list(folder.glob("tiny-edgenet-async-1-*.pth"))) == 42
@@ -97,11 +98,17 @@ def test_noniid(tmp_path, chain):
     assert {f"tiny-per_class.{kind}" for kind in ("pdf", "png", "md", "tex", "csv")} <= names
 
 
-def test_which_local_net(tmp_path):
-    """What would be run: the non-IID local net is another one, and the paper's unless told."""
+@pytest.fixture
+def say(tmp_path):
+    """What would be run: the environment of a pipeline whose Python prints its arguments."""
     (tmp_path / "say").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "say").chmod(0o755)
-    own = {"PYTHON": str(tmp_path / "say"), "EXTRA_LOCAL": "--lr 1", "localnet": "elsewhere"}
+    return {"PYTHON": str(tmp_path / "say")}
+
+
+def test_which_local_net(say):
+    """The non-IID local net is another one, and the paper's unless told."""
+    own = say | {"EXTRA_LOCAL": "--lr 1", "localnet": "elsewhere"}
     local, edge = ok(bash("train-noniid.sh", "a/run", **own)).splitlines()
     assert "--save_dir a/run/noniid-localnet --resume" in local
     assert local.endswith("--local_classes 0-8 --lr 1")
@@ -114,6 +121,44 @@ def test_which_local_net(tmp_path):
     assert "--save_dir a/run/localnet --resume" in local
     assert "--local_path a/run/localnet/digits-localnet.pth" in edge
     assert "local_classes" not in local + edge
+
+
+HEART = [f"{stage}{study}.sh" for study in ("", "-async", "-noniid") for stage in ("eval", "plot")]
+HEART += [f"train-{study}.sh" for study in ("conf-score", "async", "noniid", "edgeonly")]
+
+
+@pytest.mark.parametrize("script", HEART)
+def test_without_a_run(script, say):
+    """As the release's README has it: bash train-edgeonly.sh."""
+    for line in ok(bash(script, **say)).splitlines():
+        assert " results/runs/default/" in line
+
+
+def test_whose_flags_are_whose(say):
+    """EXTRA is of the edge's training but for what all take; EXTRA_EVAL is of the evaluation."""
+    extra = "--epochs 2 --device cpu --batch_size 8 --data_root=/d --lr 0.1"
+    own = say | {"EXTRA": extra, "EXTRA_EVAL": "--batch_size 50", "FAST": "0"}
+    local, edge = ok(bash("train-async.sh", "r", **own)).splitlines()
+    assert local.endswith("/localnet --resume --device cpu --data_root=/d")
+    assert edge.endswith(extra)
+    evaluation = ok(bash("eval-async.sh", "r", **own)).strip()
+    assert evaluation.endswith("/async --resume --device cpu --data_root=/d --batch_size 50")
+    assert ok(bash("plot-async.sh", "r", **own)) == "-m figures results/runs/r/async\n"
+    edge, evaluation = ok(bash("train-edgeonly.sh", "r", **own)).splitlines()
+    assert edge.endswith(f"--edge_only {extra}")
+    assert evaluation.endswith("/edgeonly --resume --device cpu --data_root=/d --batch_size 50")
+
+
+def test_several_seeds_have_local_nets_of_their_own(say):
+    own = say | {"EXTRA": "--lr 0.1 --seeds 3 4", "FAST": "0"}
+    local, edge = ok(bash("train-async.sh", "r", **own)).splitlines()
+    assert local.endswith("--save_dir results/runs/r/async --resume --seeds 3 4")
+    assert "--local_path" not in edge
+    assert ok(bash("eval-async.sh", "r", **own)).endswith("/async --resume --seeds 3 4\n")
+    for script in ("compare.sh", "exit-and-defer.sh", "clients.sh"):
+        done = bash(script, "r", **own)
+        assert done.returncode == 2
+        assert done.stderr == "error: EXTRA: SEEDS says the seeds here\n"
 
 
 def test_compare(tmp_path, chain):
@@ -146,8 +191,8 @@ STAGES = [*sorted(p.name for p in ROOT.glob("*-*.sh")), "eval.sh", "compare.sh"]
 
 @pytest.mark.parametrize("script", STAGES)
 def test_usage(script):
-    done = bash(script)
-    assert done.returncode != 0
+    done = bash(script, "one", "two")
+    assert done.returncode == 2
     assert "usage: [DATASETS=...] [EXTRA=...] [FAST=1] bash" in done.stderr
 
 

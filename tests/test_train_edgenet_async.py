@@ -193,9 +193,12 @@ def test_progress_every_so_many_batches(npz, trained, tmp_path):
 
 def test_joint_sends_nothing(npz, trained, tmp_path):
     found = train(tmp_path / "run", npz, trained, "--joint", "--costs", "1:0", epochs=1)
-    joint = next(c for stem, c in found.items() if "joint" in stem)
+    joint = found["tiny-edgenet-cost_1-1-cost_e-0"]
     assert (joint["refreshes"], joint["bytes_sent"], joint["outages"]) == (0, 0, [])
     assert not np.load(tmp_path / "run/tiny-losses.npz")["progress_bytes"].any()
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", tmp_path / "run")
+    result = json.loads((tmp_path / "run/tiny-eval_all.json").read_text())
+    assert list(result) == ["tiny-edgenet-cost_1-1-cost_e-0"]
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,11 @@ def test_all_rules_arrive(held):
     for setting in (*pred.settings["rejectors"], *pred.settings["estimators"]):
         assert setting["parameters"] > 0
         assert setting["multiply_adds"] > 0
-    result = json.loads((held[1] / "tiny-eval_all.json").read_text())
-    assert set(result) == {r["stem"] for r in pred.settings["rejectors"]}
+    files = [held[1] / f"tiny-eval_{name}.json" for name in ("all", "extra")]
+    first, extra = (json.loads(path.read_text()) for path in files)
+    assert {*first, *extra} == {r["stem"] for r in pred.settings["rejectors"]}
+    costs = ("cost_1-1-cost_e-0", "cost_1-1.25-cost_e-0.25")
+    assert set(first) == {f"tiny-edgenet-async-1-{pair}" for pair in costs}
 
 
 def test_estimates_are_those_of_the_checkpoint(held):
@@ -191,15 +194,6 @@ def test_bad_input(held, npz, tmp_path, refused):
     copied = shutil.copytree(run, tmp_path / "run")
     common = ["--save_dir", copied, "--overwrite"]
     refused(train_rejector.main, "--dataset", npz, *common, telling="is not what")
-    refused(
-        train_rejector.main,
-        "--dataset",
-        made,
-        *common,
-        "--cost_1",
-        1,
-        telling="--cost_e go together",
-    )
     refused(
         train_edgenet_async.main, "--dataset", made, "--save_dir", tmp_path / "new",
         "--rivals", "stage_switching", telling="is the --surrogate already",

@@ -6,7 +6,13 @@ import math
 import pytest
 import torch
 
-from losses.stage_switching import SURROGATES, action_weights, edge_loss, rejector_loss
+from losses.stage_switching import (
+    SURROGATES,
+    action_weights,
+    bounded_below,
+    edge_loss,
+    rejector_loss,
+)
 
 COSTS = [(1.0, 0.0), (0.5, 0.3), (1.0, 0.25), (1.25, 0.25), (1.25, 0.0), (2.0, 0.5)]
 CONSISTENT = ("stage_switching", "cost_sensitive")
@@ -152,6 +158,21 @@ def test_convex_and_bounded_below(surrogate, c1, ce):
             hessian = torch.autograd.functional.hessian(loss, logits.flatten())
             assert torch.linalg.eigvalsh(hessian).min() > -1e-12
             assert loss(logits) >= -1e-12
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_no_weight_is_negative_at_any_cost_that_is_allowed(surrogate):
+    """In float32 as training has it; where it is not allowed some weight is."""
+    values = [0.0, 1e-9, 0.1, 0.3, 0.7, 0.9, 1.0, 1.1, 1.7, 3.0, 1e6]
+    pairs = torch.tensor([*itertools.product(values, values)])
+    c1, ce = pairs.T[..., None]
+    m_right = torch.tensor([False, False, True, True])
+    e_wrong = torch.tensor([False, True, False, True])
+    weights = action_weights(m_right, e_wrong, c1, ce, surrogate)
+    weights = torch.stack(torch.broadcast_tensors(*weights))  # [2, pairs, 4]
+    allowed = torch.tensor([bounded_below(surrogate, cost_e) for cost_e in pairs[:, 1].tolist()])
+    assert torch.equal((weights >= 0).all(-1).all(0), allowed)
+    assert allowed.all() == (surrogate != "released")
 
 
 def test_the_shift_keeps_the_papers_difference_and_repairs_its_sign():
