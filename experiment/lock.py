@@ -20,11 +20,13 @@ def lock(directory: str | Path) -> None:
     path = Path(directory).resolve() / ".lock"
     if path in _held:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     file_lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file_lock.acquire(blocking=False)
-    except Timeout:
+    except OSError as e:  # Timeout is one too
+        if not isinstance(e, Timeout):
+            raise ValueError(f"{directory}: cannot be written ({e.strerror})") from None
         raise ValueError(
             f"{directory}: another process is writing to this directory; wait for it, or use "
             "another one"
