@@ -209,7 +209,7 @@ def print_bounded_risk(val, test, cost, max_risk, delta, seed):
     cut = risk_threshold(val[2], val[1], *cost, max_risk, delta, seed)
     print(f"\nrisk held to {max_risk:g} with probability {1 - delta:g}")
     if cut is None:
-        return print("  no threshold can be promised it")
+        return print("  no threshold meets this bound on val")
     stop = rules.threshold(test[2], cut)
     return print(
         f"  threshold {cut:.4f}: {risk(test[1], stop, *cost):.4f}  sends {send_rate(stop):.1%}"
@@ -272,7 +272,7 @@ def main(argv=None):
     if args.max_reject_rate:
         print_bounded(val, test, args.max_reject_rate, args.delta, args.seed)
     if "release" in found and (pair or args.max_reject_rate):
-        print(f"\nwarning: {released.HOPEFUL}")
+        print(f"\nwarning: {released.OPTIMISTIC}")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from models.checkpoints import kind_of, release_nets
 from models.weights import State, under
 
 ONLY = "-edgenet-only"  # ends the stem of an edge net trained alone; its rejector is untrained
-HOPEFUL = (
-    "the release trains on all of train, so what is fitted on val, a part of it, is too hopeful"
+OPTIMISTIC = (
+    "the release trains on all of train, val included: thresholds fitted on val are optimistic"
 )
 
 

@@ -167,7 +167,7 @@ def test_fprint_keeps_promises(npz, trained, capsys):
     assert cut is not None
     assert f"threshold {cut:.4f}: " in said
     eval_fprint.main([*flags, "--max_risk", "0.0001"])
-    assert "no threshold can be promised it" in capsys.readouterr().out
+    assert "no threshold meets this bound on val" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["localnet", "edgenet"])
@@ -266,8 +266,8 @@ def test_a_directory_of_the_release(npz, release_files, tmp_path, capsys):
     result = json.loads((tmp_path / "tiny-eval_all.json").read_text())
     assert set(result) == {*ASYNC, JOINT}
     for stem, row in result.items():
-        found = row["edge"]["correct"], row["both"]["predict_remotely"], row["both"]["correct"]
-        assert found == counts_by_hand(npz, tmp_path, stem)
+        counts = row["edge"]["correct"], row["both"]["predict_remotely"], row["both"]["correct"]
+        assert counts == counts_by_hand(npz, tmp_path, stem)
         sent = row["both_inverted"]["predict_remotely"]
         assert sent + row["both"]["predict_remotely"] == row["both"]["total"] == 60
     assert result[ASYNC[1]]["settings"] == {
