@@ -99,7 +99,7 @@ def plain_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> d
 
     def boosted():
         before, loss = 0, 0
-        for f in net(images, equilibrium=True):
+        for f in net(images, equilibrium=net.equilibrium):
             loss = loss + F.cross_entropy(f + before, labels)
             before = trainer.ensemble_reweight * (f + before).detach()
         update(loss)

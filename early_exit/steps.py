@@ -133,7 +133,7 @@ class Boosted(Base):
     """Each exit learns what the ensemble of those before it left (Yu et al., AAAI 2023)."""
 
     ensemble_reweight: float = 0.5
-    equilibrium: bool = True
+    equilibrium: str = "all"
 
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:
         logits = self.model(images, equilibrium=self.equilibrium)

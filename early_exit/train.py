@@ -8,7 +8,7 @@
       --model_path bert-base-uncased --optimizer adamw --schedule linear --warmup 0.1
 
 base: Teerapittayanon et al., ICPR 2016. l2w: Han et al., ECCV 2022, with an exact meta-gradient in
-forward mode. boosted: Yu et al., AAAI 2023, with gradient equilibrium. Defaults are those of the
+forward mode. boosted: Yu et al., AAAI 2023. Defaults are those of the
 papers on CIFAR (300 epochs, batch 64, lr 0.1). BERT reads a GLUE task from a folder in GLUE's own
 layout (its dev.tsv is test here; `pip install -r requirements-nlp.txt`). Writes
 {dataset}-{arch}.pth and, last, {dataset}-{arch}.json; then `python -m early_exit.eval`.
