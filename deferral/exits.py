@@ -25,9 +25,6 @@ from deferral.rules import max_softmax
 
 POINTS = 39
 FULL_SHARES = (0.3, 0.5, 0.7)
-# n * share may come out a hair below the whole number that it is: 210 * 5/6 as 174.99999999999997.
-# The error is about n * 1e-16.
-HAIR = 1e-9
 CHUNK = 2**20  # logits that are float64 at one time: 8 MB, and as much for each temporary
 
 Row = dict[str, Any]
@@ -40,6 +37,18 @@ def shares(q: float | np.ndarray, num_exits: int) -> np.ndarray:
         raise ValueError(f"shares of {num_exits} exits at q = {q}: q must be above 0, exits 1 up")
     powers = q[..., None] ** np.arange(1, num_exits + 1)
     return powers / powers.sum(-1, keepdims=True)
+
+
+def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """floor(n p_k): how many of n samples each exit takes, int64 of the shape of n * shares.
+
+    For training's meta loss and for thresholds alike. n p_k may come out below the whole number
+    that it is (18 * 5/6 as 14.999999999999998, an error of about n * 1e-16), so 1e-9 is added: that
+    gives the floor of the exact rational number for all p = 1..39, up to 12 exits and n that a test
+    tries. In float32, which the release of L2W computes in, some counts are one off (none at
+    batches of 64 to 2048).
+    """
+    return np.floor(n * np.asarray(shares, dtype=np.float64) + 1e-9).astype(np.int64)
 
 
 def confidence(stage_logits: np.ndarray) -> np.ndarray:
@@ -78,7 +87,7 @@ def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray
         or not ((shares >= 0) & (shares <= 1)).all()
     ):
         raise ValueError(f"shares {shares.shape} must be [P, {num_exits}], each in 0..1")
-    takes = np.atleast_2d(np.floor(n * shares + HAIR).astype(np.int32))
+    takes = np.atleast_2d(exit_counts(n, shares).astype(np.int32))
     thresholds = np.full(takes.shape, np.inf)
     thresholds[:, -1] = -np.inf
     left = np.ones((len(takes), n), dtype=bool)

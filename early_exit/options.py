@@ -56,7 +56,11 @@ def add_training_flags(parser: Parser) -> None:
         help="share of the training in which both lr rise from 0, before the schedule",
     )
     group.add_argument(
-        "--label_smoothing", type=number(float, 0, 1), default=0.0, help="of targets"
+        "--label_smoothing",
+        type=number(float, 0, 1),
+        default=0.0,
+        help="of training targets; 0 is what L2W's release trains with: its script for 0.1 smooths "
+        "validation's loss alone",
     )
     group = parser.add_argument_group("l2w")
     group.add_argument("--epsilon", type=number(float, 0), default=0.8, help="reach of the weights")
@@ -74,7 +78,10 @@ def add_training_flags(parser: Parser) -> None:
     )
     group.add_argument("--meta_weight_decay", type=number(float, 0), default=1e-4, help="of Adam")
     group.add_argument(
-        "--meta_interval", type=number(int, 1), default=1, help="batches a weight net step"
+        "--meta_interval",
+        type=number(int, 1),
+        default=1,
+        help="batches a weight net step, counted anew in each epoch from its first batch",
     )
     group.add_argument("--meta_net_hidden_size", type=number(int, 1), default=500, help="units")
     group.add_argument("--meta_net_num_layers", type=number(int, 1), default=1, help="hidden")

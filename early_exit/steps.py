@@ -63,6 +63,9 @@ class Base:
 
         return run
 
+    def begin_epoch(self) -> None:
+        """Before the first batch of every epoch."""
+
     def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
         return self.run(self.take, images, labels, total)
 

@@ -71,6 +71,7 @@ def parse_args(argv=None):
 def train_one_epoch(method, batches, epoch, schedule, label) -> torch.Tensor:
     """One pass over the training batches; returns the mean cross-entropy at each exit, [E]."""
     method.net.train()
+    method.begin_epoch()
     sums, seen = 0, 0
     steps = zip(batches.epoch(epoch), batches.global_sizes(), strict=True)
     for i, ((_, images, labels), total) in enumerate(
@@ -101,7 +102,6 @@ def restore(state, method) -> int:
     if "weight_net" in state:
         method.weight_net.load_state_dict(state["weight_net"])
         method.meta_optimizer.load_state_dict(state["meta_optimizer"])
-        method.steps = state["steps"]
     return state["epoch"]
 
 
@@ -110,7 +110,6 @@ def snapshot(method) -> dict:
     if isinstance(method, L2W):
         state["weight_net"] = method.weight_net.state_dict()
         state["meta_optimizer"] = portable(method.meta_optimizer)
-        state["steps"] = method.steps
     return state
 
 

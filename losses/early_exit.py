@@ -7,12 +7,13 @@ boosted  Boosted dynamic neural networks (Yu et al., AAAI 2023, arXiv 2211.16726
 Logits are one [B, K] an exit, E of them; losses are [B, E]. All means are sums and one division.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from deferral import exits
 
 METHODS = ("base", "l2w", "boosted")
 
@@ -70,24 +71,20 @@ def exit_shares(q: float, num_exits: int) -> Tensor:
 
     Float64 [E]; q = 1 is uniform, less means earlier exits. ValueError unless q is above 0.
     """
-    if not q > 0:
-        raise ValueError(f"q is {q:g}: give a number above 0")
-    powers = torch.tensor(float(q), dtype=torch.float64) ** torch.arange(1, num_exits + 1)
-    return powers / powers.sum()
+    return torch.from_numpy(exits.shares(q, num_exits))
 
 
 def assign_exits(confidence: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
     """The exit that each sample of a batch would take: int64 [B], from confidences [B, E].
 
-    Exit k takes the floor(B p_k) most confident of those not yet taken, the last exit the rest
-    (L2W, section 3.2). Equal confidences go in the batch's order.
+    Exit k takes the floor(B p_k) most confident of those not yet taken (`exits.exit_counts`), the
+    last exit the rest (L2W, section 3.2). Equal confidences go in the batch's order.
     """
     batch, num_exits = confidence.shape
     taken_by = torch.full((batch,), num_exits - 1, device=confidence.device)
-    shares = shares.tolist() if isinstance(shares, Tensor) else shares
-    counts = [math.floor(share * batch) for share in shares[:-1]]
+    counts = exits.exit_counts(batch, shares)
     left = confidence.clone()
-    for k, count in enumerate(counts):
+    for k, count in enumerate(counts[:-1].tolist()):
         free = left[:, k].argsort(descending=True, stable=True)[:count]
         taken_by.index_fill_(0, free, k)
         left.index_fill_(0, free, -1.0)  # below every confidence: not free any more

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import budgeted as plain
 from deferral import exits
 from deferral.predictions import Predictions
+from losses.early_exit import assign_exits, exit_shares
 
 COSTS = [3, 7, 8, 20]
 
@@ -103,13 +105,28 @@ def test_by_hand():
 
 
 def test_a_share_that_is_a_whole_number_is_not_lost_to_rounding():
-    # p = 4 and 2 exits: 210 * 5/6 = 175 comes out as 174.99999999999997.
-    for p in (4, 22):
-        val = np.random.default_rng(p).random((2, 210))
+    """Training and evaluation: 18 * 5/6 = 15 and 210 * 5/6 = 175 come out a hair too low."""
+    for p, n in ((4, 18), (4, 210), (22, 210)):
+        val = np.random.default_rng(p).random((2, n))
         exact = plain.plain_shares(p, 2)
-        assert (210 * exact[0]).denominator == 1
-        found = exits.fit_thresholds(val, exits.shares(p / 20, 2))
-        assert found.tolist() == plain.plain_thresholds(val.tolist(), exact)
+        assert (n * exact[0]).denominator == 1
+        thresholds = exits.fit_thresholds(val, exits.shares(p / 20, 2))
+        assert thresholds.tolist() == plain.plain_thresholds(val.tolist(), exact)
+        taken = assign_exits(torch.from_numpy(val.T.copy()), exit_shares(p / 20, 2))
+        assert int((taken == 0).sum()) == n * exact[0]
+
+
+def test_counts_are_the_floors_of_exact_rational_numbers():
+    """Every target p, 1 to 12 exits, every batch up to 512 and usual sizes of val."""
+    sizes = np.array([*range(1, 513), 1000, 1024, 2048, 4096, 5000, 10_000, 45_000, 50_000])
+    for num_exits in range(1, 13):
+        for p in range(1, exits.POINTS + 1):
+            powers = [p**k * 20 ** (num_exits - k) for k in range(1, num_exits + 1)]
+            shares = exits.shares(p / 20, num_exits)
+            found = exits.exit_counts(sizes[:, None], shares)
+            total = sum(powers)
+            expected = [[n * power // total for power in powers] for n in sizes.tolist()]
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.filterwarnings("error")

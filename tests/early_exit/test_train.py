@@ -236,6 +236,20 @@ def test_flags_for_speed_and_memory_change_little(npz, tmp_path, method, flag):
     assert losses[1] == pytest.approx(losses[0], rel=0.03 if flag == "--bf16" else 1e-3)
 
 
+def test_meta_interval_counts_anew_in_each_epoch(npz):
+    """As the authors' code: of 3 batches at interval 2 the first and the last, in every epoch."""
+    args = train.parse_args(["--method", "l2w", *map(str, TINY), "--meta_interval", "2"])
+    arch = EXIT_NETS["msdnet"]
+    net = arch.from_settings(arch_settings(args, arch), 4, 32)
+    method = make_method(args, net, 32, torch.device("cpu"), Workers())
+    batches = data.Batches(data.load(str(npz)).train, 36, "cpu", shuffle=True, seed=0)
+    assert len(batches) == 3
+    for epoch in (1, 2):
+        train.train_one_epoch(method, batches, epoch, lambda i: None, "")
+        taken = {int(s["step"]) for s in method.meta_optimizer.state.values()}
+        assert taken == {epoch * 2 * 2}  # one for each half of a batch
+
+
 def test_compiled(npz, tmp_path, monkeypatch):
     """torch.compile gets the training pass, and the run uses what it gives."""
     calls = []

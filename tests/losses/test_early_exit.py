@@ -126,7 +126,7 @@ def assign_slowly(confidence, shares):
         free = sorted(
             (i for i in range(batch) if i not in taken), key=lambda i: -confidence[i, k].item()
         )
-        for i in free[: math.floor(batch * shares[k])]:
+        for i in free[: math.floor(batch * shares[k] + 1e-9)]:
             taken[i] = k
     return [taken.get(i, exits - 1) for i in range(batch)]
 
