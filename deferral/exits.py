@@ -4,7 +4,8 @@ Anytime: all samples are answered by one exit. Budgeted batch classification (Hu
 2018, Multi-Scale Dense Networks): a sample leaves at the first exit whose confidence, the max
 softmax, reaches the exit's threshold, and the thresholds are such that exit k answers a share
 p_k ∝ q^k. q = p / 20, p = 1..39, are the 39 points of a curve: from 95 % leaving at the first exit
-to about half going to the last.
+to about half going to the last. Confidence is kept as max softmax - 1, from -1 to 0, so that the
+nearly certain do not tie (`rules.max_softmax_doubt` says why).
 
 Thresholds are fitted on val and used on test. The papers' code fits them on training images or on
 the test images themselves; `optimism` says what that hides.
@@ -21,7 +22,7 @@ import numpy as np
 
 from deferral.metrics import beside_accuracy
 from deferral.predictions import SPLITS, Predictions
-from deferral.rules import max_softmax
+from deferral.rules import max_softmax_doubt
 
 POINTS = 39
 FULL_SHARES = (0.3, 0.5, 0.7)
@@ -52,9 +53,9 @@ def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def confidence(stage_logits: np.ndarray) -> np.ndarray:
-    """Max softmax of every exit, [E, N, K] to float64 [E, N]; only some rows are float64 at once.
+    """Max softmax - 1 of every exit, [E, N, K] to float64 [E, N], by `max_softmax_doubt`.
 
-    Computed from logits - highest in float64, so that no logit overflows.
+    Only some rows are float64 at once.
     """
     stage_logits = np.asarray(stage_logits)
     if stage_logits.ndim != 3 or not stage_logits.shape[-1]:
@@ -63,7 +64,7 @@ def confidence(stage_logits: np.ndarray) -> np.ndarray:
     found = np.empty(stage_logits.shape[:2])
     for k, logits in enumerate(stage_logits):
         for start in range(0, len(logits), rows):
-            found[k, start : start + rows] = max_softmax(logits[start : start + rows])
+            found[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
     return found
 
 
@@ -159,7 +160,8 @@ def budgeted(
 
     `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean;
     metrics as in `anytime`.
-    `thresholds` is as JSON can have it: None for what is infinite (`thresholds_of` reads it).
+    `max_doubt` has the thresholds: a sample leaves where 1 - max softmax is at most that. As JSON
+    can have it: None for what is infinite (`thresholds_of` reads it).
     """
     sure = confidence(predictions.stage_logits)
     val, test = (_rows(predictions, split) for split in ("val", "test"))
@@ -172,7 +174,7 @@ def budgeted(
         {
             "p": i + 1,
             "q": float(q[i]),
-            "thresholds": [float(t) if np.isfinite(t) else None for t in thresholds[i]],
+            "max_doubt": max_doubt(thresholds[i]),
             "shares": left[i].tolist(),
             "accuracy": float(accuracy[i]),
             "multiply_adds": float(cost[i]),
@@ -182,10 +184,15 @@ def budgeted(
     ]
 
 
+def max_doubt(thresholds: np.ndarray) -> list[float | None]:
+    """Thresholds [E] as `budgeted` has them in a row."""
+    return [float(-t) if np.isfinite(t) else None for t in thresholds]
+
+
 def thresholds_of(row: Row) -> np.ndarray:
     """The thresholds [E] of a row of `budgeted`: None is -inf at the last exit, else +inf."""
-    *earlier, _ = row["thresholds"]
-    return np.array([np.inf if t is None else t for t in earlier] + [-np.inf])
+    *earlier, _ = row["max_doubt"]
+    return np.array([np.inf if d is None else -d for d in earlier] + [-np.inf])
 
 
 def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from early_exit import meta_gradient
 from early_exit.steps import Base, Boosted
 from early_exit.tangents import Refused
 from early_exit.tape import Tape
-from losses.early_exit import assign_exits, confidences, exit_losses, exit_means
+from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
 from models.weight_net import WeightNet, sample_weights
 
 __all__ = ["L2W", "Base", "Boosted", "Half"]
@@ -131,7 +131,7 @@ class L2W(Base):
     @torch.no_grad()
     def seen(self, half: Half, losses: Tensor, logits: list[Tensor]) -> list[Tensor]:
         """What the weight net sees of all of a half: losses and confidences, [B, E] each."""
-        return [self.workers.gather(x, half.first) for x in (losses, confidences(logits))]
+        return [self.workers.gather(x, half.first) for x in (losses, 1 - doubts(logits))]
 
     def train_weight_net(
         self, a: Half, b: Half, passed: Pass | None = None, tape: Tape | None = None
@@ -168,7 +168,7 @@ class L2W(Base):
         stepped = meta_gradient.pseudo_step(params, gradients, self.optimizer)
         losses_b, logits = self.pass_elsewhere(stepped, b.images, b.labels)
         with torch.no_grad():
-            taken = assign_exits(self.workers.gather(confidences(logits), b.first), self.shares)
+            taken = assign_exits(self.workers.gather(doubts(logits), b.first), self.shares)
             charge = self.workers.share(exit_means(taken, losses_b), b.first)
         along = torch.autograd.grad(
             (charge * losses_b).sum(), list(stepped.values()), materialize_grads=True

@@ -35,9 +35,16 @@ def exit_losses(
     return losses.view(every.shape[:2]).T.contiguous()  # laid out as its shape says: sums' order
 
 
-def confidences(logits: Sequence[Tensor] | Tensor) -> Tensor:
-    """Max softmax of every sample at every exit: E times [B, K] to [B, E]."""
-    return _together(logits).softmax(-1).amax(-1).T.contiguous()
+def max_softmax_doubt(logits: Tensor) -> Tensor:
+    """1 - the highest class probability, [..., K] to [...]: `deferral.rules` says how and why."""
+    top, at = logits.max(-1, keepdim=True)
+    others = (logits - top).exp().scatter(-1, at, 0.0).sum(-1)
+    return others / (1 + others)
+
+
+def doubts(logits: Sequence[Tensor] | Tensor) -> Tensor:
+    """1 - max softmax of every sample at every exit: E times [B, K] to [B, E]."""
+    return max_softmax_doubt(_together(logits)).T.contiguous()
 
 
 def _together(logits: Sequence[Tensor] | Tensor) -> Tensor:
@@ -74,20 +81,20 @@ def exit_shares(q: float, num_exits: int) -> Tensor:
     return torch.from_numpy(exits.shares(q, num_exits))
 
 
-def assign_exits(confidence: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
-    """The exit that each sample of a batch would take: int64 [B], from confidences [B, E].
+def assign_exits(doubt: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
+    """The exit that each sample of a batch would take: int64 [B], from doubts [B, E].
 
     Exit k takes the floor(B p_k) most confident of those not yet taken (`exits.exit_counts`), the
-    last exit the rest (L2W, section 3.2). Equal confidences go in the batch's order.
+    last exit the rest (L2W, section 3.2). Equals go in the batch's order.
     """
-    batch, num_exits = confidence.shape
-    taken_by = torch.full((batch,), num_exits - 1, device=confidence.device)
+    batch, num_exits = doubt.shape
+    taken_by = torch.full((batch,), num_exits - 1, device=doubt.device)
     counts = exits.exit_counts(batch, shares)
-    left = confidence.clone()
+    left = doubt.clone()
     for k, count in enumerate(counts[:-1].tolist()):
-        free = left[:, k].argsort(descending=True, stable=True)[:count]
+        free = left[:, k].argsort(stable=True)[:count]
         taken_by.index_fill_(0, free, k)
-        left.index_fill_(0, free, -1.0)  # below every confidence: not free any more
+        left.index_fill_(0, free, 2.0)  # above every doubt: not free any more
     return taken_by
 
 
