@@ -169,7 +169,7 @@ def print_both(name, counts, classes):
 def print_risks(val, test, cost_1, cost_e):
     """Thresholds from val; every risk on test. val and test: (logits, correct [2, N], scores)."""
     cost = costs(cost_1, cost_e)
-    doubt = [1 - rules.max_softmax(logits) for logits, _, _ in (val, test)]
+    doubt = [rules.max_softmax_doubt(logits) for logits, _, _ in (val, test)]
     cut = rules.best_threshold(doubt[0], val[1], *cost)
     correct, n = test[1], len(test[2])
     stop = rules.threshold(test[2], 0.0)

@@ -38,7 +38,7 @@ from early_exit.options import make_method
 from early_exit.parallel import Workers
 from early_exit.steps import Base
 from experiment.graphs import EAGER_FIRST
-from losses.early_exit import METHODS, confidences, exit_losses
+from losses.early_exit import METHODS, doubts, exit_losses
 from models.exit_nets import EXIT_NETS
 
 WAYS = {
@@ -99,7 +99,7 @@ def plain_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> d
 
     def boosted():
         before, loss = 0, 0
-        for f in net(images, equilibrium=True):
+        for f in net(images, equilibrium=net.equilibrium):
             loss = loss + F.cross_entropy(f + before, labels)
             before = trainer.ensemble_reweight * (f + before).detach()
         update(loss)
@@ -111,7 +111,7 @@ def plain_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> d
         logits = net(a.images)
         losses = exit_losses(logits, a.labels)
         with torch.no_grad():
-            weights = trainer.weights([losses, confidences(logits)])
+            weights = trainer.weights([losses, 1 - doubts(logits)])
         update((weights * losses).mean(0).sum())
 
     def l2w(meta=True):

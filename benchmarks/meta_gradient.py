@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 import experiment
 from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
-from losses.early_exit import assign_exits, confidences, exit_losses, exit_shares
+from losses.early_exit import assign_exits, doubts, exit_losses, exit_shares
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights
 
@@ -47,7 +47,7 @@ def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple
     buffers = {name: x.clone() for name, x in net.named_buffers()}
     logits = functional_call(net, {**params, **buffers}, (a.images,))
     losses = exit_losses(logits, a.labels, method.label_smoothing)
-    scores = method.weight_net(losses.detach(), confidences(logits).detach())
+    scores = method.weight_net(losses.detach(), 1 - doubts(logits).detach())
     weights = sample_weights(scores, method.epsilon, method.dimension)
     loss = (weights * losses).mean(0).sum()
     gradients = torch.autograd.grad(
@@ -67,7 +67,7 @@ def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple
     buffers = {name: x.clone() for name, x in net.named_buffers()}
     logits = functional_call(net, {**stepped, **buffers}, (b.images,))
     losses_b = exit_losses(logits, b.labels, method.label_smoothing)
-    exits = assign_exits(confidences(logits).detach(), method.shares)
+    exits = assign_exits(doubts(logits).detach(), method.shares)
     meta = sum(losses_b[exits == k, k].mean() for k in range(net.num_exits) if (exits == k).any())
     if pruned:
         return torch.autograd.grad(meta, list(method.weight_net.parameters()))
@@ -124,7 +124,7 @@ def ways(method: L2W, a: Half, b: Half) -> dict:
         logits = method.logits(a.images)
         losses = exit_losses(logits, a.labels)
         with torch.no_grad():
-            weights = method.weights([losses, confidences(logits)])
+            weights = method.weights([losses, 1 - doubts(logits)])
         method.update((weights * losses).sum(), a.total)
 
     def step():

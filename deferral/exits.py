@@ -4,7 +4,8 @@ Anytime: all samples are answered by one exit. Budgeted batch classification (Hu
 2018, Multi-Scale Dense Networks): a sample leaves at the first exit whose confidence, the max
 softmax, reaches the exit's threshold, and the thresholds are such that exit k answers a share
 p_k ∝ q^k. q = p / 20, p = 1..39, are the 39 points of a curve: from 95 % leaving at the first exit
-to about half going to the last.
+to about half going to the last. Confidence is kept as max softmax - 1, from -1 to 0, so that the
+nearly certain do not tie (`rules.max_softmax_doubt` says why).
 
 Thresholds are fitted on val and used on test. The papers' code fits them on training images or on
 the test images themselves; `optimism` says what that hides.
@@ -21,13 +22,10 @@ import numpy as np
 
 from deferral.metrics import beside_accuracy
 from deferral.predictions import SPLITS, Predictions
-from deferral.rules import max_softmax
+from deferral.rules import max_softmax_doubt
 
 POINTS = 39
 FULL_SHARES = (0.3, 0.5, 0.7)
-# n * share may come out a hair below the whole number that it is: 210 * 5/6 as 174.99999999999997.
-# The error is about n * 1e-16.
-HAIR = 1e-9
 CHUNK = 2**20  # logits that are float64 at one time: 8 MB, and as much for each temporary
 
 Row = dict[str, Any]
@@ -42,10 +40,22 @@ def shares(q: float | np.ndarray, num_exits: int) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def confidence(stage_logits: np.ndarray) -> np.ndarray:
-    """Max softmax of every exit, [E, N, K] to float64 [E, N]; only some rows are float64 at once.
+def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """floor(n p_k): how many of n samples each exit takes, int64 of the shape of n * shares.
 
-    Computed from logits - highest in float64, so that no logit overflows.
+    For training's meta loss and for thresholds alike. n p_k may come out below the whole number
+    that it is (18 * 5/6 as 14.999999999999998, an error of about n * 1e-16), so 1e-9 is added: that
+    gives the floor of the exact rational number for all p = 1..39, up to 12 exits and n that a test
+    tries. In float32, which the release of L2W computes in, some counts are one off (none at
+    batches of 64 to 2048).
+    """
+    return np.floor(n * np.asarray(shares, dtype=np.float64) + 1e-9).astype(np.int64)
+
+
+def confidence(stage_logits: np.ndarray) -> np.ndarray:
+    """Max softmax - 1 of every exit, [E, N, K] to float64 [E, N], by `max_softmax_doubt`.
+
+    Only some rows are float64 at once.
     """
     stage_logits = np.asarray(stage_logits)
     if stage_logits.ndim != 3 or not stage_logits.shape[-1]:
@@ -54,7 +64,7 @@ def confidence(stage_logits: np.ndarray) -> np.ndarray:
     found = np.empty(stage_logits.shape[:2])
     for k, logits in enumerate(stage_logits):
         for start in range(0, len(logits), rows):
-            found[k, start : start + rows] = max_softmax(logits[start : start + rows])
+            found[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
     return found
 
 
@@ -78,7 +88,7 @@ def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray
         or not ((shares >= 0) & (shares <= 1)).all()
     ):
         raise ValueError(f"shares {shares.shape} must be [P, {num_exits}], each in 0..1")
-    takes = np.atleast_2d(np.floor(n * shares + HAIR).astype(np.int32))
+    takes = np.atleast_2d(exit_counts(n, shares).astype(np.int32))
     thresholds = np.full(takes.shape, np.inf)
     thresholds[:, -1] = -np.inf
     left = np.ones((len(takes), n), dtype=bool)
@@ -150,7 +160,8 @@ def budgeted(
 
     `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean;
     metrics as in `anytime`.
-    `thresholds` is as JSON can have it: None for what is infinite (`thresholds_of` reads it).
+    `max_doubt` has the thresholds: a sample leaves where 1 - max softmax is at most that. As JSON
+    can have it: None for what is infinite (`thresholds_of` reads it).
     """
     sure = confidence(predictions.stage_logits)
     val, test = (_rows(predictions, split) for split in ("val", "test"))
@@ -163,7 +174,7 @@ def budgeted(
         {
             "p": i + 1,
             "q": float(q[i]),
-            "thresholds": [float(t) if np.isfinite(t) else None for t in thresholds[i]],
+            "max_doubt": max_doubt(thresholds[i]),
             "shares": left[i].tolist(),
             "accuracy": float(accuracy[i]),
             "multiply_adds": float(cost[i]),
@@ -173,10 +184,15 @@ def budgeted(
     ]
 
 
+def max_doubt(thresholds: np.ndarray) -> list[float | None]:
+    """Thresholds [E] as `budgeted` has them in a row."""
+    return [float(-t) if np.isfinite(t) else None for t in thresholds]
+
+
 def thresholds_of(row: Row) -> np.ndarray:
     """The thresholds [E] of a row of `budgeted`: None is -inf at the last exit, else +inf."""
-    *earlier, _ = row["thresholds"]
-    return np.array([np.inf if t is None else t for t in earlier] + [-np.inf])
+    *earlier, _ = row["max_doubt"]
+    return np.array([np.inf if d is None else -d for d in earlier] + [-np.inf])
 
 
 def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray, np.ndarray]:

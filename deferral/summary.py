@@ -53,8 +53,8 @@ def summarise(predictions: Predictions) -> list[dict[str, Any]]:
     if len(predictions.stage_logits) != 2:
         raise ValueError(f"{predictions.source}: a summary needs 2 stages, local and edge")
     val, test = predictions.part("val"), predictions.part("test")
-    doubt_val = 1 - rules.max_softmax(val.stage_logits[0])
-    doubt_test = 1 - rules.max_softmax(test.stage_logits[0])
+    doubt_val = rules.max_softmax_doubt(val.stage_logits[0])
+    doubt_test = rules.max_softmax_doubt(test.stage_logits[0])
     order, _ = rules.cut_places(doubt_val)  # once for all costs, as what follows
     falling, everywhere = doubt_val[order], _stages(test.correct, "")
     no_rejector: dict[Pair, dict[str, float]] = {}

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from experiment import load_checkpoint
 from losses.early_exit import METHODS
 from models.checkpoints import exit_net
@@ -18,6 +21,15 @@ from models.weights import is_state_dict
 
 # What a checkpoint of ours says of the data it was trained on.
 DATA = ("dataset", "data", "val_size", "split_seed", "stream", "seed", "epochs")
+
+# Boosted's release leaves these in its optimizer's groups; numpy 1 and 2 pickle two names.
+_scalar = np.float64(0).__reduce__()[0]
+NUMPY_SCALARS = [
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.int64)),
+    *((_scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+]
 
 
 @dataclass
@@ -78,17 +90,23 @@ def read_published(
     method: str = "base",
     ensemble_reweight: float = 0.0,
 ) -> Trained:
-    """A bare state dict, or one under `state_dict` beside an epoch, an optimizer and so on.
+    """A bare state dict, or one beside an epoch, an optimizer and so on.
 
-    That is how the releases of L2W and Boosted save theirs, some with DataParallel's `module.`
-    before every name. They do not say what they are, so all of that is given.
+    MSDNet's, RANet's and L2W's releases keep it as `state_dict`, Boosted's as `model` within
+    `state_dict`; some have DataParallel's `module.` before every name. The file does not say what
+    it is, so all of that is given.
     """
     checkpoint = _load(path)
-    state = checkpoint if is_state_dict(checkpoint) else checkpoint.get("state_dict")
-    if not isinstance(state, dict):
+    outer = checkpoint.get("state_dict", checkpoint)
+    state = outer.get("model", outer) if isinstance(outer, dict) else outer
+    if not isinstance(state, dict) or (state is checkpoint and not is_state_dict(state)):
         holds = ", ".join(list(checkpoint)[:5]) or "nothing"
-        raise ValueError(f"{path}: holds {holds}: give a state dict, bare or as state_dict")
+        raise ValueError(
+            f"{path}: holds {holds}: give a state dict, bare, as state_dict or as model"
+        )
     epochs = checkpoint.get("epoch")
+    if type(epochs) is int and state is not outer:
+        epochs += 1  # Boosted's release counts from 0, L2W's saves the epochs done
     net = exit_net(arch, settings, num_classes, size, state, str(path))
     about = {"epochs": epochs} if type(epochs) is int else {}
     given = method, ensemble_reweight, num_classes, size, mean, std
@@ -110,11 +128,12 @@ def find(save_dir: Path, dataset: str, arch: str | None) -> Path:
 
 def _load(path: str | Path) -> dict:
     try:
-        return load_checkpoint(path)
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            return load_checkpoint(path)
     except ValueError as e:
         if "not a checkpoint" not in str(e):
             raise
-        # A release may have pickled numpy scalars or a Namespace beside the weights.
+        # A release may have pickled a Namespace beside the weights.
         raise ValueError(
             f"{e}; if the file is whole and you trust it, keep its weights alone: "
             f"torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], 'new.pth')"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from losses.early_exit import max_softmax_doubt
 from models.exit_net import ExitNet, State, keep
 
 
@@ -16,7 +17,7 @@ def early_exit_logits(
 ) -> tuple[Tensor, Tensor]:
     """The exit that answers each sample, counted from 0, and its logits: int64 [B], [B, K].
 
-    Block by block: a sample leaves at the first exit k where its max softmax is at least
+    Block by block: a sample leaves at the first exit k where its max softmax - 1 is at least
     thresholds[k] ([E]; the last exit takes what is left, whatever stands there). The others' state
     is gathered into a smaller batch, and where none is left the rest of the network is not run.
     `ensemble_reweight` t > 0: exits answer with G_k = f_k + t G_(k-1) (Boosted; Yu et al., AAAI
@@ -44,7 +45,7 @@ def early_exit_logits(
         answers.index_copy_(0, rows, logits)
         if k == net.num_exits - 1:
             break
-        leaves = max_softmax(logits) >= float(thresholds[k])
+        leaves = _confidence(logits) >= float(thresholds[k])
         stays = (~leaves).nonzero().squeeze(1)
         if len(stays) == 0:
             break
@@ -55,12 +56,7 @@ def early_exit_logits(
     return stop, answers
 
 
-def max_softmax(logits: Tensor) -> Tensor:
-    """Highest class probability, [B, K] to float64 [B], by the formula of `deferral.rules`.
-
-    In float32 the nearly certain would all be 1, and thresholds could not tell them apart. Where a
-    device has no float64 the answer is on the CPU.
-    """
+def _confidence(logits: Tensor) -> Tensor:
+    """`deferral.exits.confidence` of [B, K] in torch: float64 [B], on the CPU for want of it."""
     logits = logits.cpu() if logits.device.type == "mps" else logits
-    logits = logits.double()
-    return 1 / (logits - logits.amax(-1, keepdim=True)).exp().sum(-1)
+    return -max_softmax_doubt(logits.double())

@@ -25,7 +25,7 @@ from deferral import exits
 from deferral import predictions as saved
 from early_exit.inference import Inference
 from early_exit.opening import add_flags, check_flags, open_all
-from models.cost import exit_multiply_adds, parameters
+from models.cost import exit_multiply_adds, parameters, release_multiply_adds
 
 SHOWN = (5, 10, 15, 20, 25, 30, 35)  # p of the budgeted points in the printed report
 
@@ -177,6 +177,9 @@ def evaluate(args):
     }
     if metrics:
         settings["metrics"] = metrics
+    if trained.arch in ("msdnet", "ranet"):  # published budgets are of these
+        released = release_multiply_adds(net, net.example(trained.size))
+        settings["release_multiply_adds"] = released
     lists = {"classes": dataset.classes, "rejectors": []}
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings | lists)))
     pred = saved.load(path)

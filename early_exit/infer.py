@@ -69,7 +69,10 @@ def confidence(text: str) -> float:
 
 
 def operating_points(args, pred, multiply_adds) -> list[dict]:
-    """What was asked for: {"q" (None for own thresholds), "thresholds" [E]} a point."""
+    """What was asked for: {"q" (None for own thresholds), "thresholds" [E]} a point.
+
+    Thresholds are on `exits.confidence`, those of the flag on max softmax, which is 1 more.
+    """
     num_exits = len(pred.stage_logits)
     if args.thresholds:
         if len(args.thresholds) != num_exits - 1:
@@ -77,7 +80,7 @@ def operating_points(args, pred, multiply_adds) -> list[dict]:
                 f"--thresholds: {len(args.thresholds)} for {num_exits} exits: give "
                 f"{num_exits - 1}; the last exit takes what is left"
             )
-        return [{"q": None, "thresholds": np.array([*args.thresholds, -np.inf])}]
+        return [{"q": None, "thresholds": np.array([*args.thresholds, -np.inf]) - 1}]
     qs = np.arange(1, exits.POINTS + 1) / 20
     val = pred.part("val")
     sure = exits.confidence(val.stage_logits)
@@ -121,7 +124,7 @@ def check(inference, batches, test, point, multiply_adds) -> dict:
     counts = np.bincount(stop, minlength=len(multiply_adds))
     return {
         "q": point["q"],
-        "thresholds": [float(t) if np.isfinite(t) else None for t in point["thresholds"]],
+        "max_doubt": exits.max_doubt(point["thresholds"]),
         "shares": (counts / len(stop)).tolist(),
         "accuracy": float(right.sum() / len(right)),
         "multiply_adds": float(counts @ np.array(multiply_adds) / len(stop)),

@@ -15,7 +15,7 @@ from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
 from experiment import Parser, graphs, number
 from losses.early_exit import METHODS, exit_shares
-from models.exit_net import ExitNet
+from models.exit_net import EQUILIBRIA, ExitNet
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
 
 TARGET_P = 20  # q = target_p_index / 20
@@ -56,7 +56,11 @@ def add_training_flags(parser: Parser) -> None:
         help="share of the training in which both lr rise from 0, before the schedule",
     )
     group.add_argument(
-        "--label_smoothing", type=number(float, 0, 1), default=0.0, help="of targets"
+        "--label_smoothing",
+        type=number(float, 0, 1),
+        default=0.0,
+        help="of training targets; 0 is what L2W's release trains with: its script for 0.1 smooths "
+        "validation's loss alone",
     )
     group = parser.add_argument_group("l2w")
     group.add_argument("--epsilon", type=number(float, 0), default=0.8, help="reach of the weights")
@@ -74,7 +78,10 @@ def add_training_flags(parser: Parser) -> None:
     )
     group.add_argument("--meta_weight_decay", type=number(float, 0), default=1e-4, help="of Adam")
     group.add_argument(
-        "--meta_interval", type=number(int, 1), default=1, help="batches a weight net step"
+        "--meta_interval",
+        type=number(int, 1),
+        default=1,
+        help="batches a weight net step, counted anew in each epoch from its first batch",
     )
     group.add_argument("--meta_net_hidden_size", type=number(int, 1), default=500, help="units")
     group.add_argument("--meta_net_num_layers", type=number(int, 1), default=1, help="hidden")
@@ -98,7 +105,10 @@ def add_training_flags(parser: Parser) -> None:
         help="t of G_k = f_k + t G_k-1",
     )
     group.add_argument(
-        "--no_equilibrium", action="store_true", help="gradients of exits add up in shared blocks"
+        "--equilibrium",
+        choices=EQUILIBRIA,
+        help="which maps' gradients are averaged over exits, not added up (default: all; ranet: "
+        "none); the release: coarsest on msdnet, none on ranet",
     )
     group = parser.add_argument_group("speed")
     group.add_argument("--channels_last", action="store_true", help="memory order of the maps")
@@ -124,6 +134,10 @@ def check_training_flags(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--nesterov goes with --optimizer sgd")
     if args.nesterov and not args.momentum:
         parser.error("--nesterov needs a --momentum above 0")
+    if args.equilibrium and args.method != "boosted":
+        parser.error("--equilibrium goes with --method boosted")
+    if args.equilibrium == "coarsest" and args.arch != "msdnet":
+        parser.error(f"--equilibrium coarsest is of msdnet's maps; --arch {args.arch}: none or all")
     lr, weight_decay = OPTIMIZERS[args.optimizer]
     args.lr = lr if args.lr is None else args.lr
     args.weight_decay = weight_decay if args.weight_decay is None else args.weight_decay
@@ -162,7 +176,8 @@ def make_method(
     if args.method == "base":
         return Base(*common, **fast)
     if args.method == "boosted":
-        return Boosted(*common, args.ensemble_reweight, not args.no_equilibrium, **fast)
+        equilibrium = args.equilibrium or net.equilibrium
+        return Boosted(*common, args.ensemble_reweight, equilibrium, **fast)
     weight_net = WeightNet(
         net.num_exits,
         args.meta_net_input_type,

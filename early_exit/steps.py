@@ -63,6 +63,9 @@ class Base:
 
         return run
 
+    def begin_epoch(self) -> None:
+        """Before the first batch of every epoch."""
+
     def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
         return self.run(self.take, images, labels, total)
 
@@ -133,7 +136,7 @@ class Boosted(Base):
     """Each exit learns what the ensemble of those before it left (Yu et al., AAAI 2023)."""
 
     ensemble_reweight: float = 0.5
-    equilibrium: bool = True
+    equilibrium: str = "all"
 
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:
         logits = self.model(images, equilibrium=self.equilibrium)

@@ -8,7 +8,7 @@
       --model_path bert-base-uncased --optimizer adamw --schedule linear --warmup 0.1
 
 base: Teerapittayanon et al., ICPR 2016. l2w: Han et al., ECCV 2022, with an exact meta-gradient in
-forward mode. boosted: Yu et al., AAAI 2023, with gradient equilibrium. Defaults are those of the
+forward mode. boosted: Yu et al., AAAI 2023. Defaults are those of the
 papers on CIFAR (300 epochs, batch 64, lr 0.1). BERT reads a GLUE task from a folder in GLUE's own
 layout (its dev.tsv is test here; `pip install -r requirements-nlp.txt`). Writes
 {dataset}-{arch}.pth and, last, {dataset}-{arch}.json; then `python -m early_exit.eval`.
@@ -77,6 +77,7 @@ def parse_args(argv=None):
 def train_one_epoch(method, batches, epoch, schedule, label) -> torch.Tensor:
     """One pass over the training batches; returns the mean cross-entropy at each exit, [E]."""
     method.net.train()
+    method.begin_epoch()
     sums, seen = 0, 0
     steps = zip(batches.epoch(epoch), batches.global_sizes(), strict=True)
     for i, ((_, images, labels), total) in enumerate(
@@ -107,7 +108,6 @@ def restore(state, method) -> int:
     if "weight_net" in state:
         method.weight_net.load_state_dict(state["weight_net"])
         method.meta_optimizer.load_state_dict(state["meta_optimizer"])
-        method.steps = state["steps"]
     return state["epoch"]
 
 
@@ -116,7 +116,6 @@ def snapshot(method) -> dict:
     if isinstance(method, L2W):
         state["weight_net"] = method.weight_net.state_dict()
         state["meta_optimizer"] = portable(method.meta_optimizer)
-        state["steps"] = method.steps
     return state
 
 

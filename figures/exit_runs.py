@@ -45,6 +45,7 @@ class ExitRun:
     multiply_adds: tuple[int, ...]
     accuracy: np.ndarray  # of every exit, [E]
     curve: tuple[np.ndarray, np.ndarray]  # costs and accuracies of the budgeted curve, with ends
+    release_curve: tuple[np.ndarray, np.ndarray] | None  # the same, costs as the releases count
     at_share: dict[str, float | None]
     area: float
     optimism: dict[str, dict[str, np.ndarray]]  # by what thresholds were fitted on; a row a budget
@@ -104,6 +105,7 @@ def read_run(path: Path) -> ExitRun:
             multiply_adds=tuple(result["multiply_adds"]),
             accuracy=np.array([row["accuracy"] for row in result["anytime"]], dtype=float),
             curve=exits.sorted_curve(*exits.whole_curve(result["anytime"], result["budgeted"])),
+            release_curve=_release_curve(result),
             at_share={k: v if v is None else float(v) for k, v in result["at_share"].items()},
             area=float(result["area"]),
             optimism=_by_split(result.get("optimism") or []),
@@ -224,6 +226,16 @@ def spread(values: list[float | None], scale: float = 100, digits: int = 2) -> s
     if len(scaled) > 1:
         text += f" ± {scaled.std(ddof=1):.{digits}f}"
     return text.replace("-", "−")
+
+
+def _release_curve(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The budgeted curve at `release_multiply_adds` (models/cost.py), exact by its shares."""
+    if (costs := result.get("release_multiply_adds")) is None:
+        return None
+    each_exit = np.eye(len(costs)).tolist()
+    shares = [each_exit[0], *(row["shares"] for row in result["budgeted"]), each_exit[-1]]
+    _, accuracies = exits.whole_curve(result["anytime"], result["budgeted"])
+    return exits.sorted_curve(np.array(shares) @ np.array(costs), accuracies)
 
 
 def _by_split(rows: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:

@@ -80,7 +80,7 @@ def decide(predictions: Predictions, setting: dict[str, Any]) -> dict[str, NDArr
     """stop [Nt] of each of RULES on the test rows, at the setting's costs."""
     val, test = predictions.part("val"), predictions.part("test")
     cost = risk.costs(setting["cost_1"], setting["cost_e"])
-    doubt_val, doubt_test = (1 - rules.max_softmax(p.stage_logits[0]) for p in (val, test))
+    doubt_val, doubt_test = (rules.max_softmax_doubt(p.stage_logits[0]) for p in (val, test))
     cut = rules.best_threshold(doubt_val, val.correct, *cost)
     return {
         "rejector": rules.threshold(test.scores[setting["row"]], 0),

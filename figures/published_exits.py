@@ -1,9 +1,9 @@
 """Published points of early-exit networks, to be drawn beside our own.
 
-Accuracies in %, costs in multiply-adds. Budgeted points were published with their cost. Anytime
-points were published by exit; their costs are those of the network that `setting` names, as
-models/cost.py counts them (convolutions and linear layers, all earlier heads included), which a
-paper's own count may differ from. Each paper trained its own `base`.
+Accuracies in %, costs in multiply-adds. Budgeted points were published with their cost, in the
+unit of `release_multiply_adds` in models/cost.py. Anytime points were published by exit; their
+costs are those of the network that `setting` names, as `exit_multiply_adds` there counts them
+(convolutions and linear layers, all earlier heads included). Each paper trained its own `base`.
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,9 @@ class Published:
 L2W = "Han et al. 2022"  # Learning to Weight Samples, ECCV 2022, arXiv 2209.08310
 BOOSTED = "Yu et al. 2023"  # Boosted Dynamic Neural Networks, AAAI 2023, arXiv 2211.16726
 
-# Which MSDNet these were measured on is not said with them. It is none of 5, 7 or 10 blocks with
-# --base 4 --step 2: their first exit costs 1.5e7, more than the cheapest budget. The network with
-# --n_blocks 6 --base 1 --step 1 --step_mode lin_grow, 0.68e7 to 8.9e7, has room for all of them.
+# Which MSDNet these were measured on is not said with them. The release trains --n_blocks 5
+# --base 1 --step 1 --step_mode lin_grow, 0.68e7 to 5.8e7, which has room for all of CIFAR-10's;
+# CIFAR-100's last needs one block more (to 8.9e7). With --base 4 --step 2 exit 1 costs 1.5e7.
 BUDGETED = "MSDNet, budgeted batch classification, 300 epochs"
 CIFAR100_COSTS = (10_000_000, 15_000_000, 21_000_000, 30_000_000, 50_000_000, 78_000_000)
 CIFAR10_COSTS = (10_000_000, 15_000_000, 20_000_000, 30_000_000, 50_000_000)

@@ -44,7 +44,7 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
 def by_cost(predictions: Predictions, group: list[dict]) -> dict[str, list[tuple[float, float]]]:
     """(reject rate, accuracy) on test of the confidence rule and the oracle at each cost pair."""
     val, test = predictions.part("val"), predictions.part("test")
-    doubt_val, doubt_test = (1 - rules.max_softmax(p.stage_logits[0]) for p in (val, test))
+    doubt_val, doubt_test = (rules.max_softmax_doubt(p.stage_logits[0]) for p in (val, test))
     found: dict[str, list[tuple[float, float]]] = {"confidence": [], "oracle": []}
     for setting in group:
         cost = risk.costs(setting["cost_1"], setting["cost_e"])
@@ -60,7 +60,7 @@ def by_cost(predictions: Predictions, group: list[dict]) -> dict[str, list[tuple
 def confidence_curve(predictions: Predictions) -> list[tuple[float, float]]:
     """(reject rate, accuracy) on test of confidence thresholds that send 0, 1, ... 100 % of val."""
     val, test = predictions.part("val"), predictions.part("test")
-    doubt_val, doubt_test = (1 - rules.max_softmax(p.stage_logits[0]) for p in (val, test))
+    doubt_val, doubt_test = (rules.max_softmax_doubt(p.stage_logits[0]) for p in (val, test))
     stops = [
         rules.threshold(doubt_test, rules.rate_threshold(doubt_val, rate))
         for rate in np.linspace(0, 1, 101)

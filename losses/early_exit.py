@@ -7,12 +7,13 @@ boosted  Boosted dynamic neural networks (Yu et al., AAAI 2023, arXiv 2211.16726
 Logits are one [B, K] an exit, E of them; losses are [B, E]. All means are sums and one division.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from deferral import exits
 
 METHODS = ("base", "l2w", "boosted")
 
@@ -34,9 +35,16 @@ def exit_losses(
     return losses.view(every.shape[:2]).T.contiguous()  # laid out as its shape says: sums' order
 
 
-def confidences(logits: Sequence[Tensor] | Tensor) -> Tensor:
-    """Max softmax of every sample at every exit: E times [B, K] to [B, E]."""
-    return _together(logits).softmax(-1).amax(-1).T.contiguous()
+def max_softmax_doubt(logits: Tensor) -> Tensor:
+    """1 - the highest class probability, [..., K] to [...]: `deferral.rules` says how and why."""
+    top, at = logits.max(-1, keepdim=True)
+    others = (logits - top).exp().scatter(-1, at, 0.0).sum(-1)
+    return others / (1 + others)
+
+
+def doubts(logits: Sequence[Tensor] | Tensor) -> Tensor:
+    """1 - max softmax of every sample at every exit: E times [B, K] to [B, E]."""
+    return max_softmax_doubt(_together(logits)).T.contiguous()
 
 
 def _together(logits: Sequence[Tensor] | Tensor) -> Tensor:
@@ -70,27 +78,23 @@ def exit_shares(q: float, num_exits: int) -> Tensor:
 
     Float64 [E]; q = 1 is uniform, less means earlier exits. ValueError unless q is above 0.
     """
-    if not q > 0:
-        raise ValueError(f"q is {q:g}: give a number above 0")
-    powers = torch.tensor(float(q), dtype=torch.float64) ** torch.arange(1, num_exits + 1)
-    return powers / powers.sum()
+    return torch.from_numpy(exits.shares(q, num_exits))
 
 
-def assign_exits(confidence: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
-    """The exit that each sample of a batch would take: int64 [B], from confidences [B, E].
+def assign_exits(doubt: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
+    """The exit that each sample of a batch would take: int64 [B], from doubts [B, E].
 
-    Exit k takes the floor(B p_k) most confident of those not yet taken, the last exit the rest
-    (L2W, section 3.2). Equal confidences go in the batch's order.
+    Exit k takes the floor(B p_k) most confident of those not yet taken (`exits.exit_counts`), the
+    last exit the rest (L2W, section 3.2). Equals go in the batch's order.
     """
-    batch, num_exits = confidence.shape
-    taken_by = torch.full((batch,), num_exits - 1, device=confidence.device)
-    shares = shares.tolist() if isinstance(shares, Tensor) else shares
-    counts = [math.floor(share * batch) for share in shares[:-1]]
-    left = confidence.clone()
-    for k, count in enumerate(counts):
-        free = left[:, k].argsort(descending=True, stable=True)[:count]
+    batch, num_exits = doubt.shape
+    taken_by = torch.full((batch,), num_exits - 1, device=doubt.device)
+    counts = exits.exit_counts(batch, shares)
+    left = doubt.clone()
+    for k, count in enumerate(counts[:-1].tolist()):
+        free = left[:, k].argsort(stable=True)[:count]
         taken_by.index_fill_(0, free, k)
-        left.index_fill_(0, free, -1.0)  # below every confidence: not free any more
+        left.index_fill_(0, free, 2.0)  # above every doubt: not free any more
     return taken_by
 
 

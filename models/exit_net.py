@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+EQUILIBRIA = ("none", "coarsest", "all")
+
 # What passes from one block to the next: a tensor, or lists of such; axis 0 counts samples.
 State = Tensor | list["State"]
 
@@ -28,6 +30,7 @@ class ExitNet(nn.Module):
     num_exits: int
     input_size: int | None = None  # px it must be given; None: it takes any
     reads = "images"  # or "text": tokens [B, 2, L] (data/tokens.py) in the place of images
+    equilibrium = "all"  # gradient equilibrium that boosted training uses by default
 
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
@@ -51,23 +54,23 @@ class ExitNet(nn.Module):
         """Logits of exit k, [B, K], from the state after block k."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor, equilibrium: bool = False) -> list[Tensor]:
+    def forward(self, images: Tensor, equilibrium: str = "none") -> list[Tensor]:
         """Images [B, 3, H, W], or what else it reads, to the logits of every exit, E times [B, K].
 
-        `equilibrium` changes gradients only: what reaches block k from exit k and the E - 1 - k
-        later ones is their mean and not their sum (gradient equilibrium, Li et al., ICCV 2019:
-        scaled by 1 / (E - k) going in and by E - 1 - k going on). Here all of the state is scaled,
-        so that this holds for every path; the heads' own gradients are left as they are.
+        `equilibrium` (gradient equilibrium, Li et al., ICCV 2019) changes gradients only: those
+        that enter block k from exit k are scaled by 1 / (E - k), and those from the E - 1 - k later
+        exits by (E - 1 - k) / (E - k). "all": the whole state is scaled, so that every parameter of
+        a block gets the mean over its exits. "coarsest": only the map that the heads see is, as in
+        the release of Boosted (MSDNet alone: its state is a list of maps, coarsest last).
+        "none": gradients add up. The heads' own gradients are never scaled.
         """
         state: State = images
         logits = []
         for k in range(self.num_exits):
             state = self.block(k, state)
-            if equilibrium:
-                state = _scale_gradients(state, 1 / (self.num_exits - k))
+            state = _scale_gradients(state, 1 / (self.num_exits - k), equilibrium)
             logits.append(self.head(k, state))
-            if equilibrium:
-                state = _scale_gradients(state, self.num_exits - 1 - k)
+            state = _scale_gradients(state, self.num_exits - 1 - k, equilibrium)
         return logits
 
 
@@ -81,7 +84,11 @@ def keep(state: State, rows: Tensor) -> State:
     return each(lambda x: x[rows], state)
 
 
-def _scale_gradients(state: State, scale: float) -> State:
+def _scale_gradients(state: State, scale: float, equilibrium: str) -> State:
+    if equilibrium == "none":
+        return state
+    if equilibrium == "coarsest":
+        return [*state[:-1], _scale_gradients(state[-1], scale, "all")]
     return each(lambda x: _ScaleGradient.apply(x, scale) if x.is_floating_point() else x, state)
 
 

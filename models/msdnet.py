@@ -52,7 +52,10 @@ class MSDNet(ExitNet):
             help="max: drop a scale at each 1/S of the depth; min: what no exit needs (paper)",
         )
         group.add_argument(
-            "--reduction", type=float, default=0.5, help="of the channels, at transitions"
+            "--reduction",
+            type=float,
+            default=0.5,
+            help="share of the channels that transitions keep; 0: no transitions",
         )
         group.add_argument(
             "--stem",
@@ -67,8 +70,8 @@ class MSDNet(ExitNet):
         for flag in ("n_blocks", "base", "step", "n_channels", "growth_rate"):
             if small[flag] < 1:
                 raise ValueError(f"--{flag} {small[flag]}: give 1 or more")
-        if not 0 < small["reduction"] <= 1:
-            raise ValueError(f"--reduction {small['reduction']:g}: give a share above 0, up to 1")
+        if not 0 <= small["reduction"] <= 1:
+            raise ValueError(f"--reduction {small['reduction']:g}: give a share from 0 to 1")
         scales = f"--gr_factor {small['gr_factor']}"
         growth, width = (numbers(small.pop(f), f) for f in ("gr_factor", "bn_factor"))
         if len(growth) != len(width):
@@ -122,8 +125,10 @@ class MSDNet(ExitNet):
                 have, left = _scales(prune, n, total, scales)
                 layers.append(_Layer(channels, growth_rate, gr_factor, bn_factor, have, left))
                 channels += growth_rate
-                if reduction < 1 and _narrows(prune, n, total, have, left):
+                if reduction and _narrows(prune, n, total, have, left):
                     narrow = math.floor(reduction * channels)
+                    if not narrow:
+                        raise ValueError(f"--reduction {reduction:g} of {channels} channels is 0")
                     factors = gr_factor[scales - left :]
                     layers.append(_Transition(channels, narrow, factors))
                     channels = narrow

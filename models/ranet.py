@@ -37,6 +37,8 @@ class RANet(ExitNet):
     42,137,472, 47,839,616, 58,013,248 and 61,012,032 multiply-adds.
     """
 
+    equilibrium = "none"  # as in the release of Boosted, which has it on MSDNet only
+
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
         group.add_argument("--n_blocks", type=int, default=2, help="blocks of sub-network 0")

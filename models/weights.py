@@ -34,12 +34,23 @@ def check_fit(own: State, state: State, where: str, what: str) -> None:
 
 
 def fill(net: nn.Module, state: State, where: str, what: str) -> nn.Module:
-    """Load `state` strictly, with an error of one line that says what does not fit."""
-    check_fit(net.state_dict(), state, where, what)
+    """Load `state` strictly, with an error of one line that says what does not fit.
+
+    A file without any count of batch norm's batches, as all were before torch 0.4.1 (2018), is
+    whole: no layer here computes with it.
+    """
+    own = net.state_dict()
+    if not any(map(_is_count, state)):
+        state = {k: torch.zeros_like(v) for k, v in own.items() if _is_count(k)} | state
+    check_fit(own, state, where, what)
     if not all(map(_is_finite, state.values())):
         raise ValueError(f"{where}: holds weights that are not finite")
     net.load_state_dict(state)
     return net.eval()
+
+
+def _is_count(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
 
 
 def _is_finite(x: Tensor) -> bool:

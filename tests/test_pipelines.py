@@ -224,15 +224,24 @@ def test_early_exit(tmp_path, chain):
     assert {"tiny-msdnet-anytime.png", "tiny-msdnet-budgeted.pdf"} <= names
 
 
-@pytest.mark.parametrize("script", ["l2w-cifar", "boosted-cifar", "l2w-imagenet"])
-def test_early_exit_commands(script, tmp_path):
-    """Every flag that these give is known, and means the published network."""
+@pytest.mark.parametrize(
+    ("script", "dataset", "networks", "settings"),
+    [
+        ("l2w-cifar", "cifar10", {2_078_924}, (1024, 0.8, 0.0)),
+        ("l2w-cifar", "cifar100", {2_852_392}, (1024, 0.8, 0.0)),
+        ("boosted-cifar", "digits", {4_955_644, 3_354_710}, (64, 0.1, 0.0)),
+        ("l2w-imagenet", "digits", {62_314_472}, (4096, 0.8, 0.0)),
+    ],
+)
+def test_early_exit_commands(script, dataset, networks, settings, tmp_path):
+    """Every flag that these give is known, and means the published networks and settings."""
     shown = tmp_path / "python"
     shown.write_text('#!/bin/bash\nshift\necho "$@"\n')
     shown.chmod(0o755)
     said = ok(
-        bash(f"early_exit/{script}.sh", tmp_path, PYTHON=str(shown), DATASETS="digits", FAST="0")
+        bash(f"early_exit/{script}.sh", tmp_path, PYTHON=str(shown), DATASETS=dataset, FAST="0")
     )
+    found = set()
     for line in said.splitlines():
         module, *argv = line.split()
         if module == "figures.early_exit":
@@ -243,4 +252,9 @@ def test_early_exit_commands(script, tmp_path):
             size = 224 if args.stream else 32
             with torch.device("meta"):
                 net = cls.from_settings(arch_settings(args, cls), 100 if size == 32 else 1000, size)
-            assert parameters(net) in (2_852_392, 4_955_644, 3_354_710, 62_314_472)
+            found.add(parameters(net))
+            assert (args.batch_size, args.lr, args.label_smoothing) == settings
+            if args.method == "boosted":
+                boosted = args.equilibrium or net.equilibrium
+                assert boosted == {"msdnet": "coarsest", "ranet": "none"}[args.arch]
+    assert found == networks

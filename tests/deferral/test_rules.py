@@ -115,15 +115,6 @@ def test_bernoulli_keeps_its_rate():
     assert rules.bernoulli(100, 1, rng).sum() == 100
 
 
-@pytest.mark.filterwarnings("error")
-def test_max_softmax_is_softmax_and_stable():
-    logits = np.random.default_rng(0).normal(size=(5, 7, 10))
-    e = np.exp(logits)
-    np.testing.assert_allclose(rules.max_softmax(logits), (e / e.sum(-1, keepdims=True)).max(-1))
-    extreme = np.array([[3e4, 0, -3e4], [-1e4, -1e4, -1e4]], dtype=np.float32)
-    np.testing.assert_allclose(rules.max_softmax(extreme), [1, 1 / 3])
-
-
 @pytest.mark.parametrize("own_rate", [0.0, 0.2, 0.6, 1.0])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.6, 0.9, 1.0])
 def test_thinning_and_topping_up_come_to_the_rate(own_rate, rate):
@@ -185,9 +176,6 @@ def test_doubts_are_their_formulas():
         slow["entropy"][at] = -sum(x * np.log(x) for x in p[at])
     for name, doubt in rules.DOUBTS.items():
         np.testing.assert_allclose(doubt(logits), slow[name], rtol=1e-12)
-    np.testing.assert_allclose(
-        rules.DOUBTS["max_softmax"](logits), 1 - rules.max_softmax(logits), rtol=1e-12
-    )
 
 
 @pytest.mark.filterwarnings("error")

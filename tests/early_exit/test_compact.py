@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deferral import exits
-from deferral.rules import max_softmax
+from deferral.rules import max_softmax_doubt
 from early_exit import compact
 from early_exit.compact import early_exit_logits
 from early_exit.inference import Inference, LastExit
@@ -59,7 +59,7 @@ def test_every_network_can_be_compacted(arch, t):
 
 def test_a_block_is_given_those_that_have_not_left_and_no_others():
     net = Toy().eval()
-    thresholds = [0.9, 0.8, 0.9, -INF]
+    thresholds = [-0.1, -0.2, -0.1, -INF]
     stop, _ = early_exit_logits(net, torch.randn(100, 3, 2, 2), thresholds)
     left = [int((stop >= k).sum()) for k in range(4)]
     assert net.seen == [[n] for n in left]
@@ -68,7 +68,7 @@ def test_a_block_is_given_those_that_have_not_left_and_no_others():
 
 def test_all_leave_at_the_first_exit_and_no_later_block_is_called():
     net = Toy().eval()
-    stop, logits = early_exit_logits(net, torch.randn(10, 3, 2, 2), [0.0, 0.9, 0.9, -INF], 0.5)
+    stop, logits = early_exit_logits(net, torch.randn(10, 3, 2, 2), [-1.0, -0.1, -0.1, -INF], 0.5)
     assert stop.tolist() == [0] * 10
     assert net.seen == [[10], [], [], []]
     assert logits.shape == (10, 5)
@@ -82,9 +82,9 @@ def test_where_none_leaves_nothing_is_copied(monkeypatch):
     torch.testing.assert_close(logits, net(images)[-1])
 
 
-@pytest.mark.parametrize("last", [-INF, INF, 0.999])
+@pytest.mark.parametrize("last", [-INF, INF, -0.001])
 def test_the_last_exit_takes_what_is_left(last):
-    stop, logits = early_exit_logits(Toy(), torch.randn(10, 3, 2, 2), [INF, 0.8, INF, last])
+    stop, logits = early_exit_logits(Toy(), torch.randn(10, 3, 2, 2), [INF, -0.2, INF, last])
     assert set(stop.tolist()) <= {1, 3}
     assert torch.isfinite(logits).all()
 
@@ -92,7 +92,7 @@ def test_the_last_exit_takes_what_is_left(last):
 @pytest.mark.parametrize("t", [0.0, 0.5])
 def test_batches_of_one(t):
     net, images = Toy().eval(), torch.randn(30, 3, 2, 2)
-    thresholds = np.array([0.9, 0.8, 0.9, -INF])
+    thresholds = np.array([-0.1, -0.2, -0.1, -INF])
     one = [early_exit_logits(net, x[None], thresholds, t) for x in images]
     stop, logits = early_exit_logits(net, images, thresholds, t)
     assert torch.cat([s for s, _ in one]).tolist() == stop.tolist()
@@ -108,7 +108,7 @@ class Fixed(Toy):
 
 def test_a_confidence_equal_to_the_threshold_leaves():
     images = torch.randn(50, 3, 2, 2)
-    sure = max_softmax(images.flatten(1)[:, :5].numpy())
+    sure = -max_softmax_doubt(images.flatten(1)[:, :5].numpy())
     # An ulp less or more than the rounding of two libraries' exp.
     for step, leaves in ((-1e-15, True), (1e-15, False)):
         for row in range(50):
@@ -116,20 +116,21 @@ def test_a_confidence_equal_to_the_threshold_leaves():
             stop, _ = early_exit_logits(Fixed(), images[row : row + 1], thresholds)
             assert (stop.item() == 0) == leaves
     even = torch.zeros(1, 3, 2, 2)
-    assert early_exit_logits(Fixed(), even, [1 / 5, INF, INF, -INF])[0].item() == 0
+    assert early_exit_logits(Fixed(), even, [-4 / 5, INF, INF, -INF])[0].item() == 0
 
 
-def test_the_nearly_certain_are_told_apart():
-    """1 - 1e-8 and 1 - 1e-9 are both 1 in float32."""
+@pytest.mark.parametrize("digits", [8, 20, 100])
+def test_the_nearly_certain_are_told_apart(digits):
+    """1 - 1e-8 and 1 - 1e-9 are both 1 in float32, 1 - 1e-20 is in float64."""
     images = torch.zeros(2, 3, 2, 2)
-    images[:, 0, 0, 0] = torch.tensor([18.4, 20.7]) + np.log(4)
-    stop, _ = early_exit_logits(Fixed(), images, [1 - 3e-9, INF, INF, -INF])
+    images[:, 0, 0, 0] = np.log(10) * torch.tensor([digits, digits + 1]) + np.log(4)
+    stop, _ = early_exit_logits(Fixed(), images, [-3 * 0.1 ** (digits + 1), INF, INF, -INF])
     assert stop.tolist() == [3, 0]
 
 
 def test_logits_that_are_no_numbers_go_to_the_end():
     images = torch.full((1, 3, 2, 2), torch.nan)
-    assert early_exit_logits(Fixed(), images, [0.0, 0.0, 0.0, -INF])[0].item() == 3
+    assert early_exit_logits(Fixed(), images, [-1.0, -1.0, -1.0, -INF])[0].item() == 3
 
 
 def test_a_threshold_an_exit():

@@ -45,7 +45,7 @@ def test_what_is_done_is_what_eval_said(method, t, npz, evaluated):
     for point in result["points"]:
         said = rows[round(point["q"] * 20) - 1]
         assert point["differences"] == 0
-        for key in ("thresholds", "shares", "accuracy", "multiply_adds"):
+        for key in ("max_doubt", "shares", "accuracy", "multiply_adds"):
             assert point[key] == pytest.approx(said[key])
     assert len({p["multiply_adds"] for p in result["points"]}) > 2
     assert result["all_exits"]["multiply_adds"] == rows_last(run)["multiply_adds"]
@@ -66,19 +66,20 @@ def test_decisions_that_differ_are_counted(npz, evaluated, capsys):
     first = 40 + np.flatnonzero(stop == 0)[:5]  # after the 40 of val
     arrays["stage_logits"][:, first] = 0  # on paper these now go to the end
     np.savez(path, **arrays)
-    flags = ["--dataset", npz, "--save_dir", run, *FAST[:4], "--thresholds", *cuts]
+    flags = ["--dataset", npz, "--save_dir", run, *FAST[:4], "--thresholds", *(1 + c for c in cuts)]
     script.main([str(x) for x in flags])
     assert "5 of 60 decisions differ" in capsys.readouterr().out
     (point,) = json.loads((run / "tiny-infer.json").read_text())["points"]
     assert point["differences"] == 5
     assert point["shares"] == pytest.approx([(stop == k).mean() for k in range(3)])
-    assert (point["q"], point["thresholds"]) == (None, [*cuts, None])
+    assert (point["q"], point["max_doubt"][2]) == (None, None)
+    assert point["max_doubt"][:2] == pytest.approx([-c for c in cuts], rel=1e-12)
 
 
 def test_own_thresholds_of_which_none_leaves(npz, evaluated):
     (point,) = infer(npz, evaluated(), "--thresholds", "inf", "inf")["points"]
     assert point["shares"] == [0, 0, 1]
-    assert point["thresholds"] == [None, None, None]
+    assert point["max_doubt"] == [None, None, None]
 
 
 def test_a_budget_takes_the_best_point_on_val(npz, evaluated):

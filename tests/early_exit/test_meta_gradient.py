@@ -1,5 +1,7 @@
 """The meta-gradient in forward mode against a double backward pass through the pseudo-step."""
 
+import copy
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from benchmarks.meta_gradient import double_backward
 from early_exit import meta_gradient
 from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
+from experiment import graphs
 from losses.early_exit import exit_losses, exit_means, exit_shares
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights
@@ -104,6 +107,27 @@ def test_equals_double_backward_whatever_the_weight_net(double, dimension, input
 
 def test_equals_double_backward_with_a_pass_of_its_own(double):
     assert_same(*make(SGD["nesterov"], 0.1), save_memory=True)
+
+
+@pytest.mark.parametrize("save_memory", [False, True])
+def test_under_bfloat16_the_meta_gradient_is_that_of_float64(save_memory):
+    """Of `half` as a training step takes it, at the start of a training and after some steps."""
+    bf16 = graphs.autocast(torch.device("cpu"), True)
+    method, *halves = make(SGD["momentum"], warm=False)
+    method.autocast, method.save_memory = bf16, save_memory
+    method.meta_optimizer = torch.optim.SGD(method.weight_net.parameters(), 0.0)
+    exact, *_ = make(SGD["momentum"], warm=False)
+    exact.net.double()
+    exact.weight_net.double()
+    for _ in range(3):
+        exact.net.load_state_dict(method.net.state_dict())
+        exact.optimizer.load_state_dict(copy.deepcopy(method.optimizer.state_dict()))
+        in_double = (h._replace(images=h.images.double()) for h in halves)
+        expected = torch.cat([g.flatten() for g in double_backward(exact, *in_double)])
+        method.half(*halves, True)
+        got = torch.cat([p.grad.flatten() for p in method.weight_net.parameters()])
+        assert torch.cosine_similarity(got.double(), expected, dim=0) > 0.999
+        assert (got - expected).norm() < 0.005 * expected.norm()
 
 
 def test_both_ways_take_the_same_steps(double):

@@ -13,7 +13,7 @@ from early_exit.options import graphable, make_method
 from early_exit.parallel import Workers
 from early_exit.tape import Tape
 from experiment.graphs import StepGraph, portable
-from losses.early_exit import assign_exits, confidences, exit_losses, exit_means, exit_shares
+from losses.early_exit import assign_exits, doubts, exit_losses, exit_means, exit_shares
 from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet
 from tests import recorded
@@ -173,7 +173,7 @@ def test_nothing_of_l2w_lies_on_another_device_or_is_read():
         along = {name: torch.randn_like(p) for name, p in params.items()}
         stepped = meta_gradient.pseudo_step(params, along, optimizer)
         along = meta_gradient.through_step(along, params, along, optimizer)
-        taken = assign_exits(confidences(logits).detach(), [0.25] * net.num_exits)
+        taken = assign_exits(doubts(logits).detach(), [0.25] * net.num_exits)
         found = [tape.along(along.values(), losses), exit_means(taken, losses), *stepped.values()]
         assert all(x.device.type == "cuda" for x in found)
 

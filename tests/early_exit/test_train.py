@@ -122,11 +122,23 @@ def test_base_is_plain_sgd_on_the_sum_of_cross_entropies(npz, tmp_path):
         torch.testing.assert_close(checkpoint["state_dict"][name], value, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("extra", [[], ["--no_equilibrium"], ["--ensemble_reweight", "0.9"]])
-def test_boosted_steps_on_its_loss_with_its_flags(extra):
-    """make_method's step from the flags: t of the loss, and gradients averaged or not."""
-    args = train.parse_args(["--method", "boosted", *map(str, TINY), "--lr", "0.1", *extra])
-    arch, t = EXIT_NETS["msdnet"], 0.9 if "0.9" in extra else 0.5
+@pytest.mark.parametrize(
+    ("arch", "extra", "t", "equilibrium"),
+    [
+        ("msdnet", [], 0.5, "all"),
+        ("msdnet", ["--equilibrium", "coarsest"], 0.5, "coarsest"),
+        ("msdnet", ["--equilibrium", "none"], 0.5, "none"),
+        ("msdnet", ["--ensemble_reweight", "0.9"], 0.9, "all"),
+        ("ranet", [], 0.5, "none"),
+        ("ranet", ["--equilibrium", "all"], 0.5, "all"),
+        ("resnet", [], 0.5, "all"),
+    ],
+)
+def test_boosted_steps_on_its_loss_with_its_flags(arch, extra, t, equilibrium):
+    """make_method's step from the flags: t of the loss, and which gradients are averaged."""
+    flags = ["--arch", arch, *map(str, ARCHS[arch]), "--lr", "0.1", *extra]
+    args = train.parse_args(["--method", "boosted", *flags])
+    arch = EXIT_NETS[arch]
     images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
     nets = []
     for _ in range(2):
@@ -134,7 +146,7 @@ def test_boosted_steps_on_its_loss_with_its_flags(extra):
         nets.append(arch.from_settings(arch_settings(args, arch), 4, 32).train())
     make_method(args, nets[0], 32, torch.device("cpu"), Workers()).step(images, labels, 6)
     optimizer = torch.optim.SGD(nets[1].parameters(), 0.1, 0.9, weight_decay=1e-4)
-    logits = nets[1](images, equilibrium="--no_equilibrium" not in extra)
+    logits = nets[1](images, equilibrium=equilibrium)
     before = [torch.zeros(6, 4)]
     for f in logits:
         before.append(f.detach() + t * before[-1])
@@ -162,6 +174,8 @@ def test_boosted_steps_on_its_loss_with_its_flags(extra):
         (["--arch", "vit", "--size", "9"], "give one that does, or a multiple of it as --vit_size"),
         (["--meta_interval", "0"], "--meta_interval"),
         (["--nesterov", "--momentum", "0"], "--nesterov"),
+        (["--equilibrium", "all"], "--equilibrium goes with --method boosted"),
+        (["--method", "boosted", "--arch", "vit", "--equilibrium", "coarsest"], "is of msdnet's"),
     ],
 )
 def test_bad_input(flags, telling, refused, tmp_path):
@@ -223,6 +237,20 @@ def test_flags_for_speed_and_memory_change_little(npz, tmp_path, method, flag):
         quiet(train.main, *flags, *extra, "--save_dir", tmp_path / name)
         losses.append(metrics(tmp_path / name)[0]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.03 if flag == "--bf16" else 1e-3)
+
+
+def test_meta_interval_counts_anew_in_each_epoch(npz):
+    """As the authors' code: of 3 batches at interval 2 the first and the last, in every epoch."""
+    args = train.parse_args(["--method", "l2w", *map(str, TINY), "--meta_interval", "2"])
+    arch = EXIT_NETS["msdnet"]
+    net = arch.from_settings(arch_settings(args, arch), 4, 32)
+    method = make_method(args, net, 32, torch.device("cpu"), Workers())
+    batches = data.Batches(data.load(str(npz)).train, 36, "cpu", shuffle=True, seed=0)
+    assert len(batches) == 3
+    for epoch in (1, 2):
+        train.train_one_epoch(method, batches, epoch, lambda i: None, "")
+        taken = {int(s["step"]) for s in method.meta_optimizer.state.values()}
+        assert taken == {epoch * 2 * 2}  # one for each half of a batch
 
 
 def test_compiled(npz, tmp_path, monkeypatch):

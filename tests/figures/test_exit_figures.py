@@ -36,7 +36,7 @@ def evaluated(seed, costs, optimistic, n=(60, 80)):
         parts = {name: predictions.part(name) for name in ("val", "test")}
         sure = {name: exits.confidence(part.stage_logits) for name, part in parts.items()}
         right = {name: part.correct for name, part in parts.items()}
-        sure["train"], right["train"] = np.sqrt(sure["val"]), right["val"] | right["val"][::-1]
+        sure["train"], right["train"] = sure["val"] / 2, right["val"] | right["val"][::-1]
         result["optimism"] = exits.optimism(sure, right, costs)
     return result
 
@@ -49,6 +49,7 @@ def run_of(tmp_path):
               optimistic=False, where=None, change=lambda result: None):  # fmt: skip
         result = {"dataset": dataset, "arch": arch, "method": method, "seed": seed}
         result |= {"epochs": epochs} | evaluated(seed or 0, costs, optimistic)
+        result["release_multiply_adds"] = [cost + 100_000 * (k + 1) for k, cost in enumerate(costs)]
         change(result)
         path = tmp_path / "runs" / (where or f"{arch}-{len(costs)}-{method}-{seed}")
         path.mkdir(parents=True)
@@ -188,6 +189,26 @@ def test_the_legend_has_published_points_after_their_method(run_of, drawn, tmp_p
     assert list(lines_of(drawn[0][0])) == [
         "L2W (n = 1)", published, "base (n = 1)", "boosted (n = 1)"
     ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+def test_budgets_are_in_the_unit_of_the_points_beside_them(run_of, drawn, tmp_path, capsys):
+    """Ours alone as we count; with published points both as the releases do; else no points."""
+    run = run_of("l2w", 1)
+    call(budgeted, tmp_path)
+    call(budgeted, tmp_path, "--published")
+    assert "no published points" not in capsys.readouterr().out
+    run_of("base", 1, change=lambda result: result.pop("release_multiply_adds"))
+    call(budgeted, tmp_path, "--published")
+    assert "no published points" in capsys.readouterr().out
+    (alone, _), (beside, _), (without, _) = drawn
+    for ax, key in ((alone, "multiply_adds"), (beside, "release_multiply_adds")):
+        shares = np.array([[1, 0, 0, 0], *(r["shares"] for r in run["budgeted"]), [0, 0, 0, 1]])
+        cost = lines_of(ax)["L2W (n = 1)"].get_xdata()
+        np.testing.assert_allclose(cost, np.unique(shares @ run[key]) / 1e6)
+    labels = [ax.get_xlabel() for ax in (alone, beside, without)]
+    assert ["ReLU" in label for label in labels] == [False, True, False]
+    assert not any("published" in name for name in lines_of(without))
 
 
 def test_budgets_must_lie_between_the_exits(run_of, drawn, tmp_path):

@@ -117,7 +117,7 @@ def test_confidence_is_fitted_on_val_alone(non_iid):
     predictions = load(path)
     setting = settings.one_setting(predictions, 1.25, 0.2)
     val, test = predictions.part("val"), predictions.part("test")
-    doubt, test_doubt = (1 - rules.max_softmax(part.stage_logits[0]) for part in (val, test))
+    doubt, test_doubt = (rules.max_softmax_doubt(part.stage_logits[0]) for part in (val, test))
     cut = rules.best_threshold(doubt, val.correct, np.array([0, 0.2]), np.array([1, 1.25]))
     before = per_class.decide(predictions, setting)
     np.testing.assert_array_equal(before["confidence"], test_doubt > cut)

@@ -9,7 +9,7 @@ from losses.early_exit import (
     assign_exits,
     boosted_logits,
     boosted_losses,
-    confidences,
+    doubts,
     exit_losses,
     exit_shares,
 )
@@ -44,7 +44,7 @@ def test_low_precision_logits_are_lifted():
     half = [x.to(torch.bfloat16) for x in f]
     assert exit_losses(half, y).dtype == torch.float32
     torch.testing.assert_close(exit_losses(half, y), exit_losses([x.float() for x in half], y))
-    assert confidences(half).dtype == torch.float32
+    assert doubts(half).dtype == torch.float32
 
 
 def test_boosted_predictions():
@@ -100,13 +100,13 @@ def test_boosted_on_a_finite_distribution():
     torch.testing.assert_close(own[2], 0.5 * odds, atol=1e-4, rtol=0)
 
 
-def test_confidences():
+def test_doubts():
     f, _ = logits()
-    got = confidences(f)
+    got = doubts(f)
     for i in range(5):
         for k in range(3):
             e = [math.exp(v) for v in f[k][i].tolist()]
-            assert got[i, k].item() == pytest.approx(max(e) / sum(e), abs=1e-12)
+            assert got[i, k].item() == pytest.approx(1 - max(e) / sum(e), abs=1e-12)
 
 
 def test_shares():
@@ -119,14 +119,12 @@ def test_shares():
             exit_shares(wrong, 3)
 
 
-def assign_slowly(confidence, shares):
-    batch, exits = confidence.shape
+def assign_slowly(doubt, shares):
+    batch, exits = doubt.shape
     taken = {}
     for k in range(exits - 1):
-        free = sorted(
-            (i for i in range(batch) if i not in taken), key=lambda i: -confidence[i, k].item()
-        )
-        for i in free[: math.floor(batch * shares[k])]:
+        free = sorted((i for i in range(batch) if i not in taken), key=lambda i: doubt[i, k].item())
+        for i in free[: math.floor(batch * shares[k] + 1e-9)]:
             taken[i] = k
     return [taken.get(i, exits - 1) for i in range(batch)]
 
@@ -134,11 +132,11 @@ def assign_slowly(confidence, shares):
 @pytest.mark.parametrize("batch", [1, 2, 7, 32])
 @pytest.mark.parametrize("q", [0.05, 0.75, 1.0, 1.9])
 def test_assigned_exits(batch, q):
-    """Against the walk over exits, with many equal confidences."""
+    """Against the walk over exits, with many equal doubts."""
     generator = torch.Generator().manual_seed(batch)
     for exits in (1, 3, 5):
-        confidence = torch.randint(0, 6, (batch, exits), generator=generator) / 5
+        doubt = torch.randint(0, 6, (batch, exits), generator=generator) / 5
         shares = exit_shares(q, exits)
-        got = assign_exits(confidence, shares)
-        assert got.tolist() == assign_slowly(confidence, shares.tolist())
-    assert torch.equal(assign_exits(confidence, shares), got)  # its input is left as it was
+        got = assign_exits(doubt, shares)
+        assert got.tolist() == assign_slowly(doubt, shares.tolist())
+    assert torch.equal(assign_exits(doubt, shares), got)  # its input is left as it was

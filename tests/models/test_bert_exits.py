@@ -86,7 +86,7 @@ def test_step_by_step_without_those_that_left(net):
             assert torch.allclose(net.head(k, state), expected[k][rows], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("equilibrium", [False, True])
+@pytest.mark.parametrize("equilibrium", ["none", "all"])
 def test_gradients_reach_every_parameter(equilibrium):
     net = tiny(exits="1-2-3")
     logits = net(texts(), equilibrium)

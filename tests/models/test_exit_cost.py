@@ -1,13 +1,17 @@
 """Multiply-adds of networks with exits against closed forms, and counting without side effects."""
 
+import argparse
+
 import pytest
 import torch
 from torch.backends import mha
 from torch.utils.flop_counter import flop_registry
 from torchvision.models import VisionTransformer, resnet18
 
-from models.cost import exit_multiply_adds, multiply_adds
+from models.cost import exit_multiply_adds, multiply_adds, release_multiply_adds
 from models.exit_net import ExitNet
+from models.msdnet import MSDNet
+from models.ranet import RANet
 from models.resnet_exits import ResNetExits
 from models.vit_exits import ViTExits
 
@@ -115,6 +119,51 @@ def test_the_last_exit_costs_what_the_network_costs():
     images = torch.zeros(1, 3, 32, 32)
     for net in (vit(), resnet()):
         assert exit_multiply_adds(net, images)[-1] == multiply_adds(net, images)
+
+
+def flags_of(arch, **changes):
+    parser = argparse.ArgumentParser()
+    arch.add_flags(parser.add_argument_group())
+    return vars(parser.parse_args([])) | changes
+
+
+def test_as_the_releases_count():
+    """ReLUs, pooling and biases of one layer on two scales, 16 and 8 px, and one head, by hand."""
+    flags = flags_of(MSDNet, n_blocks=1, base=1, gr_factor="1-2", bn_factor="1-2")
+    net, image = MSDNet.from_settings(flags, 10, 16), torch.zeros(1, 3, 16, 16)
+    relus = 256 * (16 + 6 + 6 + 6) + 64 * (32 + 6 + 12 + 6) + 128 * (16 + 4)
+    expected = exit_multiply_adds(net, image)[0] + relus + 128 * 4 + 10
+    assert release_multiply_adds(net, image) == [expected]
+    assert release_multiply_adds(net.train(), image) == [expected]
+    assert net.training
+
+
+# 10 classes for the network of 5 blocks that grow, 100 for the others.
+RELEASED = [
+    (
+        MSDNet, flags_of(MSDNet, n_blocks=5, base=1, step=1, step_mode="lin_grow"), 10,
+        [6781184, 14185984, 27244288, 41327616, 58030336],
+        [6848266, 14326804, 27501854, 41668136, 58422578],
+    ),
+    (
+        MSDNet, flags_of(MSDNet, n_blocks=7), 100,
+        [14967296, 25259008, 36780544, 45972480, 56933888, 66529280, 75487744],
+        [15140452, 25505992, 37095980, 46331024, 57335540, 66960728, 75937724],
+    ),
+    (
+        RANet, flags_of(RANet), 100,
+        [13390336, 28836864, 42137472, 47839616, 58013248, 61012032],
+        [13450340, 28930760, 42314540, 48029072, 58336948, 61341976],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arch", "flags", "classes", "ours", "released"), RELEASED)
+def test_released_networks_in_both_units(arch, flags, classes, ours, released):
+    with torch.device("meta"):
+        net, image = arch.from_settings(flags, classes, 32), torch.zeros(1, 3, 32, 32)
+        assert exit_multiply_adds(net, image) == ours
+        assert release_multiply_adds(net, image) == released
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

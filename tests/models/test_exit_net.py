@@ -35,9 +35,9 @@ def test_equilibrium(arch, size):
 
     single = [
         torch.autograd.grad(loss, list(params.values()), retain_graph=True, materialize_grads=True)
-        for loss in losses(False)
+        for loss in losses("none")
     ]
-    got = torch.autograd.grad(sum(losses(True)), list(params.values()), allow_unused=True)
+    got = torch.autograd.grad(sum(losses("all")), list(params.values()), allow_unused=True)
     checked = 0
     for j, ((name, _), g) in enumerate(zip(params.items(), got, strict=True)):
         asked = [each[j] for each in single]
@@ -57,7 +57,30 @@ def test_equilibrium(arch, size):
     assert checked > 10
 
 
-def test_equilibrium_changes_no_logits():
+def test_equilibrium_of_the_coarsest_map():
+    """Boosted's release on MSDNet: hooks scale the gradients of the map that the heads see."""
     net, images = make("msdnet"), torch.randn(3, 3, 32, 32, dtype=torch.float64)
-    for a, b in zip(net(images), net(images, equilibrium=True), strict=True):
+    factors = torch.randn(net.num_exits, 3, 4, dtype=torch.float64)
+    state, logits = images, []
+    for k in range(net.num_exits):
+        *finer, coarsest = net.block(k, state)
+        for scale in (1 / (net.num_exits - k), net.num_exits - 1 - k):
+            coarsest = coarsest.clone()
+            coarsest.register_hook(lambda g, scale=scale: g * scale)
+            if len(logits) == k:
+                logits.append(net.head(k, [coarsest]))
+        state = [*finer, coarsest]
+    gradients = []
+    for outputs in (logits, net(images, equilibrium="coarsest"), net(images, equilibrium="all")):
+        loss = sum((f * c).sum() for f, c in zip(outputs, factors, strict=True))
+        gradients.append(torch.autograd.grad(loss, list(net.parameters()), allow_unused=True))
+    expected, got, of_all = ([g for g in every if g is not None] for every in gradients)
+    torch.testing.assert_close(got, expected)
+    assert any((a - b).norm() > 0.1 * b.norm() for a, b in zip(of_all, expected, strict=True))
+
+
+@pytest.mark.parametrize("equilibrium", ["coarsest", "all"])
+def test_equilibrium_changes_no_logits(equilibrium):
+    net, images = make("msdnet"), torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    for a, b in zip(net(images), net(images, equilibrium=equilibrium), strict=True):
         assert torch.equal(a, b)

@@ -192,6 +192,17 @@ def test_scales_fall_as_the_paper_has_it():
     assert narrow == [[3], [2], []]  # behind layers 2 and 4 of 6
 
 
+@pytest.mark.parametrize(
+    ("reduction", "shapes"),
+    [(0.0, []), (0.5, [(34, 68), (68, 136)]), (1.0, [(68, 68), (136, 136)])],
+)
+def test_transitions_of_every_reduction(reduction, shapes):
+    """Three layers on 16 channels, then a scale is dropped; 1 narrows nothing, 0 has none."""
+    net = new(n_blocks=2, base=2, step=2, reduction=reduction)
+    narrow = [m.m for block in net.blocks for m in block if hasattr(m, "m")]
+    assert [tuple(conv.net[0].weight.shape[:2]) for m in narrow for conv in m] == shapes
+
+
 def test_initialisation():
     net = MSDNet.from_settings(settings(), 10, 32)
     weight = net.classifier[0].m[0].net[0].weight
@@ -206,7 +217,9 @@ def test_initialisation():
         ({"gr_factor": "1-2"}, 32, "--gr_factor has 2 scales and --bn_factor 3"),
         ({"gr_factor": "1-x-4"}, 32, "--gr_factor 1-x-4"),
         ({"growth_rate": 3, "gr_factor": "1-1-1", "bn_factor": "1-1-1"}, 32, "is odd"),
-        ({"reduction": 0.0}, 32, "--reduction 0"),
+        ({"reduction": -0.1}, 32, "--reduction -0.1"),
+        ({"reduction": 1.1}, 32, "--reduction 1.1"),
+        ({"reduction": 0.001}, 32, "--reduction 0.001 of 46 channels is 0"),
     ],
 )
 def test_bad_settings(changes, size, telling):
