@@ -216,6 +216,7 @@ def print_bounded_risk(val, test, cost, max_risk, delta, seed):
     )
 
 
+@experiment.script
 def main(argv=None):
     args = parse_args(argv)
     path = find_model(args.model_path, args.save_dir)

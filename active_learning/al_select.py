@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 import experiment
-from active_learning import index_sets
+from active_learning import index_sets, trained
 from active_learning.committee import Committee
 from active_learning.options import (
     CASCADE_FLAGS,
@@ -107,6 +107,9 @@ def wanted(study, method, args) -> bool:
     made_with = there.about.get("flags")
     if made_with != flags_of(method, args):
         raise ValueError(f"{path}: was made with {made_with}; --overwrite replaces it")
+    nets = trained.digests(study, study.index_set(method, args.al_iter - 1))
+    if METHODS[method].needs and there.about.get("nets", nets) != nets:
+        raise ValueError(f"{path}: was chosen by other networks; --overwrite replaces it")
     print(f"{path}: complete")
     return False
 
@@ -151,7 +154,7 @@ def grow(study, method, labels, committee, args):
     place = study.place(method)
     made = index_sets.grown(
         place, labels, picks,
-        select_seconds=seconds, flags=flags_of(method, args),
+        select_seconds=seconds, flags=flags_of(method, args), nets=trained.digests(study, labels),
         commit=head + (" with changes" if dirty else ""),
     )  # fmt: skip
     made.save(place.path(args.al_iter))
@@ -165,6 +168,7 @@ def grow(study, method, labels, committee, args):
 def select_round(study, args):
     """The round of every method; methods that come from the same labels share what is asked."""
     with experiment.one_line_errors():
+        experiment.lock(study.place(args.method[0]).path(args.al_iter).parent)
         if args.al_iter == 0:
             return begin(study, args)
         before = {
@@ -186,6 +190,7 @@ def select_round(study, args):
     return None
 
 
+@experiment.script
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():

@@ -185,6 +185,7 @@ def command(
     for (NotDrawn) and the rounds left out are said on stderr.
     """
 
+    @experiment.script
     def main(argv: list[str] | None = None) -> None:
         parser = experiment.Parser(doc)
         parser.add_argument(

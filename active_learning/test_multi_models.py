@@ -131,17 +131,19 @@ def evaluate(study, method, args):
         unseen = unseen_ids(study, args)
         if file.exists() and not (args.resume or args.overwrite):
             raise ValueError(f"{file}: is here; --resume keeps it, --overwrite replaces it")
-        asked = {"labels": labels.digest, "unseen": unseen, "cost_1": args.cost_1}
-        asked |= {"cost_e": args.cost_e, "local_id": args.local_id, "edge_id": args.edge_id}
-        if args.resume and made_of(file) == asked:
-            return print(f"{file}: complete")
         ids = [*range(study.model_num), *unseen]
         nets = {i: trained.find(study, study.targets[i], labels) for i in ids}
+        asked = {"labels": labels.digest, "unseen": unseen, "cost_1": args.cost_1}
+        asked |= {"cost_e": args.cost_e, "local_id": args.local_id, "edge_id": args.edge_id}
+        asked["nets"] = [net.about["sha256"] for net in nets.values()]
+        if args.resume and made_of(file) == asked:
+            return print(f"{file}: complete")
         rows = [performance(i, net) for i, net in nets.items()]
         ends = cascade(study, [row["multiply_adds"] for row in rows], args)
         pair = [nets[i] for i in ends]
         risks, cost = cascade_of(*pair, args.cost_1, args.cost_e)
         tests = [net.predictions().part("test") for net in nets.values()]
+        experiment.lock(folder)
 
     committee = rows[: study.model_num]
     head, dirty = experiment.commit()
@@ -208,6 +210,7 @@ def save_cascade(path, study, pair):
     )
 
 
+@experiment.script
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():

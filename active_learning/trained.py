@@ -156,3 +156,13 @@ def find(study: Study, target: Target, labels: IndexSet) -> Trained:
     if about.get("data") != study.data or about.get("seed") != study.seed:
         raise ValueError(f"{path}: of other data or another seed; use another --save_dir")
     return Trained(path, target, about)
+
+
+def digests(study: Study, labels: IndexSet) -> dict[str, str]:
+    """SHA-256 by name of the T targets' weights that were trained on these labels."""
+    paths = [folder(study, t, labels) / "net.json" for t in study.targets[: study.model_num]]
+    return {
+        path.parent.parent.name: experiment.read_json(path)["sha256"]
+        for path in paths
+        if path.exists()
+    }

@@ -1,16 +1,10 @@
-"""Flags, errors of one line and files written whole, for the scripts of this folder.
-
-`experiment` has the like for everybody else: data imports nothing of the project but itself.
-"""
+"""Flags and errors of one line, for the scripts of this folder."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 
@@ -52,19 +46,3 @@ def number(kind: type, low: float, high: float = math.inf, *, above: bool = Fals
         return value
 
     return parse
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(beside, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")

@@ -17,7 +17,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.command_line import Parser, fail, number, write
+from data.command_line import Parser, fail, number
+from experiment import script, write_bytes
 
 PRAISE = ("fine", "bright", "lovely", "warm", "clever", "tender")
 BLAME = ("dull", "cold", "poor", "flat", "weary", "crude")
@@ -45,7 +46,7 @@ def write_task(folder: Path, train: int, dev: int, seed: int) -> None:
     draw = random.Random(seed)
     for name, count in (("train", train), ("dev", dev)):
         rows = "".join("{}\t{}\n".format(*text(draw)) for _ in range(count))
-        write(folder / f"{name}.tsv", f"sentence\tlabel\n{rows}".encode())
+        write_bytes(folder / f"{name}.tsv", f"sentence\tlabel\n{rows}".encode())
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@script
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     there = [p for p in (args.folder / "train.tsv", args.folder / "dev.tsv") if p.exists()]

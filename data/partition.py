@@ -51,13 +51,16 @@ from numpy.typing import NDArray
 
 from data.benchmark_counts import benchmark_counts
 from data.client_counts import LEAST, dirichlet, pathological, sizes_of
-from data.command_line import Parser, fail, number, write
+from data.command_line import Parser, fail, number
 from data.datasets import NAMES, Part, Source, count_of, cut, fingerprint_of, source_of, stem
 from data.partition_plot import draw
+from experiment import lock, read_json, script, write_bytes, write_json
 
 # PFLlib's defaults; its comments advise an alpha of 100 for exdir.
 CLIENTS, ALPHA, TEST_SHARE = 20, 0.1, 0.25
 
+LISTS = ("partition.json", "unfinished.json")  # what names the files of a partition in its folder
+BESIDE = ("classes.png", "classes.pdf")  # files that `files` there leaves out
 Rows = NDArray[np.int64]
 Images = tuple[Part, NDArray[np.uint8], Sequence[str]]  # the images, `merged`'s; class names
 
@@ -189,8 +192,20 @@ def default_out(args: argparse.Namespace) -> Path:
 
 
 def old_files(out: Path) -> list[Path]:
-    """What a partition that is in `out` consists of, partition.json first if it is whole."""
-    return [*out.glob("partition.json"), *sorted(out.glob("client-*.npz")), *out.glob("all.npz")]
+    """What the partition that is in `out` consists of, its lists of files first."""
+    lists = [out / name for name in LISTS if (out / name).exists()]
+    if not lists:
+        return []
+    about = {k: v for path in lists for k, v in read_json(path).items()}
+    names = [*about.get("files", []), *BESIDE, *(["all.npz"] if about.get("pool") else [])]
+    return [*lists, *(out / name for name in dict.fromkeys(names))]
+
+
+def file_names(clients: int, pool: float | None) -> list[str]:
+    """The data sets of a partition, the clients' first."""
+    digits = max(4, len(str(clients - 1)))
+    names = [f"client-{client:0{digits}}.npz" for client in range(clients)]
+    return names + (["all.npz"] if pool else [])
 
 
 def merged(source: Source, train_only: bool) -> tuple[Part, NDArray[np.uint8]]:
@@ -200,16 +215,6 @@ def merged(source: Source, train_only: bool) -> tuple[Part, NDArray[np.uint8]]:
     part = Part(*map(torch.cat, zip(source.train, source.test, strict=True)))
     split_of = np.repeat(np.array([0, 1], np.uint8), [len(p.labels) for p in source[:2]])
     return part, split_of
-
-
-def write_clients(out: Path, images: Images, parts: Sequence[tuple[Rows, Rows]]) -> list[str]:
-    """Write every client's file; returns their names."""
-    digits = max(4, len(str(len(parts) - 1)))
-    names = []
-    for client, both in enumerate(parts):
-        names.append(f"client-{client:0{digits}}.npz")
-        write(out / names[-1], _as_npz(images, *both))
-    return names
 
 
 def _as_npz(images: Images, train: Rows, test: Rows) -> bytes:
@@ -251,10 +256,13 @@ def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
 def partition(args: argparse.Namespace, command: str) -> None:
     """What `main` does. ValueError and OSError for bad input, before anything is written."""
     out = args.out or default_out(args)
-    old = old_files(out)
+    old, names = old_files(out), file_names(args.clients, args.pool)
     if old and not args.overwrite:
-        what = "a" if old[0].suffix == ".json" else "an unfinished"
+        what = "a" if old[0].name == LISTS[0] else "an unfinished"
         raise ValueError(f"{out}: {what} partition is here; --overwrite replaces it")
+    for path in (out / name for name in (*names, *BESIDE)):
+        if path.exists() and path not in old:
+            raise ValueError(f"{path}: is not of a partition here; use another --out")
     source = source_of(args.dataset, Path(args.data_root))
     part, split_of = merged(source, args.train_only)
     labels, classes = part.labels.numpy(), list(source.classes)
@@ -273,18 +281,19 @@ def partition(args: argparse.Namespace, command: str) -> None:
     )
     parts = [cut_test(r, args.test_share, rng) for r in rows]
     counts = np.stack([np.bincount(labels[r], minlength=len(classes)) for r in rows])
-    both = pooled(parts, args.pool) if args.pool else None
+    pool = pooled(parts, args.pool) if args.pool else None
 
-    # partition.json goes first, so that what a kill leaves is never taken for whole.
+    lock(out)
+    # The list of a whole partition goes first, so that what a kill leaves is never taken for whole.
     for path in old:
-        path.unlink()
+        path.unlink(missing_ok=True)
     images = part, split_of, classes
-    files = write_clients(out, images, parts)
-    if both:
-        write(out / "all.npz", _as_npz(images, *both))
+    write_json(out / LISTS[1], {"files": names})
+    for name, both in zip(names, [*parts, pool], strict=False):
+        write_bytes(out / name, _as_npz(images, *both))
     words = [args.labels, args.sizes, args.kind]
     for suffix, picture in draw(counts, classes, " ".join([stem(args.dataset), *words])).items():
-        write(out / f"classes.{suffix}", picture)
+        write_bytes(out / f"classes.{suffix}", picture)
     about = {
         "dataset": args.dataset,
         "data": fingerprint_of([part]),
@@ -298,11 +307,12 @@ def partition(args: argparse.Namespace, command: str) -> None:
         "pool": args.pool,
         "seed": args.seed,
         "classes": classes,
-        "files": files,
+        "files": names[: args.clients],
         "train_images": [len(train) for train, _ in parts],
         "test_images": [len(test) for _, test in parts],
     }
-    write(out / "partition.json", as_json(about, counts).encode())
+    write_bytes(out / LISTS[0], as_json(about, counts).encode())
+    (out / LISTS[1]).unlink()
     total, held = counts.sum(1), (counts > 0).sum(1)
     print(
         f"{out}: {args.clients} clients of {total.min()} to {total.max()} images "
@@ -310,6 +320,7 @@ def partition(args: argparse.Namespace, command: str) -> None:
     )
 
 
+@script
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = sys.argv[1:] if argv is None else argv

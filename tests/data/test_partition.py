@@ -202,7 +202,7 @@ def test_each_file_is_a_data_set_of_the_sources_images(words, train_only, toy, m
     about = json.loads((out / "partition.json").read_text())
     assert about["files"] == [f"client-{client:04}.npz" for client in range(6)]
     assert {path.name for path in out.iterdir()} == {
-        "partition.json", "classes.png", "classes.pdf", *about["files"],
+        ".lock", "partition.json", "classes.png", "classes.pdf", *about["files"],
     }  # fmt: skip
     rows = []
     for client, file in enumerate(about["files"]):
@@ -286,14 +286,14 @@ def test_what_is_there_is_kept_or_replaced_whole(made, toy, refused, monkeypatch
     refused(main, *again[:3], 61, *again[4:], "--overwrite", telling="61 clients of 3")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
-    write = data.partition.write
+    write = data.partition.write_bytes
 
     def full(path, content):
         if path.name == "client-0002.npz":
             data.partition.fail("full")
         write(path, content)
 
-    monkeypatch.setattr(data.partition, "write", full)
+    monkeypatch.setattr(data.partition, "write_bytes", full)
     refused(main, *again, "--overwrite", telling="full")
     assert not (out / "partition.json").exists()
     monkeypatch.undo()
@@ -303,14 +303,15 @@ def test_what_is_there_is_kept_or_replaced_whole(made, toy, refused, monkeypatch
     assert json.loads((out / "partition.json").read_text())["clients"] == 4
 
 
-def test_partition_json_is_last(made, monkeypatch):
-    written = []
-    write = data.partition.write
-    monkeypatch.setattr(data.partition, "write", lambda p, c: (written.append(p.name), write(p, c)))
-    made(clients=2)
-    assert written == [
-        "client-0000.npz", "client-0001.npz", "classes.png", "classes.pdf", "partition.json",
-    ]  # fmt: skip
+def test_files_of_others_stay(toy, tmp_path, refused):
+    """Data sets that no partition there names are neither replaced nor removed."""
+    flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path]
+    for name, more in (("client-0001.npz", []), ("all.npz", ["--pool", 0.2, "--overwrite"])):
+        file = tmp_path / name
+        file.write_bytes(b"somebody's data")
+        refused(main, *flags, *more, telling=f"{file}: is not of a partition here")
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"somebody's data"]
+        file.unlink()
 
 
 def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
@@ -320,7 +321,7 @@ def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
     monkeypatch.setattr("os.replace", full)
     flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path / "parts"]
     refused(main, *flags, telling="No space left on device")
-    assert list((tmp_path / "parts").iterdir()) == []
+    assert list((tmp_path / "parts").glob("[!.]*")) == []
 
 
 @pytest.mark.parametrize(
