@@ -10,7 +10,7 @@ import experiment
 import train_edgenet_async
 import train_localnet
 import train_rejector
-from deferral import report
+from deferral import join, report
 from models.edgenet import AlexNet
 from models.localnet import LeNet5
 from models.rejector import Rejector
@@ -175,6 +175,7 @@ NO_EFFECT = [
     (eval_all, ["--val_size", "0.1"], "goes with --edge_path"),
     (eval_all, ["--split_seed", "0"], "goes with --edge_path"),
     (eval_all, ["--seed", "43"], "nothing is drawn here"),
+    (join, ["a", "b", "--cost_flops", "1e-9", "--device_cost", "0.1"], "not allowed with"),
 ]
 
 
@@ -183,7 +184,8 @@ NO_EFFECT = [
 )
 def test_flags_without_effect(script, flags, telling, tmp_path, refused):
     """Also where they are given as they are by default."""
-    refused(script.main, "--save_dir", tmp_path / "run", *flags, telling=telling)
+    where = "--out" if script is join else "--save_dir"
+    refused(script.main, where, tmp_path / "run", *flags, telling=telling)
     assert not (tmp_path / "run").exists()
 
 

@@ -180,7 +180,7 @@ def test_an_edge_of_elsewhere_refused(npz, edge_path, exits_run, tmp_path, refus
     no(*given, "--seeds", 1, telling="all-edgenet.pth/seed-1: Not a directory")
     no("--edge_path", tmp_path, telling="holds 0 *-edgenet.pth; give one file")
     no("--val_size", 40, telling="--val_size: goes with --edge_path")
-    no("--split_seed", 0, telling="--split_seed goes with --edge_path")
+    no("--split_seed", 0, telling="--split_seed: goes with --edge_path")
     assert not (tmp_path / "run").exists()
 
 

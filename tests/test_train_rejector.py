@@ -119,7 +119,6 @@ def test_the_combiner_is_fitted_on_what_neither_net_saw(held, tmp_path, monkeypa
         batches = data.Batches(part, 50, "cpu")
         expected = amortized.both_right(*(predict(net, batches) for net in nets), part.labels)
         assert torch.equal(seen[name], expected)
-    assert not (copied / "tiny-predictions.npz").exists()  # of the rejectors that were replaced
 
 
 def test_without_images_of_its_own_it_takes_val(npz, run_copy):
