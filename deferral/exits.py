@@ -46,8 +46,8 @@ def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
     For training's meta loss and for thresholds alike. n p_k may come out below the whole number
     that it is (18 * 5/6 as 14.999999999999998, an error of about n * 1e-16), so 1e-9 is added: that
     gives the floor of the exact rational number for all p = 1..39, up to 12 exits and n that a test
-    tries. In float32, which the release of L2W computes in, some counts are one off (none at
-    batches of 64 to 2048).
+    tries. In float32, as the release of L2W computes it, 240 of 425,880 counts are one off (2 to 7
+    exits; 239 too low), none of them for n a power of two.
     """
     return np.floor(n * np.asarray(shares, dtype=np.float64) + 1e-9).astype(np.int64)
 

@@ -48,10 +48,10 @@ class L2W(Base):
     pass over a) and 2 (the gradient of the real step): 10, where a step of `Base` costs 3. Without
     the tape the derivative costs 3, and with `save_memory` there is a pass over a more.
 
-    All that the meta-gradient is made of is computed in float32 at least. Under autocast the real
-    step is the only one in low precision, and there is a pass over a more: in bfloat16 the weight
-    net's gradient had a cosine of -0.10 to that of float64 at the start of a training (MSDNet with
-    5 exits on digits, halves of 16), now 0.9999.
+    All that the meta-gradient is made of is computed in float32 at least, without TF32. Under
+    autocast only the real step is in low precision, and there is a pass over a more: in bfloat16
+    the weight net's gradient had a cosine of -0.10 to that of float64 at the start of a training
+    (MSDNet with 5 exits on digits, halves of 16), now 0.9999.
     """
 
     weight_net: WeightNet = None
@@ -111,7 +111,8 @@ class L2W(Base):
         together = meta and not apart
         tape = self.new_tape() if together else None
         random = self.random_state(a)
-        with self.autocast(), self.attention(a), tape or nullcontext():
+        exact = meta_gradient.without_tf32() if together else nullcontext()
+        with exact, self.autocast(), self.attention(a), tape or nullcontext():
             losses, logits = self.pass_both(a.images, a.labels)
         seen = self.seen(a, losses, logits)
         if together:
@@ -133,6 +134,7 @@ class L2W(Base):
         """What the weight net sees of all of a half: losses and confidences, [B, E] each."""
         return [self.workers.gather(x, half.first) for x in (losses, 1 - doubts(logits))]
 
+    @meta_gradient.without_tf32()
     def train_weight_net(
         self, a: Half, b: Half, passed: Pass | None = None, tape: Tape | None = None
     ) -> None:

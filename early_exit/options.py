@@ -112,7 +112,11 @@ def add_training_flags(parser: Parser) -> None:
     )
     group = parser.add_argument_group("speed")
     group.add_argument("--channels_last", action="store_true", help="memory order of the maps")
-    group.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    group.add_argument(
+        "--bf16",
+        action="store_true",
+        help="autocast to bfloat16; l2w: the real steps alone, its meta-gradient is in float32",
+    )
     group.add_argument(
         "--compile",
         action="store_true",

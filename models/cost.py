@@ -52,7 +52,7 @@ def release_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
 
     On top of convolutions and linear layers they count an operation for each value that a ReLU
     gives, k * k for each that a pooling of width k gives, and the biases of linear layers. For
-    MSDNet and RANet, whose activations are modules: 0.3 to 1.2 % more on CIFAR.
+    MSDNet and RANet, whose activations are modules: 0.2 to 1.2 % more on those of the papers.
     """
     more = 0
 

@@ -11,7 +11,7 @@ import experiment
 from deferral import exits
 from deferral import predictions as saved
 from early_exit import eval as script
-from models.cost import exit_multiply_adds, parameters
+from models.cost import exit_multiply_adds, parameters, release_multiply_adds
 from tests.early_exit.toy import TINY_FLAGS, checkpoint_of, make_net, slow_logits, slow_stop
 from tests.made import make_npz, quiet
 
@@ -70,6 +70,7 @@ def test_the_result_is_that_of_a_loop_over_images(method, t, npz, trained_run, c
     assert (result["arch"], result["method"], result["seed"]) == ("msdnet", method, 7)
     assert (result["ensemble_reweight"], result["epochs"], result["dataset"]) == (t, 3, "tiny")
     assert result["multiply_adds"] == pred.settings["multiply_adds"] == costs
+    assert result["release_multiply_adds"] == release_multiply_adds(net, net.example(32))
     assert result["parameters"] == parameters(net)
     assert pred.settings["classes"] == ["0", "1", "2", "3"]
     assert result["commit"]

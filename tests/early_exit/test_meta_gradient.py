@@ -130,6 +130,25 @@ def test_under_bfloat16_the_meta_gradient_is_that_of_float64(save_memory):
         assert (got - expected).norm() < 0.005 * expected.norm()
 
 
+@pytest.mark.parametrize("way", ["plain", "save_memory", "bf16"])
+def test_nothing_of_the_meta_gradient_is_in_tf32(way, monkeypatch):
+    """Which is on by default for convolutions on CUDA; other passes have it as it was."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    method, *halves = make(SGD["momentum"])
+    method.save_memory = way == "save_memory"
+    if way == "bf16":
+        method.autocast = graphs.autocast(torch.device("cpu"), True)
+    passes = []
+    method.net.register_forward_hook(lambda *_: passes.append(torch.backends.cudnn.allow_tf32))
+    for meta in (True, False):
+        method.half(*halves, meta)
+    own, *rest = passes
+    real = [True] if way != "plain" else []  # else the real step takes the meta-gradient's pass
+    others = {"plain": [False], "save_memory": [False, False], "bf16": [False]}[way]
+    assert [own, *rest] == [False, *others, *real, True]
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_both_ways_take_the_same_steps(double):
     """The real steps too, and the running statistics, over two batches."""
     states = []
