@@ -70,7 +70,6 @@ class Run:
         may_differ: Iterable[str] = (),
     ):
         self.dir, self.stem, self.remake = Path(save_dir), stem, remake
-        self.may_differ = set(may_differ)
         self.args, self.resume = vars(args).copy(), args.resume
         self.result = self.dir / f"{stem}.json"
         self.state_file = self.dir / f"{stem}-state.pth"
@@ -86,18 +85,18 @@ class Run:
             raise ValueError(
                 f"{there}: {what} run is here; --resume {does} it, --overwrite replaces it"
             )
-        if args.resume and there and (changed := self.other_flags(stem)):
+        if args.resume and there and (changed := self.other_flags(stem, may_differ)):
             raise ValueError(
                 f"--resume: {there} was made with other values of --{', --'.join(changed)}; give "
                 "the same, or --overwrite"
             )
 
-    def other_flags(self, stem: str) -> list[str]:
-        """Flags that matter and that a run of `stem` here was given other values of."""
+    def other_flags(self, stem: str, may_differ: Iterable[str] = ()) -> list[str]:
+        """Flags, but for `may_differ`, that a run of `stem` here was given other values of."""
         old = read_args(self.dir).get(stem, {}).get("args", {})
         new = json.loads(json.dumps(self.args, default=str))
         changed = {k for k in old.keys() & new.keys() if old[k] != new[k]}
-        return sorted(changed - FREE_TO_CHANGE - self.may_differ)
+        return sorted(changed - FREE_TO_CHANGE - set(may_differ))
 
     def _existing(self) -> list[Path]:
         return [path for path in (self.result, self.state_file) if path.exists()]

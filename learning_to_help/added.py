@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import experiment
+from learning_to_help import settings
 from learning_to_help.settings import Setting
 
 # Flags that may differ between calls that add rejectors to one edge net.
-ADDABLE = (
+ADDABLE = {
     "cost_1", "cost_e", "costs", "async_freq", "adaptive", "joint", "edge_only", "rivals",
     "rival_costs",
-)  # fmt: skip
+}  # fmt: skip
+OF_REJECTORS = ADDABLE | set(settings.OF_REJECTORS)
 
 
 class TrainedEdge:
@@ -73,7 +75,7 @@ class Plan(NamedTuple):
     added_to: TrainedEdge | None
 
 
-def plan(args: argparse.Namespace, name: str, settings: list[Setting]) -> Plan:
+def plan(args: argparse.Namespace, name: str, wanted: list[Setting]) -> Plan:
     """The run that trains the settings asked for on the data set `name`.
 
     Settings that a finished run lacks are a further run beside it, {name}-edgenet-2 and so on,
@@ -85,14 +87,20 @@ def plan(args: argparse.Namespace, name: str, settings: list[Setting]) -> Plan:
     results = {stem: save_dir / f"{stem}.json" for stem in entries}
     files = {s: experiment.read_json(p)["sha256"] for s, p in results.items() if p.exists()}
     trained_by = {file: stem for stem, written in files.items() for file in written}
-    missing = [s for s in settings if f"{s.stem(name)}.pth" not in trained_by]
+    missing = [s for s in wanted if f"{s.stem(name)}.pth" not in trained_by]
     if args.overwrite or first not in files:
-        return Plan(experiment.Run(save_dir, first, args), settings, [*entries], None)
+        return Plan(experiment.Run(save_dir, first, args), wanted, [*entries], None)
     stem = next(f"{first}-{k}" for k in itertools.count(2) if f"{first}-{k}" not in files)
     if not missing:
-        stem = max((trained_by[f"{s.stem(name)}.pth"] for s in settings), default=first, key=len)
-    run = experiment.Run(save_dir, stem, args, may_differ=ADDABLE)
-    if changed := run.other_flags(first):
+        stem = max((trained_by[f"{s.stem(name)}.pth"] for s in wanted), default=first, key=len)
+    # Flags of rejectors say nothing where a run has none.
+    with_rejectors = [s for s in files if not entries[s]["args"].get("edge_only")]
+    of_edge = ADDABLE if first in with_rejectors and not args.edge_only else OF_REJECTORS
+    run = experiment.Run(save_dir, stem, args, may_differ=of_edge if stem == first else ADDABLE)
+    changed = run.other_flags(first, of_edge)
+    if with_rejectors and not args.edge_only:
+        changed = changed or run.other_flags(with_rejectors[0], ADDABLE)
+    if changed:
         raise ValueError(
             f"{results[first]}: was made with other values of --{', --'.join(changed)}; give the "
             "same to add settings to it, or another --save_dir"
@@ -101,4 +109,4 @@ def plan(args: argparse.Namespace, name: str, settings: list[Setting]) -> Plan:
     if stem != first:
         inputs = {k: v for s in files for k, v in entries[s].get("inputs", {}).items()}
         edge = TrainedEdge(save_dir / f"{first}.pth", first, files[first][f"{first}.pth"], inputs)
-    return Plan(run, missing or settings, [*entries], edge)
+    return Plan(run, missing or wanted, [*entries], edge)

@@ -100,7 +100,7 @@ def added(npz, trained, tmp_path_factory):
     run = tmp_path_factory.mktemp("added")
     (run / "tiny-localnet.pth").write_bytes((trained / "tiny-localnet.pth").read_bytes())
     rate = ["--lr_rejector", 0.05]
-    quiet(train_edgenet_async.main, *edge_flags(npz, run, *rate, "--edge_only"))
+    quiet(train_edgenet_async.main, *edge_flags(npz, run, "--edge_only"))
     for costs in (["1:0", "1.25:0"], ["1.25:0", "1:0.25"]):
         before = contents(run)
         quiet(train_edgenet_async.main, *edge_flags(npz, run, *rate, "--costs", *costs))
