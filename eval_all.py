@@ -37,7 +37,7 @@ from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
-from learning_to_help.settings import given_flags, refuse, release_reads
+from learning_to_help.settings import release_reads
 from models.checkpoints import edge_net, local_net, predict, rejector_net
 from models.edgenet import ViT
 from models.exit_local import ExitLocal
@@ -72,11 +72,11 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
-    given = given_flags(parser, args, argv)
+    given = parser.given(args, argv)
     if args.edge_path is None:
         reason = "goes with --edge_path; a run's own edge net says it itself"
-        refuse(parser, given, ("val_size", "split_seed"), reason)
-    refuse(parser, given, ["seed"], "nothing is drawn here; --seeds names the runs to evaluate")
+        parser.refuse(given, ("val_size", "split_seed"), reason)
+    parser.refuse(given, ["seed"], "nothing is drawn here; --seeds names the runs to evaluate")
     return args
 
 

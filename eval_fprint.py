@@ -26,7 +26,7 @@ from deferral.counts import cascade_counts, stage_counts
 from deferral.risk import costs, random_risk, risk, send_rate
 from experiment import number
 from learning_to_help import released
-from learning_to_help.settings import given_flags, refuse, released_setting
+from learning_to_help.settings import released_setting
 from models.checkpoints import edge_net, kind_of, local_net, predict, rejector_net, release_nets
 
 OF_REJECTOR = ("cost_1", "cost_e", "max_reject_rate", "max_risk")
@@ -64,12 +64,12 @@ def parse_args(argv=None):
     group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
     parser.add_common(seed=43, many=False)
     args = parser.parse_args(argv)
-    args.given = given_flags(parser, args, argv)
-    refuse(parser, args.given, ("overwrite", "resume"), "this script writes nothing")
+    args.given = parser.given(args, argv)
+    parser.refuse(args.given, ("overwrite", "resume"), "this script writes nothing")
     if args.save_dir and args.local_path:
         parser.error("--local_path: --save_dir says where the local net is; leave one out")
     if not args.max_reject_rate and not args.max_risk:
-        refuse(parser, args.given, ("delta", "seed"), "goes with --max_reject_rate or --max_risk")
+        parser.refuse(args.given, ("delta", "seed"), "goes with --max_reject_rate or --max_risk")
     return args
 
 

@@ -32,7 +32,7 @@ from models.cost import multiply_adds, parameters
 from models.exit_local import exit_name
 from models.localnet import LOCAL_NETS
 
-TRAINING = ("local_classes", "epochs", "batch_size", "lr", "momentum", "log_to")
+TRAINING = ("local_classes", "epochs", "batch_size", "lr", "momentum", "log_to", "graph", "seed")
 
 
 def parse_args(argv=None):
@@ -79,7 +79,7 @@ def parse_args(argv=None):
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_common(seed=42, logs=True)
     args = parser.parse_args(argv)
-    check_flags(parser, args)
+    check_flags(parser, args, parser.given(args, argv))
     return args
 
 
@@ -94,15 +94,15 @@ def net_name(text: str) -> str:
     return text
 
 
-def check_flags(parser, args) -> None:
-    """Ends in one line where the flags contradict each other."""
+def check_flags(parser, args, given) -> None:
+    """Ends in one line where the flags contradict each other; given: those on the command line."""
+    if args.seeds:
+        parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     if args.local_net in LOCAL_NETS:
         if args.exits_path is not None:
             parser.error("--exits_path goes with an exit, as --local_net msdnet:2")
         return
-    for name in TRAINING:
-        if getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name}: --local_net {args.local_net} is trained already; leave it out")
+    parser.refuse(given, TRAINING, f"--local_net {args.local_net} is trained already; leave it out")
     if args.rejector_val_size:
         parser.error(
             f"--rejector_val_size: the network of --local_net {args.local_net} has seen all images "

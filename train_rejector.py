@@ -33,8 +33,6 @@ from learning_to_help.settings import (
     add_cost_flags,
     check_bounded,
     cost_pairs,
-    given_flags,
-    refuse,
 )
 from losses.stage_switching import SURROGATES
 from models.amortized import INPUTS, AmortizedRejector
@@ -80,12 +78,12 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
-    given = given_flags(parser, args, argv)
+    given = parser.given(args, argv)
     if "per_cost" not in args.rejector:
         names = ("cost_1", "cost_e", "costs", "surrogates")
-        refuse(parser, given, names, "goes with --rejector per_cost")
+        parser.refuse(given, names, "goes with --rejector per_cost")
     if args.seeds:
-        refuse(parser, given, ["seed"], "--seeds takes its place; leave one out")
+        parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     check_bounded(parser, "surrogates", args.surrogates, cost_pairs(args))
     return args
 

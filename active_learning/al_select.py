@@ -27,7 +27,6 @@ from active_learning.options import (
     add_study_flags,
     cascade,
     parse,
-    refuse,
     studies,
 )
 from active_learning.strategies import METHODS, select
@@ -64,17 +63,19 @@ def parse_args(argv=None):
     args = parse(parser, argv)
     later = ("batch_size", "forget", "may_end", "DIAMq", *CASCADE_FLAGS, *SPEED_FLAGS)
     if args.al_iter == 0:
-        refuse(parser, args, later, "at --al_iter 0, whose labels are random")
+        parser.refuse(args.given, later, "has no effect at --al_iter 0, whose labels are random")
     else:
-        refuse(parser, args, ["initial_size"], f"at --al_iter {args.al_iter}")
+        parser.refuse(args.given, ["initial_size"], f"has no effect at --al_iter {args.al_iter}")
     if args.al_iter == 1:
-        refuse(parser, args, ["forget"], "at --al_iter 1: the nets of round 0 are every method's")
+        reason = "has no effect at --al_iter 1: the nets of round 0 are every method's"
+        parser.refuse(args.given, ["forget"], reason)
     if "DIAM_qp" not in args.method:
-        refuse(parser, args, ["DIAMq"], "without --method DIAM_qp")
+        parser.refuse(args.given, ["DIAMq"], "has no effect without --method DIAM_qp")
     if "risk" not in args.method:
-        refuse(parser, args, CASCADE_FLAGS, "without --method risk")
+        parser.refuse(args.given, CASCADE_FLAGS, "has no effect without --method risk")
     if all(METHODS[method].needs <= {"votes"} for method in args.method):
-        refuse(parser, args, SPEED_FLAGS, f"on {' and '.join(args.method)}, which runs no net")
+        reason = f"has no effect on {' and '.join(args.method)}, which runs no net"
+        parser.refuse(args.given, SPEED_FLAGS, reason)
     return args
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,16 +86,8 @@ def add_study_flags(parser: Parser) -> None:
 def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     """The arguments, and as `given` the names of those that stand on the command line."""
     args = parser.parse_args(argv)
-    blank = argparse.Namespace(**dict.fromkeys(vars(args), parse))
-    args.given = {k for k, v in vars(parser.parse_args(argv, blank)).items() if v is not parse}
+    args.given = parser.given(args, argv)
     return args
-
-
-def refuse(parser: Parser, args: argparse.Namespace, flags: Iterable[str], why: str) -> None:
-    """End with one line where one of `flags` was given."""
-    for flag in flags:
-        if flag in args.given:
-            parser.error(f"--{flag} has no effect {why}")
 
 
 def add_cascade_flags(parser: Parser) -> None:

@@ -30,7 +30,6 @@ from active_learning.options import (
     add_study_flags,
     net_ids,
     parse,
-    refuse,
     studies,
 )
 from active_learning.strategies import METHODS
@@ -85,7 +84,7 @@ def parse_args(argv=None):
         parser.error("--crop_scale: the lower share first")
     by_votes = [method for method in args.method if "votes" in METHODS[method].needs]
     if args.mDIS is False:
-        refuse(parser, args, ["DIS_frac"], "with --no-mDIS")
+        parser.refuse(args.given, ["DIS_frac"], "has no effect with --no-mDIS")
     elif by_votes and voting_epochs(args) < 2:
         parser.error(
             f"{by_votes[0]} has no votes to go by: with --epochs {args.epochs} and --DIS_frac "
@@ -96,7 +95,9 @@ def parse_args(argv=None):
 
 def voting_epochs(args) -> int:
     """How many epochs keep votes, the last ones."""
-    return math.ceil(args.DIS_frac * args.epochs)
+    return math.ceil(
+        round(args.DIS_frac * args.epochs, 9)
+    )  # 0.07 of 100 is 7, not 7.000000000000001
 
 
 def make_optimizer(net, lr, momentum, weight_decay, device):

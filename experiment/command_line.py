@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -45,6 +45,22 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         fail(f"{message} ({self.prog} --help lists the flags)")
+
+    def given(self, args: argparse.Namespace, argv: Sequence[str] | None) -> set[str]:
+        """The flags, by name, that `argv` gives, whatever their values; args is what it gave.
+
+        argparse sets a default only where the namespace lacks the name.
+        """
+        unset = object()
+        blank = argparse.Namespace(**dict.fromkeys(vars(args), unset))
+        again = vars(self.parse_args(argv, blank))
+        return {name for name, value in again.items() if value is not unset}
+
+    def refuse(self, given: set[str], names: Iterable[str], reason: str) -> None:
+        """End in one line where one of these flags is given."""
+        for name in names:
+            if name in given:
+                self.error(f"--{name}: {reason}")
 
     def add_common(self, seed: int, many: bool = True, logs: bool = False) -> None:
         """The flags that every script has.

@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -141,23 +140,6 @@ def cost_pairs(args) -> list[tuple[float, float]]:
     return list(dict.fromkeys(pairs)) or [COSTS]
 
 
-def given_flags(parser: Parser, args, argv) -> set[str]:
-    """The flags, by name, that `argv` gives, whatever their values; args is what it was parsed to.
-
-    argparse sets a default only where the namespace lacks the name.
-    """
-    unset = object()
-    again = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), unset)))
-    return {name for name, value in vars(again).items() if value is not unset}
-
-
-def refuse(parser: Parser, given: set[str], names: Iterable[str], reason: str) -> None:
-    """Ends in one line where one of these flags is given, because it has no effect."""
-    for name in names:
-        if name in given:
-            parser.error(f"--{name}: {reason}")
-
-
 def check_bounded(parser: Parser, flag: str, surrogates, pairs) -> None:
     """Ends in one line where a surrogate has no minimum at one of the (c_1, c_e)."""
     for surrogate, (_, cost_e) in itertools.product(surrogates, pairs):
@@ -239,18 +221,18 @@ OF_REJECTORS += ("lr_rejector", "progress_every", "local_path")
 
 def check_flags(parser: Parser, args, argv=None) -> None:
     """Ends in one line where a flag has no effect beside the others, or they contradict it."""
-    given = given_flags(parser, args, argv)
+    given = parser.given(args, argv)
     if args.edge_only:
-        refuse(parser, given, OF_REJECTORS, "--edge_only trains no rejector; leave one out")
+        parser.refuse(given, OF_REJECTORS, "--edge_only trains no rejector; leave one out")
     if args.joint:
         reason = "--joint has no copy of the edge and no link; leave one out"
-        refuse(parser, given, LINK, reason)
+        parser.refuse(given, LINK, reason)
     if not args.adaptive:
-        refuse(parser, given, ("probe_size", "probe_every"), "goes with --adaptive")
+        parser.refuse(given, ("probe_size", "probe_every"), "goes with --adaptive")
     if set(args.rivals) <= set(COST_FREE):
-        refuse(parser, given, ["rival_costs"], f"goes with --rivals {', '.join(SURROGATES)}")
+        parser.refuse(given, ["rival_costs"], f"goes with --rivals {', '.join(SURROGATES)}")
     if args.seeds:
-        refuse(parser, given, ["seed"], "--seeds takes its place; leave one out")
+        parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     if args.surrogate in args.rivals:
         parser.error(f"--rivals: {args.surrogate} is the --surrogate already")
     if not args.edge_only:

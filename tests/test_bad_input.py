@@ -172,6 +172,7 @@ NO_EFFECT = [
         for flags in (*EDGE_ONLY[:3], ["--surrogates", "stage_switching"])
     ),
     (train_rejector, ["--seeds", "0", "--seed", "43"], "--seeds takes its place"),
+    (train_localnet, ["--seeds", "0", "--seed", "42"], "--seeds takes its place"),
     (eval_all, ["--val_size", "0.1"], "goes with --edge_path"),
     (eval_all, ["--split_seed", "0"], "goes with --edge_path"),
     (eval_all, ["--seed", "43"], "nothing is drawn here"),
