@@ -30,12 +30,12 @@ import torch
 import data
 import experiment
 from experiment import number
-from experiment.graphs import portable, set_lr, steer
+from experiment.cuda_graph import portable, set_lr, steer
 from learning_to_help.added import plan
 from learning_to_help.edge_step import EdgeStep
-from learning_to_help.progress import Progress
-from learning_to_help.rejectors import Rejectors, probe_images
 from learning_to_help.settings import add_flags, check_flags, settings_of
+from learning_to_help.steps import Rejectors, probe_images
+from learning_to_help.val_log import Progress
 from models.checkpoints import local_net, predict
 from models.edgenet import build_edge, edge_size, prefers_channels_last
 

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 import data
 import experiment
 from experiment import number
-from experiment.graphs import StepGraph
-from learning_to_help import exits
+from experiment.cuda_graph import StepGraph
+from learning_to_help import exit_as_local as exits
 from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
 from models.exit_local import exit_name

@@ -23,7 +23,7 @@ from active_learning.comparison import summarise
 from active_learning.released_results import Tree
 from active_learning.results import Study, command
 from figures.command import NotDrawn
-from figures.exit_runs import spread
+from figures.early_exit_runs import spread
 from figures.tables import Column, Row, fixed, print_table, write_table
 
 ALPHA = 0.05

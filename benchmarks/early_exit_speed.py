@@ -34,10 +34,10 @@ from benchmarks.meta_gradient import double_backward
 from benchmarks.points import about
 from early_exit import train
 from early_exit.arch_flags import arch_settings
-from early_exit.options import make_method
+from early_exit.flags import make_method
 from early_exit.parallel import Workers
 from early_exit.steps import Base
-from experiment.graphs import EAGER_FIRST
+from experiment.cuda_graph import EAGER_FIRST
 from losses.early_exit import METHODS, doubts, exit_losses
 from models.exit_nets import EXIT_NETS
 

@@ -36,10 +36,10 @@ import train_localnet
 from benchmarks.clock import seconds
 from benchmarks.points import about
 from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
-from experiment.graphs import StepGraph
+from experiment.cuda_graph import StepGraph
 from learning_to_help.edge_step import EdgeStep
-from learning_to_help.rejectors import Rejectors
 from learning_to_help.settings import Setting
+from learning_to_help.steps import Rejectors
 from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
 from models.edgenet import build_edge, edge_size

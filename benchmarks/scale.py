@@ -3,7 +3,7 @@
   python -m benchmarks.scale settings --out settings.json
   python -m benchmarks.scale data --device cuda --steps 1000 --out data.json
   python -m benchmarks.scale exits --out exits.json
-  python -m figures.scale settings.json data.json exits.json
+  python -m benchmarks.scale_figure settings.json data.json exits.json
 
 settings: 1 to 1,000 rejectors beside one edge, batch 16, and as many runs of one setting. data:
 1,000 to 1,000,000 pictures of 32 px. exits: MSDNet of 1 to 10 blocks, trained each way, and its

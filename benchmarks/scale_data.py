@@ -22,7 +22,7 @@ from benchmarks import sweep
 from benchmarks.clock import seconds
 from benchmarks.points import FLOAT, INT, WEIGHTS, Some, fits, peak_bytes, take_turns
 from data.batches import CHUNK_VALUES
-from experiment.graphs import StepGraph
+from experiment.cuda_graph import StepGraph
 from models.localnet import LeNet5
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.points import FLOAT, WEIGHTS, fits, kept_bytes, parameters, peak_bytes, take_turns
 from early_exit import train
 from early_exit.arch_flags import arch_settings
-from early_exit.options import make_method
+from early_exit.flags import make_method
 from early_exit.parallel import Workers
 from losses.early_exit import METHODS
 from models.exit_nets import EXIT_NETS

@@ -19,7 +19,7 @@ step and setting), and a chunk of pictures as float32.
 The measured steps run eagerly. Replayed as CUDA graphs, the two passes have memory of their own,
 and their sum should stand in the place of the maximum: not measured, as the allocator does not
 count it. Nor is what a copy needs for a moment while it answers up to 128 images ahead
-(models.edge_copies), which the few steps measured do not do.
+(learning_to_help.edge_copies), which the few steps measured do not do.
 """
 
 from statistics import median
@@ -40,10 +40,10 @@ from benchmarks.points import (
     take_turns,
 )
 from data.batches import CHUNK_VALUES
+from learning_to_help.edge_copies import state_bytes
 from learning_to_help.edge_step import EdgeStep
-from learning_to_help.rejectors import Rejectors
 from learning_to_help.settings import Setting
-from models.edge_copies import state_bytes
+from learning_to_help.steps import Rejectors
 from models.edgenet import build_edge, edge_size
 from models.rejector import Rejector
 

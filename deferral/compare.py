@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deferral import bootstrap, rules
-from deferral.decisions import CONFIDENCE, KINDS, Decision, Prepared, Rule, decide, prepared
+from deferral.decide import CONFIDENCE, KINDS, Decision, Prepared, Rule, decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, risk, send_rate, stage_costs
 

@@ -6,7 +6,7 @@
 
 EXITS is a predictions.npz of early_exit.eval, SERVER one of eval_all.py, whose edge net becomes the
 server, or of another early_exit.eval, of which the last exit does, or anyone's npz or CSV
-(deferral/strangers.py); both must be of the same samples. Rejectors and estimates of SERVER come
+(deferral/external.py); both must be of the same samples. Rejectors and estimates of SERVER come
 along if they were made for this device: if its first stage answers as the last exit of EXITS does.
 
 Writes {dataset}-predictions.npz with the exits and then the server as its stages, for
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deferral import external
 from deferral import predictions as saved
-from deferral import strangers
 from deferral.command_line import Parser, number, one_line_errors
 from deferral.predictions import Predictions
 from experiment import lock, script, sha256, write_bytes
@@ -197,9 +197,9 @@ def read(path: Path, exits: Predictions | None = None) -> Predictions:
             names = ", ".join(file.name for file in files) or "none"
             raise ValueError(f"{path}: need one *-predictions.npz there, and there is {names}")
         path = files[0]
-    if exits is None or strangers.is_ours(path):
+    if exits is None or external.is_native(path):
         return saved.load(path)
-    found = strangers.load(path, costs=[])
+    found = external.load(path, costs=[])
     same = len(found.labels) == len(exits.labels)
     if not same or not np.array_equal(found.labels, exits.labels):
         raise ValueError(

@@ -24,7 +24,7 @@ import experiment
 from deferral import exits
 from deferral import predictions as saved
 from early_exit.inference import Inference
-from early_exit.opening import add_flags, check_flags, open_all
+from early_exit.load import add_flags, check_flags, open_all
 from models.cost import exit_multiply_adds, parameters, release_multiply_adds
 
 SHOWN = (5, 10, 15, 20, 25, 30, 35)  # p of the budgeted points in the printed report

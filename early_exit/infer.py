@@ -22,7 +22,7 @@ from deferral import exits
 from deferral import predictions as saved
 from early_exit.inference import Inference, LastExit
 from early_exit.latency import latencies
-from early_exit.opening import add_flags, check_flags, open_all
+from early_exit.load import add_flags, check_flags, open_all
 from experiment import number
 from models.cost import multiply_adds as count
 

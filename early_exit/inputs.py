@@ -19,7 +19,7 @@ from data.folders import (
     FolderPart,
     load_folder,
 )
-from data.tokens import TokenBatches, TokenPart
+from data.text.tokens import TokenBatches, TokenPart
 from early_exit.parallel import Workers
 
 

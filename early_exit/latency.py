@@ -14,7 +14,7 @@ from torch import Tensor
 from data import Batches
 from data.folders import FolderBatches
 from early_exit.inference import Inference
-from early_exit.opening import Opened
+from early_exit.load import Opened
 
 MIN_ROUNDS = 5  # batches timed of every row, however long they take
 WARM_UP = 2  # batches of every row before that

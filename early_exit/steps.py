@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from early_exit.parallel import Workers
-from experiment import graphs
+from experiment import cuda_graph as graphs
 from losses.early_exit import boosted_losses, exit_losses
 
 Take = Callable[[Tensor, Tensor, int], Tensor]  # images, labels and `total` to the sums

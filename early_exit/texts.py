@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from data.glue import TASKS, load_glue
-from data.tokens import TokenDataset, encode, learn_tokenizer, read_tokenizer
+from data.text.glue import TASKS, load_glue
+from data.text.tokens import TokenDataset, encode, learn_tokenizer, read_tokenizer
 from experiment import Parser
 from models.bert_exits import BertExits, read_folder, start_from
 from models.bert_folder import FILES

@@ -22,9 +22,9 @@ import torch
 import data
 import experiment
 from early_exit.arch_flags import add_arch_flags, arch_settings
+from early_exit.flags import add_training_flags, check_training_flags, factor, make_method
 from early_exit.inputs import all_stream, input_size, load_data, make_batches, pixel_stats
 from early_exit.methods import L2W
-from early_exit.options import add_training_flags, check_training_flags, factor, make_method
 from early_exit.parallel import Workers
 from early_exit.texts import (
     add_text_flags,
@@ -34,7 +34,7 @@ from early_exit.texts import (
     weight_files,
 )
 from experiment import number
-from experiment.graphs import portable
+from experiment.cuda_graph import portable
 from losses.early_exit import boosted_logits
 from models.exit_nets import EXIT_NETS
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from experiment.mirror import USED
+from experiment.trackers import USED
 
 
 def fail(message: str) -> NoReturn:

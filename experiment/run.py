@@ -40,7 +40,7 @@ from experiment.files import (
 )
 from experiment.lock import lock
 from experiment.machine import commit, hardware
-from experiment.mirror import Mirror
+from experiment.trackers import Mirror
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from figures import exit_runs, published_exits, style
-from figures.exit_runs import Network, command
+from figures import early_exit_runs as exit_runs
+from figures import published_exits, style
+from figures.early_exit_runs import Network, command
 from figures.published_exits import Published
 from figures.tables import Column, fixed, print_table, write_table
 

@@ -8,7 +8,7 @@ pair that was trained at more than one S. Val is looked at with the edge of that
 what is sent; seconds are those of the one pass that trains all settings together, so they compare
 runs, not settings of a run. The upright line is what the link would carry if the server sent its
 answers on the training images in place of its weights: without outages that gives S = 1
-(models.edge_copies).
+(learning_to_help.edge_copies).
 """
 
 from pathlib import Path

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from deferral.exits import FULL_SHARES
-from figures import exit_runs, published_exits, style
-from figures.exit_runs import Network, command
+from figures import early_exit_runs as exit_runs
+from figures import published_exits, style
+from figures.early_exit_runs import Network, command
 from figures.tables import Column, print_table, write_table
 
 SHARES = tuple(f"{share:g}" for share in FULL_SHARES)

@@ -6,7 +6,7 @@ python -m figures.early_exit RUN_DIR... [--out DIR] [--published]
 from pathlib import Path
 
 from figures import anytime, budgeted, optimism
-from figures.exit_runs import Network, command
+from figures.early_exit_runs import Network, command
 
 
 def _optimism(network: Network, out: Path, forced: bool) -> list[Path]:

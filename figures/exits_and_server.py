@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 import experiment
 from deferral import predictions as saved
 from deferral.compare import Comparison, compare
-from deferral.decisions import CONFIDENCE, prepared
+from deferral.decide import CONFIDENCE, prepared
 from deferral.predictions import Predictions
 from figures import style
-from figures.exit_runs import ARCHS
+from figures.early_exit_runs import ARCHS
 from figures.tables import Column, fixed, print_table, write_table
 
 COST_E = tuple(round(0.05 * k, 2) for k in range(11))

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from figures import exit_runs
+from figures import early_exit_runs as exit_runs
 from figures.command import NotDrawn
-from figures.exit_runs import ExitRun, Network, command
+from figures.early_exit_runs import ExitRun, Network, command
 from figures.tables import Column, print_table, write_table
 
 FITTED_ON = ("train", "val", "test")

@@ -137,7 +137,7 @@ STAGE_RULES = {
 
 
 def stage_rule(name: str, kind: str) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for a rule of deferral/decisions.py."""
+    """Keywords of `Axes.plot` for a rule of deferral/decide.py."""
     return STAGE_RULES[name if name in STAGE_RULES else kind]
 
 

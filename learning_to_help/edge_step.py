@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from experiment.graphs import Capture, StepGraph, autocast
+from experiment.cuda_graph import Capture, StepGraph, autocast
+from learning_to_help.edge_copies import answers
 from losses.stage_switching import edge_loss
-from models.edge_copies import answers
 
 
 class EdgeStep:
@@ -16,7 +16,7 @@ class EdgeStep:
     The edge is on its device. bf16: its forward passes in bfloat16 (autocast), weights, gradients
     and optimizer in float32. channels_last: the memory order of its maps. compiled: forward and
     backward by torch.compile, for batches of `batch_size`; others run as they are. graph: on CUDA
-    as one launch (experiment.graphs), for which `capture` is as there.
+    as one launch (experiment.cuda_graph), for which `capture` is as there.
     """
 
     def __init__(

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from experiment import Parser, number
+from learning_to_help.edge_copies import JOINT, adaptive
 from losses.deferral import COST_FREE
 from losses.stage_switching import SURROGATES, bounded_below
-from models.edge_copies import JOINT, adaptive
 
 COSTS = (1.25, 0.25)  # the paper's c_1 and c_e, for what the command line leaves out
 LONGEST = 40  # characters of a cost in a file's name
@@ -21,8 +21,8 @@ _RELEASED = re.compile(rf".+-edgenet(?:-async-(\d+))?-cost_1-{_NUMBER}-cost_e-{_
 class Setting(NamedTuple):
     """What one rejector is trained for.
 
-    async_freq: S, 0 for once an epoch, "adaptive-TOL", or "joint" (models.edge_copies). A surrogate
-    that does not know the costs has cost_1 = cost_e = None.
+    async_freq: S, 0 for once an epoch, "adaptive-TOL", or "joint" (learning_to_help.edge_copies).
+    A surrogate that does not know the costs has cost_1 = cost_e = None.
     """
 
     async_freq: int | str

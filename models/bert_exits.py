@@ -31,7 +31,7 @@ class BertExits(ExitNet):
 
     An exit is a pooler (a linear layer on the first token, tanh), dropout and a linear layer, each
     exit with its own, as BERT classifies; the last one's pooler is BertModel's. Input: tokens int64
-    [B, 2, l] as of data/tokens.py, token ids and segments, l up to `max_positions`; id 0 is
+    [B, 2, l] as of data/text/tokens.py, token ids and segments, l up to `max_positions`; id 0 is
     padding, which no token sees. State: [tokens' vectors [B, l, hidden_dim], which of them are
     seen, bool [B, l]]. Parameters for 2 classes at the defaults: 1,958,022; exits after 58,736,896,
     88,113,664 and 117,490,432 multiply-adds at 128 tokens.

@@ -29,7 +29,7 @@ class ExitNet(nn.Module):
 
     num_exits: int
     input_size: int | None = None  # px it must be given; None: it takes any
-    reads = "images"  # or "text": tokens [B, 2, L] (data/tokens.py) in the place of images
+    reads = "images"  # or "text": tokens [B, 2, L] (data/text/tokens.py) in the place of images
     equilibrium = "all"  # gradient equilibrium that boosted training uses by default
 
     @staticmethod

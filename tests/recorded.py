@@ -43,7 +43,7 @@ class _Recording(TorchDispatchMode):
 
 
 def capture(step, inputs):
-    """(replay, outputs), as experiment.graphs.capture_cuda gives them."""
+    """(replay, outputs), as experiment.cuda_graph.capture_cuda gives them."""
     random = torch.get_rng_state()
     with _Recording() as recording:
         outputs = step(*inputs)

@@ -10,7 +10,8 @@ import experiment
 import train_edgenet_async
 import train_localnet
 import train_rejector
-from deferral import join, report
+from deferral import join
+from deferral.report import __main__ as report
 from models.edgenet import AlexNet
 from models.localnet import LeNet5
 from models.rejector import Rejector

@@ -13,7 +13,8 @@ import experiment
 import figures.__main__
 import figures.early_exit
 import figures.exits_and_server
-from deferral import join, report
+from deferral import join
+from deferral.report import __main__ as report
 from learning_to_help import estimators
 from tests.early_exit.toy import TINY_FLAGS
 from tests.made import make_npz, quiet

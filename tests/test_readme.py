@@ -21,7 +21,12 @@ SCRIPTS = ("train_localnet", "train_edgenet_async", "train_rejector", "eval_all"
 
 # Modules whose commands are parsed here and run in tests of their own.
 PARSED = ("early_exit.train", "early_exit.eval", "early_exit.infer", "data.partition")
-PARSED += ("data.made_task", "deferral.join", "figures.exits_and_server", "figures.client_risk")
+PARSED += (
+    "data.text.made_task",
+    "deferral.join",
+    "figures.exits_and_server",
+    "figures.client_risk",
+)
 PARSED += tuple(f"active_learning.{s}" for s in ("al_select", "train_net", "test_multi_models"))
 EXITS = ROOT / "results" / "published" / "cifar10-exits"
 
@@ -88,7 +93,9 @@ def test_command(environment, words, trained, tmp_path, capsys):
         importlib.import_module(words[2]).main([str(EXITS), "--out", str(tmp_path)])
         assert list(tmp_path.iterdir())
     elif words[:2] == ["python", "-m"]:
-        module = importlib.import_module("figures.__main__" if words[2] == "figures" else words[2])
+        packages = ("figures", "deferral.report")
+        name = f"{words[2]}.__main__" if words[2] in packages else words[2]
+        module = importlib.import_module(name)
         module.main([str(trained), "--out", str(tmp_path), *words[4:]])
         assert list(tmp_path.iterdir())
     else:

@@ -14,11 +14,11 @@ import train_edgenet_async as script
 import train_localnet
 from deferral import predictions, risk, summary
 from experiment import load_checkpoint
-from learning_to_help.rejectors import probe_images
+from learning_to_help.edge_copies import answers, state_bytes
 from learning_to_help.settings import Setting, settings_of
+from learning_to_help.steps import probe_images
 from losses.stage_switching import edge_loss, rejector_loss
 from models.checkpoints import predict, rejector_net
-from models.edge_copies import answers, state_bytes
 from models.edgenet import build_edge
 from models.localnet import LeNet5
 from models.rejector import Rejector, new_rejectors

@@ -15,8 +15,8 @@ import train_edgenet_async
 import train_localnet
 import train_rejector
 from deferral import predictions as saved
-from deferral import report
 from deferral.compare import decide
+from deferral.report import __main__ as report
 from learning_to_help import amortized
 from learning_to_help.estimators import build
 from losses.deferral import COST_FREE

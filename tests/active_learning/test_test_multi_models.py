@@ -10,7 +10,7 @@ import pytest
 from active_learning import test_multi_models as evaluation
 from active_learning.results import load
 from deferral import predictions as saved
-from deferral import report
+from deferral.report import __main__ as report
 from tests.active_learning.conftest import COSTS
 from tests.made import quiet
 

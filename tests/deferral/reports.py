@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from deferral import report
+from deferral.report import __main__ as report
 
 MAIN, FEW = (1.25, 0.2), ["--draws", "60", "--cost_e", "0.2"]
 

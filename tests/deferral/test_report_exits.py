@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from deferral import estimates, report, rules, stages
+from deferral import estimates, rules, stages
 from deferral.predictions import load
-from deferral.report_exits import exits
-from deferral.report_words import verdict
+from deferral.report import __main__ as report
+from deferral.report.exits import exits
+from deferral.report.words import verdict
 from deferral.risk import costs, risk
 from tests.deferral.reports import Page, read, run
-from tests.deferral.test_decisions import EXITS, PAIRS, TEST, VAL, make
+from tests.deferral.test_decide import EXITS, PAIRS, TEST, VAL, make
 
 MAIN, DEVICE = PAIRS[0], [0.02, 0.05, 0.1]
 FLAGS = ["--draws", 30, "--cost_1", MAIN[0], "--cost_e", MAIN[1]]

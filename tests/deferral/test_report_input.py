@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from deferral import report
 from deferral.predictions import load
+from deferral.report import __main__ as report
 from tests.deferral.reports import FEW, Page, change, read, run
 from tests.figures.conftest import synthetic
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deferral.report_figures import looks
-from deferral.report_words import number, percent, signed, spread, verdict
+from deferral.report.charts import looks
+from deferral.report.words import number, percent, signed, spread, verdict
 
 KINDS = {
     "never": "limit",

@@ -9,7 +9,7 @@ from benchmarks.meta_gradient import double_backward
 from early_exit import meta_gradient
 from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
-from experiment import graphs
+from experiment import cuda_graph as graphs
 from losses.early_exit import exit_losses, exit_means, exit_shares
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights

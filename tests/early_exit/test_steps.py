@@ -8,11 +8,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from early_exit import meta_gradient, train
+from early_exit.flags import graphable, make_method
 from early_exit.methods import L2W, Base, Boosted, draws
-from early_exit.options import graphable, make_method
 from early_exit.parallel import Workers
 from early_exit.tape import Tape
-from experiment.graphs import StepGraph, portable
+from experiment.cuda_graph import StepGraph, portable
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means, exit_shares
 from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet

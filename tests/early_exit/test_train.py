@@ -13,8 +13,8 @@ import data
 import experiment
 from early_exit import train
 from early_exit.arch_flags import arch_settings
+from early_exit.flags import make_method
 from early_exit.inputs import pixel_stats
-from early_exit.options import make_method
 from early_exit.parallel import Workers
 from losses.early_exit import boosted_logits, exit_losses
 from models.exit_nets import EXIT_NETS

@@ -10,7 +10,7 @@ import pytest
 from deferral import predictions as saved
 from deferral.clients import refit
 from deferral.compare import compare
-from deferral.decisions import prepared
+from deferral.decide import prepared
 from figures import client_risk, exits_and_server
 
 SETTINGS = {

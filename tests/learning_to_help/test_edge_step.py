@@ -8,11 +8,11 @@ from torch import nn
 
 import data
 from data.augment import flip_crop
-from experiment.graphs import set_lr, steer
+from experiment.cuda_graph import set_lr, steer
+from learning_to_help.edge_copies import adaptive
 from learning_to_help.edge_step import EdgeStep
-from learning_to_help.rejectors import Rejectors
 from learning_to_help.settings import Setting
-from models.edge_copies import adaptive
+from learning_to_help.steps import Rejectors
 from models.edgenet import build_edge, prefers_channels_last
 from tests import recorded
 from train_edgenet_async import train_one_epoch

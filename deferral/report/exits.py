@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from deferral.decisions import decide, prepared
+from deferral.decide import decide, prepared
 from deferral.predictions import Predictions
-from deferral.report_figures import Look
-from deferral.report_html import Cell, paragraph, table, with_key
-from deferral.report_numbers import plain
-from deferral.report_words import number, spread, thousands
+from deferral.report.charts import Look
+from deferral.report.html import Cell, paragraph, table, with_key
+from deferral.report.numbers import plain
+from deferral.report.words import number, spread, thousands
 from deferral.risk import Pair
 
 

@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
-from experiment import Parser, graphs, number
+from experiment import Parser, number
+from experiment import cuda_graph as graphs
 from losses.early_exit import METHODS, exit_shares
 from models.exit_net import EQUILIBRIA, ExitNet
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet

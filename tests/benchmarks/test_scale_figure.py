@@ -1,11 +1,12 @@
-"""figures.scale: what a panel shows is what the file says."""
+"""benchmarks.scale_figure: what a panel shows is what the file says."""
 
 import json
 
 import numpy as np
 import pytest
 
-from figures import scale, style
+from benchmarks import scale_figure as scale
+from figures import style
 
 ROUNDS = [4.0, 1.0, 2.0]  # median 2, range 1 to 4
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from deferral import calibrate, rules
-from deferral.decisions import Decision, as_two, decide, prepared
+from deferral.decide import Decision, as_two, decide, prepared
 from deferral.predictions import Predictions
-from deferral.report_numbers import plain
+from deferral.report.numbers import plain
 from deferral.risk import Pair, accuracy, risk, send_rate
 
 Stages = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]  # correct [2, N] and costs, of `as_two`

@@ -7,7 +7,7 @@
 
 Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
 one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
-remote scores, logits or answers, optionally rejectors, split, images (deferral/strangers.py says
+remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py says
 how they are called). Or a device with exits and a server behind it, in one file (deferral/join.py):
 then rules say at which exit a sample stops, or that it is sent. Writes NAME-report.html, which
 needs no other file, and NAME-report.json with every number of the page.
@@ -25,18 +25,18 @@ from typing import Any
 
 import numpy as np
 
+from deferral import external
 from deferral import predictions as saved
-from deferral import report_numbers as numbers
-from deferral import strangers
 from deferral.command_line import Parser, number, one_line_errors
-from deferral.decisions import Decision, answered_by, decide
+from deferral.decide import Decision, answered_by, decide
 from deferral.predictions import Predictions
-from deferral.report_exits import exit_numbers
-from deferral.report_guarantee import RATES, rate_promises, risk_promise
-from deferral.report_notes import about_data, facts
-from deferral.report_numbers import Options
-from deferral.report_page import page
-from deferral.report_words import verdict
+from deferral.report import numbers
+from deferral.report.exits import exit_numbers
+from deferral.report.guarantee import RATES, rate_promises, risk_promise
+from deferral.report.notes import about_data, facts
+from deferral.report.numbers import Options
+from deferral.report.page import page
+from deferral.report.words import verdict
 from deferral.risk import Pair
 from deferral.stages import device_costs
 from experiment import script, sha256, write_bytes
@@ -119,8 +119,8 @@ def read_runs(
         raise ValueError("a file is given twice; runs must differ in their seeds")
     runs = []
     for path in files:
-        ours = strangers.is_ours(path)
-        runs.append(saved.load(path) if ours else strangers.load(path, costs, split_seed or 0))
+        ours = external.is_native(path)
+        runs.append(saved.load(path) if ours else external.load(path, costs, split_seed or 0))
         if split_seed is not None and (ours or runs[-1].settings["split"] == "as in the file"):
             raise ValueError(f"--split_seed: {path} says itself which rows are val; leave it out")
     if seeds is not None:

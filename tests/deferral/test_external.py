@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deferral.compare import decide
+from deferral.external import is_native, load
 from deferral.predictions import load as load_ours
-from deferral.strangers import is_ours, load
 
 COSTS = [(1.25, 0.25), (1.0, 0.1)]
 N, K = 40, 3
@@ -152,10 +152,10 @@ def test_a_csv_is_the_same_as_its_npz(stranger, save, tmp_path):
 
 
 def test_whose_file_it_is(stranger, save, arrays, tmp_path):
-    assert not is_ours(save(stranger))
-    assert not is_ours(tmp_path / "any.csv")
+    assert not is_native(save(stranger))
+    assert not is_native(tmp_path / "any.csv")
     np.savez(tmp_path / "ours.npz", **arrays)
-    assert is_ours(tmp_path / "ours.npz")
+    assert is_native(tmp_path / "ours.npz")
     load_ours(tmp_path / "ours.npz")
 
 

@@ -1,4 +1,4 @@
-"""experiment.graphs: a step that is recorded and replayed is the step."""
+"""experiment.cuda_graph: a step that is recorded and replayed is the step."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiment.graphs import EAGER_FIRST, StepGraph, set_lr, steer
+from experiment.cuda_graph import EAGER_FIRST, StepGraph, set_lr, steer
 from tests import recorded
 from tests.made import noise_batches
 from train_localnet import training_step

@@ -4,10 +4,10 @@ from typing import Any
 
 from scipy.stats import binom
 
-from deferral import report_figures as charts
-from deferral.report_figures import Look
-from deferral.report_html import Cell, figure, paragraph, table, with_key
-from deferral.report_words import nets, number, percent, shown_label, spread
+from deferral.report import charts
+from deferral.report.charts import Look
+from deferral.report.html import Cell, figure, paragraph, table, with_key
+from deferral.report.words import nets, number, percent, shown_label, spread
 
 PROMISED = {
     "guaranteed": "threshold with a guarantee",

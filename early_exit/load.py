@@ -11,7 +11,7 @@ import torch
 
 import data
 from data.folders import FolderBatches, FolderDataset, FolderPart
-from data.tokens import TokenBatches, TokenDataset, TokenPart
+from data.text.tokens import TokenBatches, TokenDataset, TokenPart
 from early_exit import checkpoints
 from early_exit.arch_flags import add_arch_flags, arch_settings
 from early_exit.checkpoints import Trained

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from data import Batches
-from experiment.graphs import Capture, StepGraph, portable
+from experiment.cuda_graph import Capture, StepGraph, portable
+from learning_to_help.edge_copies import EdgeCopies
 from losses.stacked import StackedLoss
-from models.edge_copies import EdgeCopies
 from models.rejector import new_rejectors
 
 
@@ -16,7 +16,7 @@ class Rejectors:
     """All rejectors, what each is trained for, and what they know of the edge.
 
     They are float32 whatever the edge is. graph, capture: their step as one launch on CUDA
-    (experiment.graphs). `link` is passed to EdgeCopies: outages, probe, probe_every, ask.
+    (experiment.cuda_graph). `link` is passed to EdgeCopies: outages, probe, probe_every, ask.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data.datasets import cut
-from data.glue import TASKS, load_glue
+from data.text.glue import TASKS, load_glue
 
 # Header, and a row by (first text, second text, label); GLUE's own columns in its own order.
 FILES = {

@@ -18,7 +18,8 @@ import train_edgenet_async
 import train_localnet
 import train_rejector
 from active_learning import al_select, train_net
-from deferral import join, report
+from deferral import join
+from deferral.report import __main__ as report
 from early_exit import eval as exit_eval
 from early_exit import infer as exit_infer
 from early_exit import train as exit_train

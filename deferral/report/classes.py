@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from deferral.predictions import Predictions
-from deferral.report_html import Cell, bar, marked, paragraph, picture, table
-from deferral.report_words import nets, number, percent, shown_label
+from deferral.report.html import Cell, bar, marked, paragraph, picture, table
+from deferral.report.words import nets, number, percent, shown_label
 
 HEAT_CLASSES = 20  # above it, a confusion is a list of the most frequent errors
 ALL_CLASSES = 40  # above it, the page lists the classes sent most and least

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from deferral.predictions import Predictions
-from deferral.report_words import nets
+from deferral.report.words import nets
 
 PACKAGES = ("numpy", "scipy", "scikit-learn")
 DEFINITIONS = [

@@ -15,7 +15,7 @@ import numpy as np
 from deferral import curves, per_class, rules
 from deferral.bootstrap import interval
 from deferral.compare import Comparison, compare
-from deferral.decisions import Decision, answered_by, as_two, decide, prepared
+from deferral.decide import Decision, answered_by, as_two, decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import Pair, accuracy, random_risk, risk, send_rate
 

@@ -1,6 +1,6 @@
 """Cost and memory against scale, from the files of `benchmarks.scale`; a figure for each.
 
-    python -m figures.scale settings.json data.json exits.json [--out DIR]
+    python -m benchmarks.scale_figure settings.json data.json exits.json [--out DIR]
 
 All axes are logarithmic but those of exits. A point is the median of the rounds, its bar their
 range. The thin lines of memory are what the formula in the benchmark's docstring says.

@@ -60,7 +60,7 @@ def load(path: str | Path, costs: list[tuple[float, float]], split_seed: int = 0
         raise ValueError(f"{path}: {e}") from None
 
 
-def is_ours(path: str | Path) -> bool:
+def is_native(path: str | Path) -> bool:
     """Whether a file is a predictions.npz of this project, to judge by its settings.
 
     FileNotFoundError, and ValueError where it is neither a CSV nor a readable npz.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.batches import Steps, rows_in_order, rows_used
-from data.glue import TextDataset, Texts
-from data.wordpiece import learn_tokenizer, parse, read_tokenizer
+from data.text.glue import TextDataset, Texts
+from data.text.wordpiece import learn_tokenizer, parse, read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from data import Batches
 from deferral import risk, rules
-from learning_to_help.rejectors import Rejectors
 from learning_to_help.settings import Setting
+from learning_to_help.steps import Rejectors
 from models.checkpoints import predict
 
 KINDS = {"step": np.int64, "seconds": np.float64, "risk": np.float32, "accuracy": np.float32}

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import data
-from data.glue import TextDataset, Texts
-from data.tokens import TokenBatches, TokenPart, encode, learn_tokenizer, read_tokenizer
-from data.wordpiece import SPECIAL, parse
+from data.text.glue import TextDataset, Texts
+from data.text.tokens import TokenBatches, TokenPart, encode, learn_tokenizer, read_tokenizer
+from data.text.wordpiece import SPECIAL, parse
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -187,7 +187,7 @@ def by_hand(first, second, tokenizer, max_length):
 @pytest.mark.parametrize("pairs", [True, False])
 @pytest.mark.parametrize("max_length", [5, 6, 12, 13, 300])
 def test_every_sample(monkeypatch, learnt, pairs, max_length, chunk):
-    monkeypatch.setattr("data.tokens.CHUNK", chunk)
+    monkeypatch.setattr("data.text.tokens.CHUNK", chunk)
     texts, tokenizer = texts_of(pairs=pairs, longest=19), parse(learnt, "here")
     dataset = encode(texts, learnt, max_length)
     longest = 0

@@ -1,7 +1,7 @@
 """The made-up task: labels are what its words say, and the same seed writes the same files."""
 
-from data.glue import load_glue
-from data.made_task import BLAME, PRAISE, main
+from data.text.glue import load_glue
+from data.text.made_task import BLAME, PRAISE, main
 from tests.made import quiet
 
 

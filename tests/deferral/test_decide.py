@@ -7,7 +7,7 @@ import pytest
 
 from deferral import curves, estimates, rules, stages
 from deferral.compare import compare
-from deferral.decisions import as_two, decide, prepared
+from deferral.decide import as_two, decide, prepared
 from deferral.estimates import bayes_score
 from deferral.predictions import Predictions
 from deferral.risk import costs, risk

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from early_exit.options import factor
+from early_exit.flags import factor
 from early_exit.train import parse_args
 
 

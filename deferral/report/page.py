@@ -4,12 +4,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from deferral import report_figures as charts
 from deferral.predictions import Predictions
-from deferral.report_classes import classes, pictures
-from deferral.report_exits import exits
-from deferral.report_figures import Look
-from deferral.report_html import (
+from deferral.report import charts
+from deferral.report.charts import Look
+from deferral.report.classes import classes, pictures
+from deferral.report.exits import exits
+from deferral.report.html import (
     Cell,
     Html,
     definitions,
@@ -20,9 +20,9 @@ from deferral.report_html import (
     table,
     with_key,
 )
-from deferral.report_notes import about_run, terms
-from deferral.report_sections import curves, promises, reliability
-from deferral.report_words import between, lowest, number, signed, spread, thousands
+from deferral.report.notes import about_run, terms
+from deferral.report.sections import curves, promises, reliability
+from deferral.report.words import between, lowest, number, signed, spread, thousands
 
 STYLE = Path(__file__).with_name("report.css")
 SIZES = ("parameters", "multiply_adds")

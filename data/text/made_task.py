@@ -1,6 +1,6 @@
 """A made-up task in the layout of GLUE's SST-2, to try networks that read text without GLUE.
 
-  python -m data.made_task results/runs/glue/made-task
+  python -m data.text.made_task results/runs/glue/made-task
   python -m early_exit.train --dataset made-task --task SST-2 --data_root results/runs/glue \\
       --arch bert --epochs 10 --optimizer adamw --lr 1e-3 --save_dir results/runs/bert
 
@@ -50,7 +50,7 @@ def write_task(folder: Path, train: int, dev: int, seed: int) -> None:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser("data.made_task", __doc__)
+    parser = Parser("data.text.made_task", __doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="where train.tsv and dev.tsv go")
     parser.add_argument("--train", type=number(int, 1), default=6000, help="texts (default: 6000)")
     parser.add_argument("--dev", type=number(int, 1), default=2000, help="texts (default: 2000)")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.edge_copies import EdgeCopies, adaptive, answers, refresh, state_bytes
+from learning_to_help.edge_copies import EdgeCopies, adaptive, answers, refresh, state_bytes
 
 CLASSES, EPOCH, STEPS = 5, 8, 40  # EPOCH batches an epoch
 
@@ -97,7 +97,7 @@ def test_what_is_answered_ahead_is_what_is_answered_in_time(
     outages, probe_every, at_once, monkeypatch
 ):
     """A copy that stays is asked for several batches at once, and never for one too many."""
-    monkeypatch.setattr("models.edge_copies.AHEAD", at_once)
+    monkeypatch.setattr("learning_to_help.edge_copies.AHEAD", at_once)
     freqs = [1, 2, 3, 100, 0, "joint", *map(adaptive, (0, 0.1, 0.3, 1))]
     asked = []
 
@@ -114,7 +114,7 @@ def test_what_is_answered_ahead_is_what_is_answered_in_time(
             start_epoch(plain, step)
         got = copies.answers(step % EPOCH, edge, logits, batch)
         with monkeypatch.context() as one_batch:
-            one_batch.setattr("models.edge_copies.AHEAD", 1)
+            one_batch.setattr("learning_to_help.edge_copies.AHEAD", 1)
             assert torch.equal(got, plain.answers(step % EPOCH, edge, logits, batch)), step
     assert copies.sent(3) == plain.sent(3)
     assert max(n for n in asked if n != len(PROBE)) == min(at_once, 48) // 6 * 6

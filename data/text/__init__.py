@@ -1,0 +1,1 @@
+"""GLUE tasks, WordPiece, and tokens in batches."""

@@ -1,0 +1,1 @@
+"""One page and one JSON of all rules for a fixed cascade: python -m deferral.report."""
