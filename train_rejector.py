@@ -34,7 +34,7 @@ from learning_to_help.settings import (
     check_bounded,
     cost_pairs,
 )
-from losses.stage_switching import SURROGATES
+from losses.surrogates import DEFAULT, KNOWING_COSTS
 from models.amortized import INPUTS, AmortizedRejector
 from models.checkpoints import edge_net, local_net, predict
 from models.cost import multiply_adds, parameters
@@ -63,9 +63,9 @@ def parse_args(argv=None):
     add_cost_flags(group)
     group.add_argument(
         "--surrogates",
-        choices=SURROGATES,
+        choices=KNOWING_COSTS,
         nargs="+",
-        default=[SURROGATES[0]],
+        default=[DEFAULT],
         help="of --rejector per_cost",
     )
     group = parser.add_argument_group("training of the student")

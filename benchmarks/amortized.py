@@ -20,7 +20,7 @@ import data
 import experiment
 from data.datasets import Part
 from learning_to_help import amortized
-from losses.stacked import StackedLoss
+from losses.surrogates import StackedLoss
 from models.amortized import AmortizedRejector
 from models.localnet import LeNet5
 from models.rejector import new_rejectors

@@ -30,7 +30,7 @@ from experiment.cuda_graph import StepGraph
 from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import Setting
 from learning_to_help.steps import Rejectors
-from losses.stage_switching import rejector_loss
+from losses.stage_switching import rejector_loss, stage_switching
 from models.checkpoints import predict
 from models.edgenet import build_edge, edge_size
 from models.localnet import LeNet5
@@ -88,7 +88,8 @@ def plain_edge(nets, optimizers, batches, cost_1, cost_e, device):
             local_correct = local(images).argmax(-1) == labels
         optimizers[1].zero_grad()
         logits = rejector(images)[None]
-        rejector_loss(logits, local_correct, edge_wrong[None], cost_1, cost_e).sum().backward()
+        weights = stage_switching(local_correct, edge_wrong[None], cost_1, cost_e)
+        rejector_loss(logits, *weights).sum().backward()
         optimizers[1].step()
 
 

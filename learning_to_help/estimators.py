@@ -14,7 +14,7 @@ from torch import Tensor
 import experiment
 from learning_to_help.amortized import describe_all, estimate_all
 from learning_to_help.settings import cost_name
-from losses.deferral import edge_right
+from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
 from models.cost import multiply_adds, parameters
 from models.rejector import Rejector
@@ -41,9 +41,8 @@ def cost_free(scores: Tensor, local_logits: Tensor, checkpoint: dict) -> tuple[T
     softmax, as both papers have it.
     """
     name, freq = checkpoint["surrogate"], checkpoint["async_freq"]
-    estimates = torch.stack(
-        [local_logits.softmax(-1).amax(-1), edge_right(scores, local_logits, name)]
-    )
+    edge_right = SURROGATES[name].edge_right(scores, local_logits)
+    estimates = torch.stack([local_logits.softmax(-1).amax(-1), edge_right])
     return estimates, {
         "name": name if freq == 1 else f"{name}, {'S = ' if freq != 'joint' else ''}{freq}",
         "about": f"{name} deferral score on the image; P(m right) is m's max softmax",

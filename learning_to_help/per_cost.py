@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from losses.stacked import StackedLoss
+from losses.surrogates import StackedLoss
 
 DECAY = 1e-3  # of squared weights on standardised inputs; the surrogates are convex in them
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from experiment import Parser, number
 from learning_to_help.edge_copies import JOINT, adaptive
-from losses.deferral import COST_FREE
-from losses.stage_switching import SURROGATES, bounded_below
+from losses.surrogates import COST_FREE, DEFAULT, KNOWING_COSTS, SURROGATES
 
 COSTS = (1.25, 0.25)  # the paper's c_1 and c_e, for what the command line leaves out
 LONGEST = 40  # characters of a cost in a file's name
@@ -28,7 +27,7 @@ class Setting(NamedTuple):
     async_freq: int | str
     cost_1: float | None
     cost_e: float | None
-    surrogate: str = SURROGATES[0]
+    surrogate: str = DEFAULT
     rival: bool = False
 
     def stem(self, dataset: str) -> str:
@@ -143,9 +142,11 @@ def cost_pairs(args) -> list[tuple[float, float]]:
 def check_bounded(parser: Parser, flag: str, surrogates, pairs) -> None:
     """Ends in one line where a surrogate has no minimum at one of the (c_1, c_e)."""
     for surrogate, (_, cost_e) in itertools.product(surrogates, pairs):
-        if cost_e is not None and not bounded_below(surrogate, cost_e):
+        largest = SURROGATES[surrogate].largest_cost_e
+        if cost_e is not None and cost_e > largest:
             parser.error(
-                f"--{flag}: {surrogate} has no lower bound at c_e {cost_e:g}; it needs c_e <= 1"
+                f"--{flag}: {surrogate} has no lower bound at c_e {cost_e:g}; it needs "
+                f"c_e <= {largest:g}"
             )
 
 
@@ -195,15 +196,15 @@ def add_flags(parser: Parser) -> None:
         "have no async-S",
     )
     group.add_argument("--edge_only", action="store_true", help="no rejectors, no local net")
-    group.add_argument("--surrogate", choices=SURROGATES, default=SURROGATES[0], help="form of L2")
+    group.add_argument("--surrogate", choices=KNOWING_COSTS, default=DEFAULT, help="form of L2")
     group.add_argument(
         "--rivals",
-        choices=[*SURROGATES, *COST_FREE],
+        choices=SURROGATES,
         nargs="+",
         default=[],
         metavar="SURROGATE",
-        help=f"other surrogates trained beside it: {', '.join([*SURROGATES, *COST_FREE])}; the "
-        "last two know no costs, so they are one rejector an S",
+        help=f"other surrogates trained beside it: {', '.join(SURROGATES)}; "
+        f"{' and '.join(COST_FREE)} do not know the costs, so they are one rejector an S",
     )
     group.add_argument(
         "--rival_costs",
@@ -230,7 +231,7 @@ def check_flags(parser: Parser, args, argv=None) -> None:
     if not args.adaptive:
         parser.refuse(given, ("probe_size", "probe_every"), "goes with --adaptive")
     if set(args.rivals) <= set(COST_FREE):
-        parser.refuse(given, ["rival_costs"], f"goes with --rivals {', '.join(SURROGATES)}")
+        parser.refuse(given, ["rival_costs"], f"goes with --rivals {', '.join(KNOWING_COSTS)}")
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     if args.surrogate in args.rivals:

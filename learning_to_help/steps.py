@@ -8,7 +8,7 @@ from torch import Tensor
 from data import Batches
 from experiment.cuda_graph import Capture, StepGraph, portable
 from learning_to_help.edge_copies import EdgeCopies
-from losses.stacked import StackedLoss
+from losses.surrogates import StackedLoss
 from models.rejector import new_rejectors
 
 

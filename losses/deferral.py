@@ -2,15 +2,13 @@
 
 Only the deferral score g_0 = r(x) is learned, to help m's answers with those of the edge net e.
 Neither loss knows the costs: each estimates P(e = y | x), and with m's own max softmax the Bayes
-rule of the costs follows (`edge_right`). At c_1 = 1, c_e = 0 that is the papers' own rule, to defer
-iff g_0 is above every g_k (Mozannar and Sontag).
+rule of the costs follows. At c_1 = 1, c_e = 0 that is the papers' own rule, to defer iff g_0 is
+above every g_k (Mozannar and Sontag).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-COST_FREE = ("mozannar_sontag", "one_vs_all")
 
 
 def mozannar_sontag(score: Tensor, local_logits: Tensor, labels: Tensor, edge_wrong: Tensor):
@@ -27,7 +25,15 @@ def mozannar_sontag(score: Tensor, local_logits: Tensor, labels: Tensor, edge_wr
     return (everything - of_label + edge_right * (everything - score)).mean(-1)
 
 
-def one_vs_all(score: Tensor, edge_wrong: Tensor) -> Tensor:
+def mozannar_sontag_edge_right(score: Tensor, local_logits: Tensor) -> Tensor:
+    """The estimate of P(e = y | x) that a deferral score stands for, in 0..1: [..., N].
+
+    score [..., N], local_logits [N, K]. Mozannar and Sontag's may pass 1, where it is cut off.
+    """
+    return (score - local_logits.logsumexp(-1)).exp().clamp_max(1)
+
+
+def one_vs_all(score: Tensor, local_logits: Tensor, labels: Tensor, edge_wrong: Tensor):
     """Logistic loss of r(x) on 1{e = y}, the mean over the batch: [R, B] twice to [R].
 
     The deferral part of Verma and Nalisnick (ICML 2022), Calibrated Learning to Defer with
@@ -38,13 +44,6 @@ def one_vs_all(score: Tensor, edge_wrong: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(score, right, reduction="none").mean(-1)
 
 
-def edge_right(score: Tensor, local_logits: Tensor, surrogate: str) -> Tensor:
-    """The estimate of P(e = y | x) that a deferral score stands for, in 0..1: [..., N].
-
-    score [..., N], local_logits [N, K]. Mozannar and Sontag's may pass 1, where it is cut off.
-    """
-    if surrogate == "mozannar_sontag":
-        return (score - local_logits.logsumexp(-1)).exp().clamp_max(1)
-    if surrogate == "one_vs_all":
-        return score.sigmoid()
-    raise ValueError(f"surrogate {surrogate!r} estimates nothing; {', '.join(COST_FREE)} do")
+def one_vs_all_edge_right(score: Tensor, local_logits: Tensor) -> Tensor:
+    """As `mozannar_sontag_edge_right`."""
+    return score.sigmoid()

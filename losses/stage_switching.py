@@ -14,66 +14,57 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SURROGATES = ("stage_switching", "cost_sensitive", "released")
-
-
-def bounded_below(surrogate: str, cost_e: float) -> bool:
-    """Whether both weights of L2 are >= 0, whatever m and e answer; c_1 may be any cost >= 0.
-
-    Only `released` can fail: its w_REMOTE is 1 - c_e where the edge is right. Where that is
-    negative L2 falls without end as p_REMOTE goes to 0.
-    """
-    return surrogate != "released" or cost_e <= 1
-
 
 def edge_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """L1: mean cross-entropy of the edge net. logits [B, K], labels [B] to a scalar."""
     return F.cross_entropy(logits, labels)
 
 
-def action_weights(
-    local_correct: Tensor, edge_wrong: Tensor, cost_1: Tensor, cost_e: Tensor, surrogate: str
+def stage_switching(
+    local_correct: Tensor, edge_wrong: Tensor, cost_1: Tensor, cost_e: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(w_LOCAL, w_REMOTE) of L2, shapes as the arguments broadcast.
+    """The paper's (w_LOCAL, w_REMOTE), with s = max(0, c_e + c_1 - 1) added to both.
 
-    local_correct 1{m = y} and edge_wrong 1{e != y} are bool or float, cost_1 and cost_e >= 0.
+    local_correct 1{m = y} and edge_wrong 1{e != y} are bool or float, cost_1 and cost_e >= 0;
+    shapes are as the arguments broadcast. The same holds for the other weights of this file.
 
-    `stage_switching`  the paper's weights with s = max(0, c_e + c_1 - 1) added to both. Without s
-        w_REMOTE is negative where the edge errs and c_e + c_1 > 1, so that L2 is neither convex
-        nor bounded below; with it both weights are >= 0 and their difference, which alone fixes
-        the sign of the minimiser, is the paper's. Where c_e + c_1 <= 1, s = 0. w_REMOTE is computed
-        as max(1 - c_e, c_1) - c_1 1{e != y}, which rounding cannot make negative.
-    `cost_sensitive`   each action weighted by what the other one costs; the same decision.
-    `released`         what the release's code computes: the sign of c_1 is turned, so it asks MORE
-        where the edge is wrong. Not consistent; only for reproducing the release's numbers, and
-        only for c_e <= 1 (`bounded_below`).
+    Without s, w_REMOTE = 1 - c_e - c_1 1{e != y} is negative where the edge errs and c_e + c_1 > 1,
+    so that L2 is neither convex nor bounded below. With s both weights are >= 0 and their
+    difference, which alone fixes the sign of the minimiser, is the paper's. Where c_e + c_1 <= 1,
+    s = 0. w_REMOTE is computed as max(1 - c_e, c_1) - c_1 1{e != y}, which rounding cannot make
+    negative.
     """
-    local_correct = local_correct.to(cost_e.dtype)
-    edge_wrong = edge_wrong.to(cost_e.dtype)
-    if surrogate == "stage_switching":
-        shift = (cost_e + cost_1 - 1).clamp_min(0)
-        return local_correct + shift, torch.maximum(1 - cost_e, cost_1) - cost_1 * edge_wrong
-    if surrogate == "cost_sensitive":
-        return cost_e + cost_1 * edge_wrong, 1 - local_correct
-    if surrogate == "released":
-        return local_correct, 1 - cost_e + cost_1 * edge_wrong
-    raise ValueError(f"surrogate {surrogate!r} is unknown; there are {', '.join(SURROGATES)}")
+    local_correct, edge_wrong = local_correct.to(cost_e.dtype), edge_wrong.to(cost_e.dtype)
+    w_local = local_correct + (cost_e + cost_1 - 1).clamp_min(0)
+    w_remote = torch.maximum(1 - cost_e, cost_1) - cost_1 * edge_wrong
+    return w_local, w_remote
 
 
-def rejector_loss(
-    logits: Tensor,
-    local_correct: Tensor,
-    edge_wrong: Tensor,
-    cost_1: Tensor,
-    cost_e: Tensor,
-    surrogate: str = "stage_switching",
-) -> Tensor:
+def cost_sensitive(
+    local_correct: Tensor, edge_wrong: Tensor, cost_1: Tensor, cost_e: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(w_LOCAL, w_REMOTE): each action weighted by what the other one costs; the same decision."""
+    local_correct, edge_wrong = local_correct.to(cost_e.dtype), edge_wrong.to(cost_e.dtype)
+    return cost_e + cost_1 * edge_wrong, 1 - local_correct
+
+
+def released(
+    local_correct: Tensor, edge_wrong: Tensor, cost_1: Tensor, cost_e: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(w_LOCAL, w_REMOTE) as the release's code computes them, to reproduce its numbers.
+
+    The sign of c_1 is turned, so it asks MORE where the edge is wrong: not consistent. Where
+    c_e > 1, w_REMOTE is negative where the edge is right and L2 has no lower bound.
+    """
+    local_correct, edge_wrong = local_correct.to(cost_e.dtype), edge_wrong.to(cost_e.dtype)
+    return local_correct, 1 - cost_e + cost_1 * edge_wrong
+
+
+def rejector_loss(logits: Tensor, w_local: Tensor, w_remote: Tensor) -> Tensor:
     """L2 of R rejectors on one batch, each the mean over its samples: [R].
 
-    logits [R, B, 2] (LOCAL, REMOTE); local_correct [B] or [R, B]; edge_wrong the same; cost_1 and
-    cost_e [R, 1]. The release sums over its batch of 16 with lr 1e-4; this mean with lr 1.6e-3 is
-    the same step.
+    logits [R, B, 2] (LOCAL, REMOTE); w_local and w_remote [R, B]. The release sums over its batch
+    of 16 with lr 1e-4; this mean with lr 1.6e-3 is the same step.
     """
-    w_local, w_remote = action_weights(local_correct, edge_wrong, cost_1, cost_e, surrogate)
     log_p = torch.log_softmax(logits, dim=-1)
     return -(w_local * log_p[..., 0] + w_remote * log_p[..., 1]).mean(dim=-1)

@@ -17,7 +17,7 @@ from experiment import load_checkpoint
 from learning_to_help.edge_copies import answers, state_bytes
 from learning_to_help.settings import Setting, settings_of
 from learning_to_help.steps import probe_images
-from losses.stage_switching import edge_loss, rejector_loss
+from losses.stage_switching import edge_loss, rejector_loss, stage_switching
 from models.checkpoints import predict, rejector_net
 from models.edgenet import build_edge
 from models.localnet import LeNet5
@@ -114,7 +114,8 @@ def test_against_the_algorithm_written_out(freq, outage, npz, trained, tmp_path)
                 local_correct = local(images).argmax(-1) == labels
             costs = torch.tensor([[1.25]]), torch.tensor([[0.25]])
             rejector_sgd.zero_grad()
-            rejector_loss(rejector(images)[None], local_correct, edge_wrong, *costs).backward()
+            weights = stage_switching(local_correct, edge_wrong, *costs)
+            rejector_loss(rejector(images)[None], *weights).backward()
             rejector_sgd.step()
     stem = f"tiny-edgenet-async-{freq}-cost_1-1.25-cost_e-0.25"
     for name, value in rejector.state_dict().items():

@@ -19,7 +19,7 @@ from deferral.compare import decide
 from deferral.report import __main__ as report
 from learning_to_help import amortized
 from learning_to_help.estimators import build
-from losses.deferral import COST_FREE
+from losses.surrogates import COST_FREE
 from models.checkpoints import edge_net, local_net, predict
 from tests.made import SMALL_EDGE, make_npz, quiet
 

@@ -9,8 +9,7 @@ from deferral.predictions import Predictions
 from deferral.stopping import Stopping
 from learning_to_help import amortized
 from learning_to_help.per_cost import fit_per_cost
-from losses.deferral import COST_FREE
-from losses.stage_switching import SURROGATES
+from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
 
 N = 60
@@ -70,7 +69,7 @@ def per_cost(right):
     x = torch.from_numpy(np.random.default_rng(1).normal(size=(len(right), 5))).float()
     weight, bias = fit_per_cost(
         x, *map(torch.from_numpy, (local, edge, labels)),
-        [*SURROGATES, *COST_FREE], [(1.0, 0.1), (1.25, 0.25)],
+        [*SURROGATES], [(1.0, 0.1), (1.25, 0.25)],
     )  # fmt: skip
     return torch.sigmoid(x @ weight.T + bias).numpy()
 

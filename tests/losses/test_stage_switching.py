@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from losses.stage_switching import (
-    SURROGATES,
-    action_weights,
-    bounded_below,
+    cost_sensitive,
     edge_loss,
     rejector_loss,
+    released,
+    stage_switching,
 )
+from losses.surrogates import SURROGATES
 
+WEIGHTS = {weights.__name__: weights for weights in (stage_switching, cost_sensitive, released)}
 COSTS = [(1.0, 0.0), (0.5, 0.3), (1.0, 0.25), (1.25, 0.25), (1.25, 0.0), (2.0, 0.5)]
 CONSISTENT = ("stage_switching", "cost_sensitive")
+
+
+def loss_of(logits, m_right, e_wrong, c1, ce, surrogate="stage_switching"):
+    return rejector_loss(logits, *WEIGHTS[surrogate](m_right, e_wrong, c1, ce))
 
 
 def slow_weights(m_right, e_wrong, c1, ce, surrogate):
@@ -28,13 +34,13 @@ def slow_weights(m_right, e_wrong, c1, ce, surrogate):
     return (1 if m_right else 0), 1 - ce + (c1 if e_wrong else 0)
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", WEIGHTS)
 def test_rejector_loss_is_the_equation(surrogate):
     torch.manual_seed(0)
     logits = torch.randn(len(COSTS), 7, 2, dtype=torch.float64)
     m_right, e_wrong = torch.rand(7) < 0.5, torch.rand(len(COSTS), 7) < 0.5
     c1, ce = torch.tensor(COSTS, dtype=torch.float64).T[..., None]
-    found = rejector_loss(logits, m_right, e_wrong, c1, ce, surrogate)
+    found = loss_of(logits, m_right, e_wrong, c1, ce, surrogate)
     for r, (cost_1, cost_e) in enumerate(COSTS):
         total = 0.0
         for b in range(7):
@@ -49,8 +55,8 @@ def test_the_mean_with_lr_16e4_is_the_releases_step_on_the_sum():
     torch.manual_seed(0)
     logits = torch.randn(1, 16, 2, requires_grad=True)
     args = torch.rand(16) < 0.5, torch.rand(1, 16) < 0.5, torch.ones(1, 1), torch.full((1, 1), 0.2)
-    (of_mean,) = torch.autograd.grad(1.6e-3 * rejector_loss(logits, *args).sum(), logits)
-    w = action_weights(*args, "stage_switching")
+    (of_mean,) = torch.autograd.grad(1.6e-3 * loss_of(logits, *args).sum(), logits)
+    w = stage_switching(*args)
     log_p = torch.log_softmax(logits, -1)
     of_sum = torch.autograd.grad(
         -1e-4 * (w[0] * log_p[..., 0] + w[1] * log_p[..., 1]).sum(), logits
@@ -87,7 +93,7 @@ class World:
         pairs = logits[:, None, :].expand(n, k, 2).reshape(n * k, 1, 2)
         costs = [torch.full((n * k, 1), c, dtype=torch.float64) for c in (c1, ce)]
         flat = self.m_right.reshape(-1, 1), self.e_wrong.reshape(-1, 1)
-        losses = rejector_loss(pairs, *flat, *costs, surrogate).view(n, k)
+        losses = loss_of(pairs, *flat, *costs, surrogate).view(n, k)
         return (self.p_y * losses).sum(-1)
 
     def minimiser(self, c1, ce, surrogate):
@@ -134,33 +140,33 @@ def test_released_does_not_give_the_bayes_rule(c1, ce):
 def test_released_asks_more_where_the_edge_is_wrong():
     c1, ce = torch.tensor([[1.25]]), torch.tensor([[0.25]])
     m_right, e_wrong = torch.tensor([False, False]), torch.tensor([[True, False]])
-    w_remote = action_weights(m_right, e_wrong, c1, ce, "released")[1][0]
+    w_remote = released(m_right, e_wrong, c1, ce)[1][0]
     assert w_remote[0] > w_remote[1]
-    w_remote = action_weights(m_right, e_wrong, c1, ce, "stage_switching")[1][0]
+    w_remote = stage_switching(m_right, e_wrong, c1, ce)[1][0]
     assert w_remote[0] < w_remote[1]
 
 
 @pytest.mark.parametrize(("c1", "ce"), COSTS)
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", WEIGHTS)
 def test_convex_and_bounded_below(surrogate, c1, ce):
     """Weights are >= 0, the Hessian in r is positive semidefinite, and no value is below 0."""
     torch.manual_seed(1)
     costs = torch.tensor([[c1]], dtype=torch.float64), torch.tensor([[ce]], dtype=torch.float64)
     for m_right, e_wrong in itertools.product([True, False], repeat=2):
         sample = torch.tensor([m_right]), torch.tensor([[e_wrong]])
-        assert all((w >= -1e-12).all() for w in action_weights(*sample, *costs, surrogate))
+        assert all((w >= -1e-12).all() for w in WEIGHTS[surrogate](*sample, *costs))
         for _ in range(10):
             logits = 5 * torch.randn(1, 1, 2, dtype=torch.float64)
 
             def loss(z, sample=sample):
-                return rejector_loss(z.view(1, 1, 2), *sample, *costs, surrogate).sum()
+                return loss_of(z.view(1, 1, 2), *sample, *costs, surrogate).sum()
 
             hessian = torch.autograd.functional.hessian(loss, logits.flatten())
             assert torch.linalg.eigvalsh(hessian).min() > -1e-12
             assert loss(logits) >= -1e-12
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", WEIGHTS)
 def test_no_weight_is_negative_at_any_cost_that_is_allowed(surrogate):
     """In float32 as training has it; where it is not allowed some weight is."""
     values = [0.0, 1e-9, 0.1, 0.3, 0.7, 0.9, 1.0, 1.1, 1.7, 3.0, 1e6]
@@ -168,9 +174,9 @@ def test_no_weight_is_negative_at_any_cost_that_is_allowed(surrogate):
     c1, ce = pairs.T[..., None]
     m_right = torch.tensor([False, False, True, True])
     e_wrong = torch.tensor([False, True, False, True])
-    weights = action_weights(m_right, e_wrong, c1, ce, surrogate)
+    weights = WEIGHTS[surrogate](m_right, e_wrong, c1, ce)
     weights = torch.stack(torch.broadcast_tensors(*weights))  # [2, pairs, 4]
-    allowed = torch.tensor([bounded_below(surrogate, cost_e) for cost_e in pairs[:, 1].tolist()])
+    allowed = pairs[:, 1] <= SURROGATES[surrogate].largest_cost_e
     assert torch.equal((weights >= 0).all(-1).all(0), allowed)
     assert allowed.all() == (surrogate != "released")
 
@@ -179,7 +185,7 @@ def test_the_shift_keeps_the_papers_difference_and_repairs_its_sign():
     """At c_1 = 1.25, c_e = 0.25 the paper's w_REMOTE is -0.5 where the edge errs; ours is 0."""
     c1, ce = torch.tensor([[1.25]]), torch.tensor([[0.25]])
     m_right, e_wrong = torch.tensor([True, False]), torch.tensor([[True, True]])
-    w_local, w_remote = action_weights(m_right, e_wrong, c1, ce, "stage_switching")
+    w_local, w_remote = stage_switching(m_right, e_wrong, c1, ce)
     papers_local, papers_remote = m_right.float(), 1 - ce - c1 * e_wrong.float()
     assert papers_remote.min().item() == pytest.approx(-0.5)
     assert w_remote.min().item() == pytest.approx(0)
@@ -189,13 +195,5 @@ def test_the_shift_keeps_the_papers_difference_and_repairs_its_sign():
 @pytest.mark.parametrize(("c1", "ce"), [c for c in COSTS if sum(c) <= 1])
 def test_without_need_it_is_the_papers_loss(c1, ce):
     for m_right, e_wrong in itertools.product([True, False], repeat=2):
-        w = action_weights(
-            torch.tensor(m_right), torch.tensor(e_wrong), torch.tensor(c1), torch.tensor(ce),
-            "stage_switching",
-        )  # fmt: skip
+        w = stage_switching(*map(torch.tensor, (m_right, e_wrong, c1, ce)))
         assert [v.item() for v in w] == pytest.approx([float(m_right), 1 - ce - c1 * e_wrong])
-
-
-def test_unknown_surrogate():
-    with pytest.raises(ValueError, match="unknown; there are stage_switching"):
-        action_weights(torch.ones(1), torch.ones(1), torch.ones(1), torch.ones(1), "hinge")

@@ -8,7 +8,7 @@ import data
 from data.datasets import Part
 from learning_to_help import amortized
 from learning_to_help.per_cost import fit_per_cost
-from losses.stage_switching import rejector_loss
+from losses.surrogates import SURROGATES
 from models.amortized import INPUTS, AmortizedRejector
 from models.cost import multiply_adds, parameters
 from models.localnet import LeNet5
@@ -183,14 +183,14 @@ def test_per_cost_is_the_minimum_of_its_loss():
     costs, names = [(1.0, 0.1), (1.25, 0.25)], ["stage_switching", "cost_sensitive"]
     weight, bias = fit_per_cost(x, local, edge, labels, names, costs)
     assert weight.shape == (4, 3)
-    local_right, wrong = local.argmax(1) == labels, (edge.argmax(1) != labels)[None]
+    wrong = (edge.argmax(1) != labels)[None]
     std = x.std(0)
 
     def value(r, w, b):
         score = x @ w + b
         logits = torch.stack([torch.zeros_like(score), score], -1)[None]
         pair = [torch.tensor([[c]]) for c in costs[r % 2]]
-        own = rejector_loss(logits, local_right, wrong, *pair, names[r // 2])
+        own = SURROGATES[names[r // 2]].loss(logits, local, labels, wrong, *pair)
         return (own.sum() + 1e-3 * (w * std).square().sum()).item()
 
     for r in range(4):
