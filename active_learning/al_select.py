@@ -93,6 +93,7 @@ def begin(study, args):
                 f"{args.initial_size}; all methods begin with it, so use another --save_dir"
             )
         return print(f"{path}: complete")
+    experiment.lock(path.parent)
     made.save(path)
     return print(f"{path}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled")
 
@@ -158,9 +159,14 @@ def grow(study, method, labels, committee, args):
         select_seconds=seconds, flags=flags_of(method, args), nets=trained.digests(study, labels),
         commit=head + (" with changes" if dirty else ""),
     )  # fmt: skip
-    made.save(place.path(args.al_iter))
+    path = place.path(args.al_iter)
+    with experiment.one_line_errors():
+        experiment.lock(path.parent)
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"{path}: another process has just made it; --resume keeps it")
+    made.save(path)
     print(
-        f"{place.path(args.al_iter)}: {len(made.labelled)} labelled, {len(made.unlabelled)} "
+        f"{path}: {len(made.labelled)} labelled, {len(made.unlabelled)} "
         f"unlabelled, {seconds:.1f} s",
         flush=True,
     )
@@ -169,7 +175,6 @@ def grow(study, method, labels, committee, args):
 def select_round(study, args):
     """The round of every method; methods that come from the same labels share what is asked."""
     with experiment.one_line_errors():
-        experiment.lock(study.place(args.method[0]).path(args.al_iter).parent)
         if args.al_iter == 0:
             return begin(study, args)
         before = {

@@ -375,6 +375,8 @@ def test_ctrl_c_at_a_terminal(npz, tmp_path):
         + ["--epochs", "100000"],
         cwd=experiment.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # What runs these tests in the background may have it ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not (tmp_path / "run" / "tiny-localnet-state.pth").exists():
         assert process.poll() is None
