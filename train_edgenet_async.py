@@ -37,7 +37,7 @@ from learning_to_help.settings import add_flags, check_flags, settings_of
 from learning_to_help.steps import Rejectors, probe_images
 from learning_to_help.val_log import Progress
 from models.checkpoints import local_net, predict
-from models.edgenet import build_edge, edge_size, prefers_channels_last
+from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
 
 
 def parse_args(argv=None):
@@ -61,7 +61,11 @@ def parse_args(argv=None):
     group.add_argument("--local_path", help="local net to copy into save_dir, if it is not there")
     add_flags(parser)
     group = parser.add_argument_group("edge net")
-    group.add_argument("--edge_net", default="alexnet", help="alexnet, vit or a torchvision name")
+    group.add_argument(
+        "--edge_net",
+        default="alexnet",
+        help=f"{', '.join(EDGE_NETS)}, or a classifier of torchvision by its name",
+    )
     group.add_argument(
         "--edge_size", type=number(int, 1), help="its input in px; by the net if not given"
     )

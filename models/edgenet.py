@@ -1,9 +1,12 @@
-"""The edge net e, the classifier on the server: `alexnet`, `vit`, `convnet`, or torchvision's.
+"""The edge net e, the classifier on the server: one of EDGE_NETS, or torchvision's.
 
 torchvision is imported where its networks are asked for: it takes a second and a half.
 """
 
 import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,6 @@ from torch import Tensor, nn
 from models.convnet import ConvNet
 from models.localnet import resize
 
-OWN = ("alexnet", "vit", "convnet")
 ALEXNET_SIZE, VIT_SIZE = 64, 224
 # In px, to say which of them a net can run at.
 USUAL_SIZES = (16, 32, 48, 64, 96, 128, 224, 256, 299, 384)
@@ -100,31 +102,44 @@ class TorchvisionNet(nn.Module):
         return self.net(resize(images, self.size))
 
 
+class EdgeNet(NamedTuple):
+    """One edge net: build(num_classes, size) gives the module, run at `size` px.
+
+    size: its input where none is asked for; None for the images' own if it can take it, else 224.
+    imagenet: (trunk(net), torchvision's name) of the part that ImageNet weights are for; None where
+    there are none.
+    """
+
+    build: Callable[[int, int], nn.Module]
+    size: int | None = None
+    imagenet: tuple[Callable[[nn.Module], nn.Module], str] | None = None
+
+
+# A new edge net is a file and a line here; a classifier of torchvision needs neither.
+EDGE_NETS = {
+    "alexnet": EdgeNet(AlexNet, ALEXNET_SIZE, (lambda net: net, "alexnet")),
+    "vit": EdgeNet(ViT, VIT_SIZE, (lambda net: net.vit, "vit_b_16")),
+    "convnet": EdgeNet(ConvNet),
+}
+
+
 def edge_names() -> list[str]:
     from torchvision import models
 
-    return [*OWN, *models.list_models(module=models)]
+    return [*EDGE_NETS, *models.list_models(module=models)]
 
 
-def _check_name(name: str) -> None:
-    if name in OWN:
-        return
+def _spec(name: str) -> EdgeNet:
+    """The edge net of a name; ValueError, with the near names, for an unknown one."""
+    if name in EDGE_NETS:
+        return EDGE_NETS[name]
     names = edge_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        known = "alexnet, vit, convnet or a torchvision classifier"
+        known = f"{', '.join(EDGE_NETS)} or a torchvision classifier"
         hint = f"near: {', '.join(near)}" if near else known
         raise ValueError(f"edge net {name!r} is unknown; {hint}")
-
-
-def _build(name: str, num_classes: int, size: int) -> nn.Module:
-    if name == "alexnet":
-        return AlexNet(num_classes, size)
-    if name == "vit":
-        return ViT(num_classes, size)
-    if name == "convnet":
-        return ConvNet(num_classes, size)
-    return TorchvisionNet(name, num_classes, size)
+    return EdgeNet(partial(TorchvisionNet, name), None, (lambda net: net.net, name))
 
 
 def edge_size(name: str, image_size: int) -> int:
@@ -133,9 +148,8 @@ def edge_size(name: str, image_size: int) -> int:
     alexnet 64 and vit 224 as in the paper; other nets the images' own size if they can take it
     (tried without computing anything), else 224. ValueError for an unknown name.
     """
-    _check_name(name)
-    if name in ("alexnet", "vit"):
-        return ALEXNET_SIZE if name == "alexnet" else VIT_SIZE
+    if size := _spec(name).size:
+        return size
     return 224 if cannot_run(name, image_size) else image_size
 
 
@@ -144,10 +158,10 @@ def cannot_run(name: str, size: int) -> str:
     try:
         try:
             with torch.device("meta"):
-                net = _build(name, 2, size)
+                net = _spec(name).build(2, size)
         except NotImplementedError:  # a RegNet reads numbers out of tensors while it is built
             with torch.random.fork_rng(devices=[]):
-                net = _build(name, 2, size).to("meta")
+                net = _spec(name).build(2, size).to("meta")
         net.eval()(torch.empty(2, 3, size, size, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as e:
         return str(e).splitlines()[0]
@@ -181,12 +195,12 @@ def build_edge(
     Only the last layer is new where the weights are ImageNet's. ValueError for an unknown name (it
     names the near ones), a size that the net cannot take, and weights that cannot be had.
     """
-    _check_name(name)
+    spec = _spec(name)
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
         try:
-            net = _build(name, num_classes, size)
+            net = spec.build(num_classes, size)
             net.eval()(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as e:
             reason = str(e).splitlines()[0]
@@ -194,7 +208,10 @@ def build_edge(
                 f"edge net {name} cannot run at {size} px: {reason}; {sizes_of(name)}"
             ) from None
     if pretrained:
-        _load_pretrained(net, name)
+        if spec.imagenet is None:
+            raise ValueError(f"edge net {name} has no ImageNet weights; give --no-pretrained")
+        trunk, of_torchvision = spec.imagenet
+        _fill(trunk(net), of_torchvision, size)
     return net.train()
 
 
@@ -213,14 +230,11 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _load_pretrained(net: nn.Module, name: str) -> None:
-    if name == "convnet":
-        raise ValueError("edge net convnet has no ImageNet weights; train it with --no-pretrained")
-    inner = net.vit if name == "vit" else net if name == "alexnet" else net.net
-    state = imagenet_weights("vit_b_16" if name == "vit" else name)
-    own = inner.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
-    missing = [k for k in own if k not in fitting]
+def _fill(net: nn.Module, name: str, size: int) -> None:
+    """Give `net` the ImageNet weights of torchvision's `name`; its head may differ."""
+    state, current = imagenet_weights(name), net.state_dict()
+    fitting = {k: v for k, v in state.items() if k in current and v.shape == current[k].shape}
+    missing = [k for k in current if k not in fitting]
     if len(missing) > 2:  # the head's weight and bias differ, nothing else may
-        raise ValueError(f"ImageNet weights of {name} do not fit at {net.size} px: {missing[:4]}")
-    inner.load_state_dict(fitting, strict=False)
+        raise ValueError(f"ImageNet weights of {name} do not fit at {size} px: {missing[:4]}")
+    net.load_state_dict(fitting, strict=False)
