@@ -31,10 +31,10 @@ import data
 import experiment
 from experiment import number
 from experiment.cuda_graph import portable, set_lr, steer
+from learning_to_help import steps
 from learning_to_help.added import plan
-from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import add_flags, check_flags, settings_of
-from learning_to_help.steps import Rejectors, probe_images
+from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
 from models.checkpoints import local_net, predict
 from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
@@ -161,15 +161,15 @@ def train_one_epoch(
     l1 = torch.zeros(len(batches), **kinds)
     l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, **kinds)
     if rejectors:
-        rejectors.start_epoch([*batches.rows(epoch)], batches.plain)
-    steps = experiment.progress(batches.epoch(epoch), len(batches), label)
-    for i, (rows, images, labels) in enumerate(steps):
+        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain)
+    batch_bar = experiment.progress(batches.epoch(epoch), len(batches), label)
+    for i, (rows, images, labels) in enumerate(batch_bar):
         schedule(i)
-        l1[i], logits = edge_step(images, labels)
+        plain = images if batches.augment is None or not rejectors else batches.plain(rows)
+        of_local = local_logits[rows] if rejectors else None
+        l1[i], l2_of_batch = steps.step(i, edge_step, rejectors, images, plain, labels, of_local)
         if rejectors:
-            if batches.augment is not None:
-                images = batches.plain(rows)
-            l2[i] = rejectors.step(i, edge, logits, images, labels, local_logits[rows])
+            l2[i] = l2_of_batch
         if progress:
             progress.after_batch(edge, rejectors)
     if progress:

@@ -37,9 +37,8 @@ from benchmarks.clock import seconds
 from benchmarks.points import about
 from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
 from experiment.cuda_graph import StepGraph
-from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import Setting
-from learning_to_help.steps import Rejectors
+from learning_to_help.steps import EdgeStep, Rejectors
 from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
 from models.edgenet import build_edge, edge_size
@@ -129,7 +128,7 @@ def edge_ways(name, device, steps, compiled, counts) -> dict:
         flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
         rejectors = Rejectors(settings, edge, device, graph=how["graph"], **flags)
         if not ahead:
-            rejectors.start_epoch = lambda *batches: None
+            rejectors.copies.images_ahead = 1
         return lambda: train_edgenet_async.train_one_epoch(
             edge_step, rejectors, batches, logits, 0, ""
         )

@@ -41,9 +41,8 @@ from benchmarks.points import (
 )
 from data.batches import CHUNK_VALUES
 from learning_to_help.edge_copies import state_bytes
-from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import Setting
-from learning_to_help.steps import Rejectors
+from learning_to_help.steps import EdgeStep, Rejectors
 from models.edgenet import build_edge, edge_size
 from models.rejector import Rejector
 

@@ -27,9 +27,8 @@ import experiment
 import train_edgenet_async
 import train_localnet
 from experiment.cuda_graph import StepGraph
-from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import Setting
-from learning_to_help.steps import Rejectors
+from learning_to_help.steps import EdgeStep, Rejectors
 from losses.stage_switching import rejector_loss, stage_switching
 from models.checkpoints import predict
 from models.edgenet import build_edge, edge_size

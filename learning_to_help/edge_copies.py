@@ -96,6 +96,7 @@ class EdgeCopies:
         self.refreshes = {str(s): 0 for s in freqs}
         self.late = set()  # due, but not sent yet
         self.batches: Sequence[Tensor] = ()  # rows of each batch of the epoch
+        self.images_ahead = AHEAD
         self.ahead: dict[int | str, tuple[int, Sequence[Tensor]]] = {}  # from batch i on, [B] each
 
     def start_epoch(self, batches: Sequence[Tensor], images_of: Callable[[Tensor], Tensor]) -> None:
@@ -132,7 +133,7 @@ class EdgeCopies:
         """What the copy of an S answers to batch i, [B], and to those after it while it may."""
         first, found = self.ahead.get(freq, (0, ()))
         if not first <= i < first + len(found):
-            at_once = max(1, AHEAD // len(images))
+            at_once = max(1, self.images_ahead // len(images))
             coming = self.batches[i : i + min(at_once, self._stays(freq, i))]
             if len(coming) < 2:
                 return self.ask(self.copies[freq], images)

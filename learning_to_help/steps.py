@@ -1,19 +1,117 @@
-"""Rejectors in training beside the edge: one stack, one optimiser, what they know of the edge."""
+"""Algorithm 1 of learning to help (Wu et al., ICLR 2025): what one training batch does.
 
-from collections.abc import Callable
+m is the local net, which is fixed, e the edge net, r a rejector, S the number of batches between
+refreshes of the copy of e that r learns from. Batch i, images x with labels y:
+
+    1. edge step      e takes a step on L1 = cross-entropy(e(x), y)
+    2. refresh        copies of e that are due become e; the copy of every S answers x
+    3. rejector step  every r takes a step on L2, from 1{m(x) = y} and its copy's 1{e(x) != y}
+
+The release trains one r beside its own e. Here e, which depends on no cost and no S, is trained
+once and every r beside it, as one stack.
+"""
+
+from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import Batches
-from experiment.cuda_graph import Capture, StepGraph, portable
-from learning_to_help.edge_copies import EdgeCopies
+from experiment.cuda_graph import Capture, StepGraph, autocast, portable
+from learning_to_help.edge_copies import EdgeCopies, answers
+from losses.stage_switching import edge_loss
 from losses.surrogates import StackedLoss
 from models.rejector import new_rejectors
 
 
+def step(
+    i: int,
+    edge_step: EdgeStep,
+    rejectors: Rejectors | None,
+    images: Tensor,
+    plain: Tensor,
+    labels: Tensor,
+    local_logits: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Batch i of an epoch, counted from 0; returns L1, a scalar, and L2 [R].
+
+    images [B, 3, H, W] are the edge's, augmented where it asks for that; plain the same without;
+    labels [B]; local_logits [B, K] those of m. Without rejectors L2 is None. The tensors returned
+    are overwritten by the next call.
+    """
+    l1, edge_logits = edge_step(images, labels)
+    if rejectors is None:
+        return l1, None
+    edge_wrong = rejectors.copies.answers(i, edge_step.edge, edge_logits, plain) != labels  # [S, B]
+    return l1, rejectors.update(plain, labels, local_logits, edge_wrong)
+
+
+class EdgeStep:
+    """The edge step, and the answers of the edge and its copies.
+
+    The edge is on its device. bf16: its forward passes in bfloat16 (autocast), weights, gradients
+    and optimizer in float32. channels_last: the memory order of its maps. compiled: forward and
+    backward by torch.compile, for batches of `batch_size`; others run as they are. graph: on CUDA
+    as one launch (experiment.cuda_graph), for which `capture` is as there.
+    """
+
+    def __init__(
+        self,
+        edge: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        *,
+        bf16: bool = False,
+        channels_last: bool = False,
+        compiled: bool = False,
+        graph: bool = True,
+        capture: Capture | None = None,
+    ):
+        self.edge, self.optimizer, self.batch_size = edge, optimizer, batch_size
+        device = next(edge.parameters()).device
+        self.autocast = autocast(device, bf16)
+        self.order = torch.channels_last if channels_last else torch.contiguous_format
+        self.fast = torch.compile(edge, dynamic=False) if compiled else edge
+        self.step = StepGraph(self._step, device, graph, capture)
+        self.edge_answers = StepGraph(self._edge_answers, device, graph, capture)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W] and labels [B] to L1, a scalar, and the logits it came from [B, K].
+
+        Both are static buffers on CUDA: copy them before the next call.
+        """
+        return self.step(images, labels)
+
+    def ask(self, net: nn.Module, images: Tensor) -> Tensor:
+        """Predicted classes [B] of the edge or of a copy in eval mode.
+
+        Those of the edge are a static buffer on CUDA: copy them before the next call.
+        """
+        if net is self.edge and len(images) == self.batch_size:
+            return self.edge_answers(images)
+        with self.autocast():
+            return answers(net, images.contiguous(memory_format=self.order))
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            logits = self._net(images)(images.contiguous(memory_format=self.order))
+        logits = logits.float()
+        loss = edge_loss(logits, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), logits.detach()
+
+    def _edge_answers(self, images: Tensor) -> Tensor:
+        with self.autocast():
+            return answers(self._net(images), images.contiguous(memory_format=self.order))
+
+    def _net(self, images: Tensor) -> nn.Module:
+        return self.fast if len(images) == self.batch_size else self.edge
+
+
 class Rejectors:
-    """All rejectors, what each is trained for, and what they know of the edge.
+    """The rejector step of all rejectors, and the copies of the edge that they learn from.
 
     They are float32 whatever the edge is. graph, capture: their step as one launch on CUDA
     (experiment.cuda_graph). `link` is passed to EdgeCopies: outages, probe, probe_every, ask.
@@ -44,20 +142,9 @@ class Rejectors:
 
         self.update = StepGraph(self._update, device, graph, capture)
 
-    def start_epoch(self, batches: list[Tensor], images_of: Callable[[Tensor], Tensor]) -> None:
-        """What is to come, as EdgeCopies has it."""
-        self.copies.start_epoch(batches, images_of)
-
-    def step(self, i, edge, edge_logits, images, labels, local_logits) -> Tensor:
-        """One step on L2 of every rejector after batch i's edge step; returns L2 as [R].
-
-        What it returns lies where the next step's will lie.
-        """
-        wrong = self.copies.answers(i, edge, edge_logits, images) != labels  # [S, B]
-        return self.update(images, labels, local_logits, wrong)
-
-    def _update(self, images: Tensor, labels: Tensor, local_logits: Tensor, wrong: Tensor):
-        losses = self.loss(self.net(images), local_logits, labels, wrong[self.freq_of])
+    def _update(self, images: Tensor, labels: Tensor, local_logits: Tensor, edge_wrong: Tensor):
+        """The rejector step: L2 [R] before it. edge_wrong [S, B] of the copies of every S."""
+        losses = self.loss(self.net(images), local_logits, labels, edge_wrong[self.freq_of])
         self.optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # they share no weight: each gets the gradient of its own mean
         self.optimizer.step()

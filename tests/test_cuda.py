@@ -12,9 +12,8 @@ import data
 import train_localnet
 from early_exit import train as early_exit_train
 from experiment.cuda_graph import EAGER_FIRST, StepGraph
-from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import Setting
-from learning_to_help.steps import Rejectors
+from learning_to_help.steps import EdgeStep, Rejectors
 from models.edgenet import build_edge
 from models.localnet import LeNet5
 from tests.made import make_npz, quiet

@@ -93,11 +93,8 @@ def test_every_s_against_a_slow_loop(outages, probe_every):
 
 @pytest.mark.parametrize("outages", [(), ((3, 10),), ((0, 2), (7, 9), (13, 14), (22, 33))])
 @pytest.mark.parametrize(("probe_every", "at_once"), [(1, 12), (3, 100), (5, 36)])
-def test_what_is_answered_ahead_is_what_is_answered_in_time(
-    outages, probe_every, at_once, monkeypatch
-):
+def test_what_is_answered_ahead_is_what_is_answered_in_time(outages, probe_every, at_once):
     """A copy that stays is asked for several batches at once, and never for one too many."""
-    monkeypatch.setattr("learning_to_help.edge_copies.AHEAD", at_once)
     freqs = [1, 2, 3, 100, 0, "joint", *map(adaptive, (0, 0.1, 0.3, 1))]
     asked = []
 
@@ -108,14 +105,13 @@ def test_what_is_answered_ahead_is_what_is_answered_in_time(
     edge, steps = made_edge(), STEPS
     copies = EdgeCopies(edge, freqs, outages, PROBE, probe_every, ask)
     plain = EdgeCopies(edge, freqs, outages, PROBE, probe_every)
+    copies.images_ahead, plain.images_ahead = at_once, 1
     for step, batch, logits in trajectory(edge, steps):
         if step % EPOCH == 0:
             start_epoch(copies, step)
             start_epoch(plain, step)
         got = copies.answers(step % EPOCH, edge, logits, batch)
-        with monkeypatch.context() as one_batch:
-            one_batch.setattr("learning_to_help.edge_copies.AHEAD", 1)
-            assert torch.equal(got, plain.answers(step % EPOCH, edge, logits, batch)), step
+        assert torch.equal(got, plain.answers(step % EPOCH, edge, logits, batch)), step
     assert copies.sent(3) == plain.sent(3)
     assert max(n for n in asked if n != len(PROBE)) == min(at_once, 48) // 6 * 6
     if not outages and probe_every > 1:

@@ -10,9 +10,8 @@ import data
 from data.augment import flip_crop
 from experiment.cuda_graph import set_lr, steer
 from learning_to_help.edge_copies import adaptive
-from learning_to_help.edge_step import EdgeStep
 from learning_to_help.settings import Setting
-from learning_to_help.steps import Rejectors
+from learning_to_help.steps import EdgeStep, Rejectors
 from models.edgenet import build_edge, prefers_channels_last
 from tests import recorded
 from train_edgenet_async import train_one_epoch
@@ -78,7 +77,7 @@ def test_replayed_it_is_the_same_to_the_bit(flags):
     l1, l2, edge, rejectors, _ = one_pass(copy.deepcopy(first), **flags)
     r1, r2, other, replayed, step = one_pass(first, capture=recorded.capture, **flags)
     assert step.step.replay is not None
-    assert step.own_answers.replay is not None
+    assert step.edge_answers.replay is not None
     assert replayed.update.replay is not None
     assert l1.isfinite().all()
     assert torch.equal(l1, r1)
@@ -145,9 +144,9 @@ def test_depthwise_networks_are_channels_last_on_a_cpu(name, better):
 
 def test_rejectors_and_copies_see_the_images_as_they_are(monkeypatch):
     """The edge alone is given what augmentation makes of them."""
-    seen, asked, step, ask = [], [], Rejectors.step, EdgeStep.ask
+    seen, asked, update, ask = [], [], Rejectors._update, EdgeStep.ask
     monkeypatch.setattr(
-        Rejectors, "step", lambda s, *args: seen.append(args[3].max()) or step(s, *args)
+        Rejectors, "_update", lambda s, *args: seen.append(args[0].max()) or update(s, *args)
     )
     monkeypatch.setattr(
         EdgeStep, "ask", lambda s, *args: asked.append(args[1].max()) or ask(s, *args)
