@@ -33,6 +33,7 @@ import data
 import experiment
 from deferral import predictions as saved
 from deferral import rules
+from deferral.catalogue import SUMMARY
 from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
@@ -251,13 +252,12 @@ def release_layout(pred) -> dict:
         setting = pred.settings["rejectors"][r]
         stop = rules.threshold(test.scores[r], 0.0)
         names = {"never": "all_local", "always": "all_remote"}
-        kinds = ("rejector", "never", "always", "random", "confidence", "oracle")
         result[setting["stem"]] = {
             "edge": edge,
             "both": cascade_counts(test.labels, test.correct, stop, num_classes),
             "both_inverted": cascade_counts(test.labels, test.correct, 1 - stop, num_classes),
             "settings": {k: setting[k] for k in SETTING},
-            "risk": {names.get(k, k): row[f"risk_{k}"] for k in kinds},
+            "risk": {names.get(r.key, r.key): row[f"risk_{r.key}"] for r in SUMMARY},
         }
     return result
 

@@ -22,8 +22,10 @@ import data
 import experiment
 from deferral import rules
 from deferral.calibrate import reject_rate_threshold, risk_threshold
+from deferral.catalogue import RULES, SUMMARY
 from deferral.counts import cascade_counts, stage_counts
 from deferral.risk import costs, random_risk, risk, send_rate
+from deferral.summary import Baselines
 from experiment import number
 from learning_to_help import released
 from learning_to_help.settings import released_setting
@@ -168,23 +170,22 @@ def print_both(name, counts, classes):
 
 def print_risks(val, test, cost_1, cost_e):
     """Thresholds from val; every risk on test. val and test: (logits, correct [2, N], scores)."""
-    cost = costs(cost_1, cost_e)
-    doubt = [rules.max_softmax_doubt(logits) for logits, _, _ in (val, test)]
-    cut = rules.best_threshold(doubt[0], val[1], *cost)
-    correct, n = test[1], len(test[2])
+    cost, correct = costs(cost_1, cost_e), test[1]
     stop = rules.threshold(test[2], 0.0)
-    print(f"\nrisk at c_1 {cost_1:g}, c_e {cost_e:g}")
-    for name, decision in (
-        ("rejector", stop),
-        ("rejector inverted", 1 - stop),
-        ("never ask", rules.never(n)),
-        ("always ask", rules.always(n)),
-        ("confidence threshold", rules.threshold(doubt[1], cut)),
-        ("oracle", rules.oracle(correct, *cost)),
-    ):
-        print(f"  {name:22} {risk(correct, decision, *cost):.4f}  sends {send_rate(decision):.1%}")
+    stops = Baselines(*val[:2], *test[:2]).stops(cost_1, cost_e) | {"rejector": stop}
     rate = send_rate(stop)
-    print(f"  {'random, same rate':22} {random_risk(correct, rate, *cost):.4f}  sends {rate:.1%}")
+    rows = []
+    for rule in SUMMARY:
+        if rule.name == "random":
+            rows.append((f"{rule.label}, same rate", random_risk(correct, rate, *cost), rate))
+            continue
+        rows.append((rule.label, risk(correct, stops[rule.key], *cost), send_rate(stops[rule.key])))
+        if rule.name == "rejector":
+            name = f"{rule.label} inverted"
+            rows.append((name, risk(correct, 1 - stop, *cost), send_rate(1 - stop)))
+    print(f"\nrisk at c_1 {cost_1:g}, c_e {cost_e:g}")
+    for name, paid, sent in rows:
+        print(f"  {name:28} {paid:.4f}  sends {sent:.1%}")
 
 
 def print_bounded(val, test, rate, delta, seed):
@@ -192,16 +193,16 @@ def print_bounded(val, test, rate, delta, seed):
     own = rules.threshold(test[2], 0.0)
     own_rate = send_rate(rules.threshold(val[2], 0.0))
     rng = np.random.default_rng(seed)
-    print(f"\nreject rate held to {rate:g}")
-    sure = reject_rate_threshold(val[2], rate, delta)
-    for name, stop in (
-        (f"guaranteed, {1 - delta:g}", rules.threshold(test[2], sure)),
-        ("threshold", rules.threshold(test[2], rules.rate_threshold(val[2], rate))),
-        ("Bernoulli (release)", rules.thin_or_top_up(own, own_rate, rate, rng)),
-        ("window (release)", rules.sliding_window(own, rate)),
-    ):
+    print(f"\nreject rate held to {rate:g}; the guarantee is of {1 - delta:g}")
+    stops = {
+        "guaranteed": rules.threshold(test[2], reject_rate_threshold(val[2], rate, delta)),
+        "empirical": rules.threshold(test[2], rules.rate_threshold(val[2], rate)),
+        "bernoulli": rules.thin_or_top_up(own, own_rate, rate, rng),
+        "sliding_window": rules.sliding_window(own, rate),
+    }
+    for name, stop in stops.items():
         right = np.where(stop == 1, test[1][1], test[1][0]).mean()
-        print(f"  {name:22} {right:.2%} right  sends {send_rate(stop):.1%}")
+        print(f"  {RULES[name].label:28} {right:.2%} right  sends {send_rate(stop):.1%}")
 
 
 def print_bounded_risk(val, test, cost, max_risk, delta, seed):

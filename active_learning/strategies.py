@@ -105,8 +105,10 @@ def _random(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray
     return rng.choice(pool.size, batch_size, replace=False)
 
 
-def _doubt(name: str) -> Callable[[Pool, int, np.random.Generator], np.ndarray]:
-    """The most uncertain by a doubt of `deferral.rules`.
+def _doubt(
+    doubt_of: Callable[[np.ndarray], np.ndarray],
+) -> Callable[[Pool, int, np.random.Generator], np.ndarray]:
+    """The most uncertain by `doubt_of`, a doubt of deferral/rules.py.
 
     Each target's doubts are scaled to 0..1 over the pool, min to max (all equal: 0), so that none
     outweighs the others; then they are averaged.
@@ -115,7 +117,7 @@ def _doubt(name: str) -> Callable[[Pool, int, np.random.Generator], np.ndarray]:
     def choose(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
         total = np.zeros(pool.size)
         for logits in pool.logits:
-            doubt = rules.DOUBTS[name](logits)
+            doubt = doubt_of(logits)
             low, high = doubt.min(), doubt.max()
             if high > low:
                 total += (doubt - low) / (high - low)
@@ -173,9 +175,9 @@ def _method(needs: str, choose: Callable[..., np.ndarray]) -> Method:
 
 METHODS: dict[str, Method] = {
     "random": _method("", _random),
-    "entropy": _method("logits", _doubt("entropy")),
-    "margin": _method("logits", _doubt("margin")),
-    "least_conf": _method("logits", _doubt("max_softmax")),
+    "entropy": _method("logits", _doubt(rules.entropy_doubt)),
+    "margin": _method("logits", _doubt(rules.margin_doubt)),
+    "least_conf": _method("logits", _doubt(rules.max_softmax_doubt)),
     "coreset": _method("largest", _coreset),
     "CAL": _method("votes", _cal),
     "DIAM": _method("votes", _diam),

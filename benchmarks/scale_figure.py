@@ -31,11 +31,11 @@ STEP, START, MEMORY = "milliseconds", "start_milliseconds", "bytes"
 AXES = {STEP: "ms a step", START: "ms until the first batch", MEMORY: "peak memory, MB"}
 LOOKS = {
     "one pass": style.rule("rejector", label="one pass"),
-    "a run each": style.rule("confidence", label="a run each: $K$ times one run", marker=""),
+    "a run each": style.rule("max_softmax", label="a run each: $K$ times one run", marker=""),
     "edge alone": style.rule("never", label="the edge alone"),
     "resident": style.rule("rejector", label="on the device"),
     "streamed": style.rule("oracle", label="streamed to it"),
-    "DataLoader": style.rule("confidence", label="DataLoader over pictures"),
+    "DataLoader": style.rule("max_softmax", label="DataLoader over pictures"),
     "last exit alone": style.rule("random", label="last exit alone"),
     "a network an exit": style.rule("always", label="a network for each exit (sum)"),
 }

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deferral import exits, rules
+from deferral.catalogue import CONFIDENCE
 from deferral.estimates import features, right_given
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, costs, risk
@@ -55,7 +56,8 @@ def refit(
     """Every rule of RULES on every client at (c_1, c_e), by name.
 
     clients: predictions of C >= 2 devices of one architecture and one server, S = E + 1 stages each
-    (deferral/join.py). doubt: one of `rules.DOUBTS`. ValueError where they do not fit each other.
+    (deferral/join.py). doubt: a name of `catalogue.CONFIDENCE`. ValueError where they do not
+    fit each other.
     """
     if len(clients) < 2:
         raise ValueError(f"{len(clients)} client: thresholds for all need two clients or more")
@@ -67,7 +69,7 @@ def refit(
         if not same or client.stage_logits.shape[-1] != clients[0].stage_logits.shape[-1]:
             raise ValueError(f"{client.source}: other exits or classes than {clients[0].source}")
     price = costs(cost_1, cost_e, device)
-    read, stages = [_read(client, rules.DOUBTS[doubt]) for client in clients], len(device) + 1
+    read, stages = [_read(client, CONFIDENCE[doubt].doubt) for client in clients], len(device) + 1
     thresholds: dict[str, list[np.ndarray]] = {name: [] for name in FITTED}
     for k, client in enumerate(read):
         others = [c for i, c in enumerate(read) if i != k]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from deferral import bootstrap, rules
-from deferral.decide import CONFIDENCE, KINDS, Decision, Prepared, Rule, decide, prepared
+from deferral.catalogue import CONFIDENCE, KINDS, Rule
+from deferral.decide import Decision, Prepared, decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, risk, send_rate, stage_costs
 

@@ -14,74 +14,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from deferral import estimates, rules, stages
+from deferral.catalogue import CONFIDENCE, RULES, Rule
 from deferral.predictions import Predictions
 from deferral.risk import Pair, costs
 from deferral.stopping import Stopping
 from deferral.summary import setting_name
 
-CONFIDENCE = tuple(rules.DOUBTS)
 RECENT = 4  # pairs of costs whose decisions are kept: some MB each
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Who a decision is from. kind: limit, confidence, estimates, rejector or oracle."""
-
-    name: str
-    label: str
-    kind: str
-    about: str
-
-
-KINDS = ("limit", "oracle", "confidence", "estimates", "rejector")  # in the order of a table
-FITTED = "the threshold of least risk on val"
-LIMITS = {
-    "never": Rule("never", "never", "limit", "the local net answers everything"),
-    "always": Rule("always", "always", "limit", "the edge answers everything"),
-    "oracle": Rule("oracle", "oracle", "oracle", "the cheaper answer of each sample; sees labels"),
-}
-CONFIDENCES = {
-    "max_softmax": Rule(
-        "max_softmax", "max softmax", "confidence", f"1 - highest probability of m; {FITTED}"
-    ),
-    "margin": Rule(
-        "margin", "margin", "confidence", f"1 - (highest - second probability of m); {FITTED}"
-    ),
-    "entropy": Rule("entropy", "entropy", "confidence", f"entropy of m's answer; {FITTED}"),
-}
-POST_HOC = Rule(
-    "post_hoc",
-    "post-hoc estimates",
-    "estimates",
-    "logistic regressions of both nets' being right on m's logits, fitted on val; Bayes rule",
-)
-# The same for a device with exits.
-EXITS_FITTED = "the thresholds of least risk on val, one an exit"
-EXITS_LIMITS = {
-    "never": Rule("never", "never", "limit", "the last exit answers everything"),
-    "always": Rule("always", "always", "limit", "the server answers everything"),
-    "oracle": Rule("oracle", "oracle", "oracle", "the cheapest stage of each sample; sees labels"),
-}
-EXITS_CONFIDENCES = {
-    name: replace(CONFIDENCES[name], about=f"{doubt} at each exit; {EXITS_FITTED}")
-    for name, doubt in (
-        ("max_softmax", "1 - highest probability"),
-        ("margin", "1 - (highest - second probability)"),
-        ("entropy", "entropy of the answer"),
-    )
-}
-EXITS_ONLY = Rule(
-    "exits only",
-    "exits only",
-    "confidence",
-    f"the server is never asked; 1 - highest probability; {EXITS_FITTED}",
-)
-OPTIMUM = Rule(
-    "optimum",
-    "optimum",
-    "estimates",
-    "dynamic programming on val, with estimates from each exit's logits of who is right",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +43,12 @@ class Decision:
 def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
     """What every rule does with the test rows at (c_1, c_e), by name, in this order:
 
-    never, always, oracle; max_softmax, margin, entropy: the local net's doubt against the
-    threshold of least risk on val; post_hoc and every estimator of the file, by its name: the Bayes
-    rule with the estimates put in, send iff `estimates.bayes_score` > 0; every rejector that was
-    trained at exactly these costs: send iff its score > 0. A rejector has the name of its
-    surrogate, with ", S = 100" or ", joint" unless S = 1. A name that is taken gets " #2".
+    never, always, oracle; the confidence rules of deferral/catalogue.py: the local net's doubt
+    against the threshold of least risk on val; post_hoc and every estimator of the file, by its
+    name: the Bayes rule with the estimates put in, send iff `estimates.bayes_score` > 0; every
+    rejector that was trained at exactly these costs: send iff its score > 0. A rejector has the
+    name of its surrogate, with ", S = 100" or ", joint" unless S = 1. A name that is taken gets
+    " #2".
 
     With exits, costs being those of `stages.device_costs` too: never is the last exit alone, and
     "exit 1" to "exit E-1", after always, are the others alone; a confidence rule stops at an exit
@@ -150,9 +90,9 @@ class Prepared:
         self.last = len(self.device) - 1
         self.doubts = {
             name: tuple(
-                np.stack([doubt(x) for x in part.stage_logits[:-1]]) for part in (val, test)
+                np.stack([rule.doubt(x) for x in part.stage_logits[:-1]]) for part in (val, test)
             )
-            for name, doubt in rules.DOUBTS.items()
+            for name, rule in CONFIDENCE.items()
         }
         self.stopping = Stopping(val, test)
         self.estimators = []
@@ -203,11 +143,10 @@ class Prepared:
                 raise ValueError(f"{name} {cost}: a cost must be a number >= 0")
         price, more = self.price(cost_1, cost_e), self.last > 0
         made = self._limits(price)
-        known = EXITS_CONFIDENCES if more else CONFIDENCES
-        made += [self._confidence(known[name], price) for name in CONFIDENCE]
+        made += [self._confidence(rule, price) for rule in CONFIDENCE.values()]
         if more:
             made.append(self._exits_only(price))
-        made.append(self._optimum(OPTIMUM if more else POST_HOC, price))
+        made.append(self._optimum(RULES["optimum" if more else "post_hoc"], price))
         asked = [
             (rule, *(estimates.bayes_score(both, cost_1, cost_e) for both in parts))
             for rule, *parts in self.estimators
@@ -223,7 +162,6 @@ class Prepared:
     def _limits(self, price: Sequence[np.ndarray]) -> list[Decision]:
         """Each stage alone, and the oracle; the stages in `price` are exits and the server."""
         n, last = len(self.test_labels), self.last
-        known = EXITS_LIMITS if last else LIMITS
         at_last = np.full(n, last, dtype=np.int64)
         alone = [
             Decision(
@@ -235,15 +173,25 @@ class Prepared:
         ]
         cheapest = rules.oracle(self.correct_test, *price)
         return [
-            Decision(known["never"], rules.never(n), at_last),
-            Decision(known["always"], rules.always(n), at_last),
+            Decision(self._limit("never"), rules.never(n), at_last),
+            Decision(self._limit("always"), rules.always(n), at_last),
             *alone,
             Decision(
-                known["oracle"], (cheapest > last).astype(np.int64), np.minimum(cheapest, last)
+                self._limit("oracle"),
+                (cheapest > last).astype(np.int64),
+                np.minimum(cheapest, last),
             ),
         ]
 
+    def _limit(self, name: str) -> Rule:
+        rule = RULES[name]
+        return replace(rule, about=rule.with_exits) if self.last else rule
+
     def _confidence(self, rule: Rule, price: Sequence[np.ndarray]) -> Decision:
+        fitted = "at each exit; the thresholds of least risk on val, one an exit"
+        if not self.last:
+            fitted = "of the local net; the threshold of least risk on val"
+        rule = replace(rule, about=f"{rule.about} {fitted}")
         on_val, on_test = self.doubts[rule.name]
         found = stages.fit_thresholds(on_val, self.correct_val, *price)
         exits = [stages.leave(doubt[:-1], found[:-1]) for doubt in (on_val, on_test)]
@@ -252,7 +200,7 @@ class Prepared:
     def _exits_only(self, price: Sequence[np.ndarray]) -> Decision:
         """`_before` where nothing is sent."""
         _, on_test = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
-        return Decision(EXITS_ONLY, rules.never(len(on_test)), on_test)
+        return Decision(RULES["exits only"], rules.never(len(on_test)), on_test)
 
     def _optimum(self, rule: Rule, price: Sequence[np.ndarray]) -> Decision:
         on_val, on_test = self.stopping.decide(*price)

@@ -6,7 +6,6 @@ test. A score is higher where asking is worth more: a rejector's logit REMOTE - 
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -68,14 +67,6 @@ def entropy_doubt(logits: np.ndarray) -> np.ndarray:
     shifted, rest, _, total = _below_the_top(logits)
     # -sum p log p with log p = shifted - log total: both terms are >= 0, nothing cancels.
     return np.log1p(rest) - (np.exp(shifted) * shifted).sum(-1) / total
-
-
-# Scores that need no rejector: doubts of the local net, from its logits.
-DOUBTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "max_softmax": max_softmax_doubt,
-    "margin": margin_doubt,
-    "entropy": entropy_doubt,
-}
 
 
 def cut_places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 
 from deferral import rules
+from deferral.catalogue import CONFIDENCE, SUMMARY
 from deferral.predictions import Predictions, tolerance
 from deferral.risk import Pair, accuracy, costs, random_risk, risk, send_rate, stage_costs
 
-# The rules of a row, as in its risk_* columns. The last one sees the labels.
-RULES = ("rejector", "never", "always", "random", "confidence", "oracle")
 COLUMNS = (
     "stem",
     "cost_1",
@@ -18,7 +17,7 @@ COLUMNS = (
     "surrogate",
     "reject_rate",
     "accuracy",
-    *(f"risk_{rule}" for rule in RULES),
+    *(f"risk_{rule.key}" for rule in SUMMARY),
     "local_accuracy",
     "edge_accuracy",
     "kept_n",
@@ -28,6 +27,44 @@ COLUMNS = (
     "sent_local_accuracy",
     "sent_edge_accuracy",
 )
+
+
+class Baselines:
+    """The rules of SUMMARY that need no rejector, on two stages; thresholds are fitted on val."""
+
+    def __init__(
+        self,
+        logits_val: np.ndarray,
+        correct_val: np.ndarray,
+        logits_test: np.ndarray,
+        correct_test: np.ndarray,
+    ):
+        """Local logits [N, K] and correct [2, N] of both splits. Sorts once for all costs."""
+        self.correct_val, self.correct_test = correct_val, correct_test
+        self.doubts = {}
+        for rule in SUMMARY:
+            if rule.name in CONFIDENCE:
+                on_val = rule.doubt(logits_val)
+                order, _ = rules.cut_places(on_val)
+                self.doubts[rule.key] = order, on_val[order], rule.doubt(logits_test)
+
+    def stops(self, cost_1: float, cost_e: float) -> dict[str, np.ndarray]:
+        """stop [Nt] of never, always, every confidence rule and the oracle, by `Rule.key`."""
+        cost, n = costs(cost_1, cost_e), self.correct_test.shape[1]
+        local, remote = stage_costs(self.correct_val, *cost)
+        stops = {"never": rules.never(n), "always": rules.always(n)}
+        for key, (order, falling, on_test) in self.doubts.items():
+            cut = rules.cheapest_cut(falling, (remote - local)[order])
+            stops[key] = rules.threshold(on_test, cut)
+        return stops | {"oracle": rules.oracle(self.correct_test, *cost)}
+
+
+def baselines(predictions: Predictions) -> Baselines:
+    """Those of a file. ValueError unless it has two stages, val and test rows."""
+    if len(predictions.stage_logits) != 2:
+        raise ValueError(f"{predictions.source}: a summary needs 2 stages, local and edge")
+    val, test = predictions.part("val"), predictions.part("test")
+    return Baselines(val.stage_logits[0], val.correct, test.stage_logits[0], test.correct)
 
 
 def setting_name(async_freq: int | str) -> str:
@@ -46,17 +83,13 @@ def summarise(predictions: Predictions) -> list[dict[str, Any]]:
 
     Thresholds are fitted on val, all that is reported is measured on test. Rates and accuracies
     are shares, 0..1; risks are in units of one local error. `random` is the expectation at the
-    rejector's reject rate; `confidence` the threshold on 1 - max softmax of the local net.
+    rejector's reject rate; `confidence` the threshold on 1 - max softmax of the local net; other
+    confidence rules of the catalogue have columns of their own names.
     kept_* and sent_* are measured where the rejector says LOCAL and REMOTE: nan if that is empty.
     Values are Python's own str, int and float. ValueError unless E = 2 with val and test rows.
     """
-    if len(predictions.stage_logits) != 2:
-        raise ValueError(f"{predictions.source}: a summary needs 2 stages, local and edge")
-    val, test = predictions.part("val"), predictions.part("test")
-    doubt_val = rules.max_softmax_doubt(val.stage_logits[0])
-    doubt_test = rules.max_softmax_doubt(test.stage_logits[0])
-    order, _ = rules.cut_places(doubt_val)  # once for all costs, as what follows
-    falling, everywhere = doubt_val[order], _stages(test.correct, "")
+    simple, test = baselines(predictions), predictions.part("test")
+    everywhere = _stages(test.correct, "")
     no_rejector: dict[Pair, dict[str, float]] = {}
     rows = []
     for setting, score in zip(predictions.settings["rejectors"], test.scores, strict=True):
@@ -65,21 +98,14 @@ def summarise(predictions: Predictions) -> list[dict[str, Any]]:
         stop = rules.threshold(score, 0)
         rate = send_rate(stop)
         if pair not in no_rejector:
-            local, remote = stage_costs(val.correct, *cost)
-            cut = rules.cheapest_cut(falling, (remote - local)[order])
-            stops = {
-                "never": rules.never(len(stop)),
-                "always": rules.always(len(stop)),
-                "confidence": rules.threshold(doubt_test, cut),
-                "oracle": rules.oracle(test.correct, *cost),
-            }
+            stops = simple.stops(*pair)
             no_rejector[pair] = {k: risk(test.correct, s, *cost) for k, s in stops.items()}
         risks = no_rejector[pair] | {"rejector": risk(test.correct, stop, *cost)}
         risks["random"] = random_risk(test.correct, rate, *cost)
         values = {k: setting[k] for k in ("stem", "async_freq", "surrogate")}
         values |= {k: float(setting[k]) for k in ("cost_1", "cost_e")}
         values |= {"reject_rate": rate, "accuracy": accuracy(test.correct, stop)}
-        values |= {f"risk_{rule}": value for rule, value in risks.items()}
+        values |= {f"risk_{key}": value for key, value in risks.items()}
         values |= everywhere
         values |= {"kept_n": int((stop == 0).sum()), "sent_n": int((stop == 1).sum())}
         values |= _stages(test.correct[:, stop == 0], "kept_")

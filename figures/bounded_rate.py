@@ -34,10 +34,8 @@ def draw(
     curves = bounded(predictions, setting["row"])
     fig, (ax,) = style.panels(1, 1, 3.1)
     for rule, points in curves.items():
-        label = {"random": "random"}.get(rule, style.RULES[rule]["label"])
-        line = "" if rule == "rejector" else style.RULES[rule]["linestyle"]
-        marker = "" if rule == "random" else style.RULES[rule]["marker"]
-        look = style.rule(rule, label=label, linestyle=line, marker=marker)
+        change = {"rejector": {"linestyle": ""}, "random": {"marker": ""}}.get(rule, {})
+        look = style.rule(rule, **change)
         ax.plot(*(100 * np.array(points)).T, **look)
     ax.set(xlim=(-2, 102), xlabel="reject rate (%)", ylabel="accuracy (%)")
     costs = f"$c_1$ = {setting['cost_1']:g}, $c_e$ = {setting['cost_e']:g}"
@@ -65,9 +63,9 @@ def bounded(predictions: Predictions, row: int) -> dict[str, list[tuple[float, f
     cuts = [rules.rate_threshold(score_val, q) for q in BOUNDS]
     return {
         "random": [(q, random_accuracy(test.correct, q)) for q in (0.0, 1.0)],
-        "threshold": [point(rules.threshold(score, t)) for t in cuts],
+        "empirical": [point(rules.threshold(score, t)) for t in cuts],
         "bernoulli": [point(*thinned(q)) for q in BOUNDS],
-        "window": [point(rules.sliding_window(own, 1 / n)) for n in WINDOWS],
+        "sliding_window": [point(rules.sliding_window(own, 1 / n)) for n in WINDOWS],
         "rejector": [point(own)],
     }
 

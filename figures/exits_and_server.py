@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 
 import experiment
 from deferral import predictions as saved
+from deferral.catalogue import CONFIDENCE, RULES, looks
 from deferral.compare import Comparison, compare
-from deferral.decide import CONFIDENCE, prepared
+from deferral.decide import prepared
 from deferral.predictions import Predictions
 from figures import style
 from figures.early_exit_runs import ARCHS
@@ -118,23 +119,24 @@ def figure(found: Comparison, shares: dict[str, np.ndarray], cost_e: list[float]
     """Risk, differences, and the stages that answer under two rules."""
     fig, axes = style.panels(4, 2, 2.5)
     against = found.against()
+    drawn = looks({rule.name: rule.kind for rule in found.rules})
     for r, rule in enumerate(found.rules):
         rival = rule.name in CONFIDENCE and rule.name != found.best_confidence
         if rule.name not in shares or rival or rule.name.startswith("exit "):
             continue  # lines too many: they are in the table
-        look = style.stage_rule(rule.name, rule.kind)
-        axes[0].plot(cost_e, found.risk[r, :-1], **look | {"label": rule.label})
+        look = style.line(drawn[rule.name], rule.label)
+        axes[0].plot(cost_e, found.risk[r, :-1], **look)
         fitted = rule.kind in ("confidence", "estimates", "rejector")
         if fitted and rule.name != found.best_confidence:
-            axes[1].plot(cost_e, against.difference[r, :-1], **look | {"label": rule.label})
+            axes[1].plot(cost_e, against.difference[r, :-1], **look)
             between = against.low[r, :-1], against.high[r, :-1]
             axes[1].fill_between(cost_e, *between, color=look["color"], alpha=0.15, linewidth=0)
-    axes[1].axhline(0, **style.stage_rule("", "confidence") | {"marker": "", "label": "_"})
+    axes[1].axhline(0, **style.rule(found.best_confidence, marker="", label="_"))
     axes[0].set(ylabel="risk on test data", ylim=(0, None))
-    axes[1].set(ylabel=f"risk minus {found.best_confidence.replace('_', ' ')}'s")
+    axes[1].set(ylabel=f"risk minus {RULES[found.best_confidence].label}'s")
     for ax, name in zip(axes[2:], (found.best_confidence, "optimum"), strict=True):
         stacked(ax, shares[name], cost_e)
-        ax.set_title(f"who answers: {name.replace('_', ' ')}")
+        ax.set_title(f"who answers: {RULES[name].label}")
         if len(cost_e) == 1:
             ax.set_xlim(cost_e[0] - 0.5, cost_e[0] + 0.5)
     for ax in axes:

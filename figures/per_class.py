@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 import experiment
 from deferral import per_class, risk, rules
+from deferral.catalogue import SUMMARY
 from deferral.per_class import SEEN, UNSEEN, Groups
 from deferral.predictions import Predictions
+from deferral.summary import baselines
 from figures import settings, style
 from figures.command import command
 from figures.tables import Column, fixed, print_table, write_table
@@ -29,12 +31,13 @@ COUNTS, MAPS = 10, 20  # classes up to which cells have numbers, and confusions 
 ENDS = 12  # classes drawn of the most and of the least often sent, where there are more than MAPS
 LONGEST = 12  # letters of a class name beside a row
 BAND, LOUD = "#FBE6DA", style.WRONG  # behind classes that were never seen, and their names
-RULES = ("rejector", "confidence", "oracle")
+# The rules whose decisions depend on the sample.
+RULES = [rule for rule in SUMMARY if rule.kind != "limit"]
 COLUMNS = [
     Column("seen", "m has seen"),
     Column("class", "class"),
     Column("n", "n", tex="$n$"),
-    *(Column(f"reject_rate_{rule}", rule, fixed(1, 100), group="reject %") for rule in RULES),
+    *(Column(f"reject_rate_{r.key}", r.label, fixed(1, 100), group="reject %") for r in RULES),
     Column("local_accuracy", "m", fixed(1, 100), tex="$m$", group="accuracy %"),
     Column("edge_accuracy", "e", fixed(1, 100), tex="$e$", group="accuracy %"),
     Column("accuracy", "both", fixed(1, 100), group="accuracy %"),
@@ -77,16 +80,10 @@ def draw(
 
 
 def decide(predictions: Predictions, setting: dict[str, Any]) -> dict[str, NDArray]:
-    """stop [Nt] of each of RULES on the test rows, at the setting's costs."""
-    val, test = predictions.part("val"), predictions.part("test")
-    cost = risk.costs(setting["cost_1"], setting["cost_e"])
-    doubt_val, doubt_test = (rules.max_softmax_doubt(p.stage_logits[0]) for p in (val, test))
-    cut = rules.best_threshold(doubt_val, val.correct, *cost)
-    return {
-        "rejector": rules.threshold(test.scores[setting["row"]], 0),
-        "confidence": rules.threshold(doubt_test, cut),
-        "oracle": rules.oracle(test.correct, *cost),
-    }
+    """stop [Nt] of each of RULES on the test rows, at the setting's costs, by `Rule.key`."""
+    stops = baselines(predictions).stops(setting["cost_1"], setting["cost_e"])
+    stops["rejector"] = rules.threshold(predictions.part("test").scores[setting["row"]], 0)
+    return {rule.key: stops[rule.key] for rule in RULES}
 
 
 def table(
@@ -123,7 +120,7 @@ def table(
 
 def _row(seen: str, name: str, found: dict[str, Groups], group: int) -> dict[str, Any]:
     own = found["rejector"]
-    rates = {f"reject_rate_{rule}": float(found[rule].reject_rate[group]) for rule in RULES}
+    rates = {f"reject_rate_{r.key}": float(found[r.key].reject_rate[group]) for r in RULES}
     shares = ("local_accuracy", "edge_accuracy", "accuracy", "risk")
     return (
         {"seen": seen, "class": name, "n": int(own.total[group])}
@@ -153,7 +150,9 @@ def _figure(test: Predictions, stops: dict[str, NDArray], seen: list[int] | None
     """Rates alone, or rates and two confusions that share the rows, one a class."""
     names = [str(c) for c in test.settings["classes"]]
     k = len(names)
-    found = {rule: per_class.per_class(test.labels, test.correct, stops[rule], k) for rule in RULES}
+    found = {
+        key: per_class.per_class(test.labels, test.correct, stop, k) for key, stop in stops.items()
+    }
     unseen = set() if seen is None else set(range(k)) - set(seen)
     if k > MAPS:
         fig, (ax,) = style.panels(1, 1, 0.15 * 2 * ENDS + 0.7)
@@ -188,15 +187,14 @@ def ends(groups: Groups) -> list[int]:
 def _rates(
     ax: Axes, found: dict[str, Groups], names: list[str], unseen: set[int], shown: list[int]
 ) -> None:
-    """A row a class: a bar and a mark for the rejector, marks for confidence and oracle."""
+    """A row a class: a bar and a mark for the rejector, marks for the other rules."""
     place = np.arange(len(shown))
     place[ENDS:] += len(names) > MAPS  # a gap between the most and the least often sent
-    rate = {rule: 100 * found[rule].reject_rate[shown] for rule in RULES}
-    ax.barh(place, rate["rejector"], 0.6, color=style.RULES["rejector"]["color"], alpha=0.35)
-    for rule, aside in (("rejector", 0), ("confidence", 0.22), ("oracle", -0.22)):  # no mark hides
-        ax.plot(
-            rate[rule], place + aside, **style.rule(rule, linestyle="", clip_on=False, zorder=5)
-        )
+    rate = {rule.key: 100 * found[rule.key].reject_rate[shown] for rule in RULES}
+    ax.barh(place, rate["rejector"], 0.6, color=style.rule("rejector")["color"], alpha=0.35)
+    for rule, aside in zip(RULES, _aside(len(RULES)), strict=True):  # no mark hides another
+        look = style.rule(rule.name, linestyle="", clip_on=False, zorder=5)
+        ax.plot(rate[rule.key], place + aside, **look)
     never = [k in unseen for k in shown]
     for i, row in enumerate(place[never]):
         label = "_" if i else "never seen by the local net"
@@ -206,6 +204,12 @@ def _rates(
     ax.set_yticks(place, [_short(names[k]) for k in shown])
     ax.tick_params(axis="y", which="both", length=0)
     _mark(ax.get_yticklabels(), never)
+
+
+def _aside(count: int) -> list[float]:
+    """How far marks stand from the middle of a row: the first in it, the others by turns aside."""
+    step = 0.44 / max(2, count - 1)
+    return [(-1) ** (k + 1) * step * ((k + 1) // 2) for k in range(count)]
 
 
 def _confusion(ax: Axes, counts: NDArray, names: list[str], unseen: set[int]) -> None:

@@ -2,22 +2,27 @@
 
     python -m figures.reject_rate results/runs/cifar10
 
-One dot is one rejector setting, measured on test. The confidence curve is the threshold on the
-local net's max softmax, fitted on val to rates from 0 to 1 (left) or to the costs (right); the
+One dot is one rejector setting, measured on test. A confidence curve is a threshold on the local
+net's max softmax, say, fitted on val to rates from 0 to 1 (left) or to the costs (right); the
 random line is the expectation when samples are sent by chance.
 """
 
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from deferral import risk, rules
+from deferral import rules
+from deferral.catalogue import SUMMARY
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, send_rate
-from deferral.summary import summarise
+from deferral.summary import baselines, summarise
 from figures import settings, style
 from figures.command import command
+
+Doubt = Callable[[np.ndarray], np.ndarray]
 
 
 def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
@@ -42,25 +47,19 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
 
 
 def by_cost(predictions: Predictions, group: list[dict]) -> dict[str, list[tuple[float, float]]]:
-    """(reject rate, accuracy) on test of the confidence rule and the oracle at each cost pair."""
-    val, test = predictions.part("val"), predictions.part("test")
-    doubt_val, doubt_test = (rules.max_softmax_doubt(p.stage_logits[0]) for p in (val, test))
-    found: dict[str, list[tuple[float, float]]] = {"confidence": [], "oracle": []}
+    """(reject rate, accuracy) on test of every rule without a rejector at each cost pair."""
+    correct, simple = predictions.part("test").correct, baselines(predictions)
+    decided: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for setting in group:
-        cost = risk.costs(setting["cost_1"], setting["cost_e"])
-        cut = rules.best_threshold(doubt_val, val.correct, *cost)
-        for rule, stop in (
-            ("confidence", rules.threshold(doubt_test, cut)),
-            ("oracle", rules.oracle(test.correct, *cost)),
-        ):
-            found[rule].append((send_rate(stop), accuracy(test.correct, stop)))
-    return found
+        for key, stop in simple.stops(setting["cost_1"], setting["cost_e"]).items():
+            decided[key].append((send_rate(stop), accuracy(correct, stop)))
+    return decided
 
 
-def confidence_curve(predictions: Predictions) -> list[tuple[float, float]]:
-    """(reject rate, accuracy) on test of confidence thresholds that send 0, 1, ... 100 % of val."""
+def confidence_curve(predictions: Predictions, doubt: Doubt) -> list[tuple[float, float]]:
+    """(reject rate, accuracy) on test of thresholds on `doubt` that send 0, 1, ... 100 % of val."""
     val, test = predictions.part("val"), predictions.part("test")
-    doubt_val, doubt_test = (rules.max_softmax_doubt(p.stage_logits[0]) for p in (val, test))
+    doubt_val, doubt_test = (doubt(part.stage_logits[0]) for part in (val, test))
     stops = [
         rules.threshold(doubt_test, rules.rate_threshold(doubt_val, rate))
         for rate in np.linspace(0, 1, 101)
@@ -70,10 +69,12 @@ def confidence_curve(predictions: Predictions) -> list[tuple[float, float]]:
 
 def _draw_accuracy(ax: Axes, predictions: Predictions, own: list[dict], oracle: list) -> None:
     local, edge = own[0]["local_accuracy"], own[0]["edge_accuracy"]
-    curve = 100 * np.array(confidence_curve(predictions))
     oracle_points = 100 * np.array(sorted(set(oracle)))
-    ax.plot([0, 100], [100 * local, 100 * edge], **style.rule("random", marker="", label="random"))
-    ax.plot(*curve.T, **style.rule("confidence", marker=""))
+    ax.plot([0, 100], [100 * local, 100 * edge], **style.rule("random", marker=""))
+    for rule in SUMMARY:
+        if rule.doubt is not None:
+            curve = 100 * np.array(confidence_curve(predictions, rule.doubt))
+            ax.plot(*curve.T, **style.rule(rule.name, marker=""))
     ax.plot(*oracle_points.T, **style.rule("oracle", linestyle=""))
     ax.plot(0, 100 * local, **style.rule("never", marker="X", linestyle="", markersize=6))
     ax.plot(100, 100 * edge, **style.rule("always", marker="X", linestyle="", markersize=6))
@@ -84,8 +85,9 @@ def _draw_accuracy(ax: Axes, predictions: Predictions, own: list[dict], oracle: 
 
 def _draw_rates(ax: Axes, own: list[dict], decided: dict[str, list]) -> None:
     cost_e = [row["cost_e"] for row in own]
-    for rule in ("confidence", "oracle"):
-        ax.plot(cost_e, [100 * rate for rate, _ in decided[rule]], **style.rule(rule))
+    for rule in SUMMARY:
+        if rule.doubt is not None or rule.name == "oracle":
+            ax.plot(cost_e, [100 * rate for rate, _ in decided[rule.key]], **style.rule(rule.name))
     ax.plot(cost_e, [100 * row["reject_rate"] for row in own], **style.rule("rejector"))
     ax.set(ylim=(-3, 103), ylabel="reject rate (%)")
     style.cost_axis(ax, cost_e)

@@ -1,4 +1,4 @@
-"""Test risk against the price of asking, c_e: one panel a c_1, the rejector beside five rules.
+"""Test risk against the price of asking, c_e: one panel a c_1, the rejector beside simpler rules.
 
     python -m figures.risk results/runs/cifar10
 
@@ -8,12 +8,11 @@ labels: it bounds what any rule can reach with these two nets.
 
 from pathlib import Path
 
+from deferral.catalogue import SUMMARY
 from deferral.predictions import Predictions
 from deferral.summary import summarise
 from figures import settings, style
 from figures.command import command
-
-DRAWN = ("never", "always", "random", "confidence", "rejector", "oracle")
 
 
 def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
@@ -24,11 +23,11 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
     fig, axes = style.panels(len(groups), 3, 2.75)
     for ax, (cost_1, group) in zip(axes, groups.items(), strict=True):
         cost_e = [s["cost_e"] for s in group]
-        for rule in DRAWN:
-            risks = [summary[s["row"]][f"risk_{rule}"] for s in group]
-            ax.plot(cost_e, risks, **style.rule(rule))
-            if len(group) == 1 and rule in ("never", "always"):
-                ax.axhline(risks[0], **style.rule(rule, marker="", label="_"))
+        for rule in SUMMARY:
+            risks = [summary[s["row"]][f"risk_{rule.key}"] for s in group]
+            ax.plot(cost_e, risks, **style.rule(rule.name))
+            if len(group) == 1 and rule.name in ("never", "always"):
+                ax.axhline(risks[0], **style.rule(rule.name, marker="", label="_"))
         ax.set_title(f"$c_1$ = {cost_1:g}")
         style.cost_axis(ax, cost_e)
         ax.set_ylim(bottom=0)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import experiment
+from deferral.catalogue import SUMMARY
 from deferral.predictions import Predictions
-from deferral.summary import RULES, setting_name, summarise
+from deferral.summary import setting_name, summarise
 from figures import style
 from figures.command import read
 from figures.tables import Column, print_table, write_table
@@ -22,7 +23,7 @@ from figures.tables import Column, print_table, write_table
 MEASURED = [
     ("reject_rate", "reject %", 100, 1, ""),
     ("accuracy", "accuracy %", 100, 1, ""),
-    *((f"risk_{rule}", rule, 1, 3, "risk") for rule in RULES),
+    *((f"risk_{rule.key}", rule.label, 1, 3, "risk") for rule in SUMMARY),
 ]
 COLUMNS = [
     Column("cost_1", "c_1", tex="$c_1$"),

@@ -1,4 +1,6 @@
-"""The looks of every figure: one colour, marker and label per rule, S, method and query method.
+"""The looks of every figure: one colour, marker and label per S, method and query method.
+
+Decision rules are drawn as deferral/catalogue.py says, here as on the report's page.
 
 Colours are Okabe and Ito's (2008), told apart with any colour vision; markers and dashes differ
 too.
@@ -18,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import experiment
+from deferral.catalogue import RULES, Look
 from deferral.predictions import Predictions, tolerance
 from deferral.summary import setting_name
 
@@ -70,17 +73,6 @@ def _look(color: str, marker: str, dash: Any, label: str, **more: Any) -> dict[s
     } | more
 
 
-RULES = {
-    "rejector": _look("#0072B2", "o", "-", "rejector", linewidth=2.0, markersize=5, zorder=5),
-    "confidence": _look("#E69F00", "s", "-", "confidence threshold", zorder=4),
-    "random": _look("#CC79A7", "^", "-", "random, same rate", zorder=3),
-    "never": _look("#777777", "", (0, (1, 1.2)), "never ask (local net)"),
-    "always": _look("#222222", "", (0, (5, 2)), "always ask (edge net)"),
-    "oracle": _look("#009E73", "D", "-", "oracle", linewidth=1.1, markersize=3.8),
-    "threshold": _look("#003B5C", "", "-", "threshold on rejector's score", zorder=4),
-    "bernoulli": _look("#56B4E9", "v", "-", "Bernoulli thinning, topping up", zorder=3),
-    "window": _look("#D55E00", "P", "-", "sliding window", markersize=5, zorder=3),
-}
 REFRESH = {1: "#332288", 10: "#66BBEE", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA3377"}
 REFRESH |= {"joint": "#777777"}
 MARKERS = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
@@ -123,33 +115,20 @@ def client_rule(name: str, **change: Any) -> dict[str, Any]:
     return look | {"markeredgecolor": look["color"]} if look["marker"] == "_" else look
 
 
-# A device with exits and a server (figures/exits_and_server.py): by name, else by kind.
-STAGE_RULES = {
-    "never": RULES["never"],
-    "always": RULES["always"],
-    "oracle": RULES["oracle"],
-    "exits only": _look("#CC79A7", "^", (0, (4, 1.2)), "exits only", linewidth=1.2),
-    "optimum": RULES["rejector"],
-    "confidence": RULES["confidence"],
-    "estimates": _look("#56B4E9", "v", (0, (5, 1.2)), "estimates"),
-    "rejector": _look("#D55E00", "P", (0, (3, 1.2)), "rejector"),
-}
-
-
-def stage_rule(name: str, kind: str) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for a rule of deferral/decide.py."""
-    return STAGE_RULES[name if name in STAGE_RULES else kind]
-
-
 def shades(count: int) -> list[str]:
     """Blues from light to dark, one for each of some exits."""
     blues = matplotlib.colormaps["Blues"](np.linspace(0.25, 0.85, count))
     return [matplotlib.colors.to_hex(blue) for blue in blues]
 
 
+def line(look: Look, label: str) -> dict[str, Any]:
+    """Keywords of `Axes.plot` for a rule's look; wider lines lie above others."""
+    return look.line(label=label, zorder=2 + look.width)
+
+
 def rule(name: str, **change: Any) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for a rule; `change` replaces some of them."""
-    return RULES[name] | change
+    """Keywords of `Axes.plot` for a rule of deferral/catalogue.py; `change` replaces some."""
+    return line(RULES[name].look, RULES[name].label) | change
 
 
 def method(name: str, **change: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The table of a run: reject rate, accuracy, and the risk of six rules at every setting.
+"""The table of a run: reject rate, accuracy, and the risk of every simple rule at every setting.
 
     python -m figures.summary_table results/runs/cifar10
 
@@ -9,8 +9,9 @@ test. Bold is the lowest risk but for the oracle, which sees the labels.
 from pathlib import Path
 from typing import Any
 
+from deferral.catalogue import SUMMARY
 from deferral.predictions import Predictions
-from deferral.summary import RULES, setting_name, summarise
+from deferral.summary import setting_name, summarise
 from figures import settings, style
 from figures.command import command
 from figures.tables import Column, fixed, plain, print_table, write_table
@@ -21,7 +22,7 @@ COLUMNS = [
     Column("refresh", "S", tex="$S$"),
     Column("reject_rate", "reject %", fixed(1, 100)),
     Column("accuracy", "accuracy %", fixed(1, 100)),
-    *(Column(f"risk_{rule}", rule, fixed(3), group="risk") for rule in RULES),
+    *(Column(f"risk_{rule.key}", rule.label, fixed(3), group="risk") for rule in SUMMARY),
 ]
 
 
@@ -53,7 +54,8 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
 
 def lowest_risk(row: dict[str, Any]) -> set[str]:
     """The keys of the lowest risk but the oracle's; several where they print alike."""
-    risks = {f"risk_{rule}": row[f"risk_{rule}"] for rule in RULES if rule != "oracle"}
+    usable = [f"risk_{rule.key}" for rule in SUMMARY if rule.kind != "oracle"]
+    risks = {key: row[key] for key in usable}
     least = min(risks.values())
     return {key for key, value in risks.items() if f"{value:.3f}" == f"{least:.3f}"}
 

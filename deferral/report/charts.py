@@ -1,20 +1,20 @@
 """The report's line charts: matplotlib to SVG that stands inside an HTML page.
 
 Every panel is an SVG of its own, so that a page can set two beside each other or one below the
-other; the legend is left to the page, which has `Look` for it. Colours are Okabe and Ito's (2008),
-the same rule has the same in figures/style.py; markers and dashes differ too.
+other; the legend is left to the page. Rules are drawn as deferral/catalogue.py says.
 """
 
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from deferral.catalogue import BOUNDS, Look
 
 BOLD = 1.5  # points: lines from here on are the main ones of a figure
 WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
@@ -45,86 +45,6 @@ STYLE = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a rule is drawn, in every chart and legend of the page."""
-
-    color: str
-    dash: tuple[float, ...] = ()  # lengths on and off in points; none is a solid line
-    marker: str = ""  # of matplotlib's: o s ^ D v P X
-    width: float = 1.1
-
-    def line(self, **change: Any) -> dict[str, Any]:
-        """Keywords of `Axes.plot`."""
-        return {
-            "color": self.color,
-            "linestyle": (0, self.dash) if self.dash else "-",
-            "marker": self.marker,
-            "linewidth": self.width,
-            "markersize": 3 + self.width / 2,
-            "markeredgecolor": "white",
-            "markeredgewidth": 0.4,
-        } | change
-
-
-KNOWN = {
-    "never": Look("#777777", (1, 1.4), "", 1.4),
-    "always": Look("#222222", (5, 2), "", 1.2),
-    "random": Look("#CC79A7", (), "^"),
-    "oracle": Look("#009E73", (), "D"),
-    "max_softmax": Look("#E69F00", (), "s", 1.6),
-    "margin": Look("#B98300", (4, 1.5)),
-    "entropy": Look("#F0C15A", (2, 1)),
-    "post_hoc": Look("#D55E00", (), "v", 1.6),
-    "optimum": Look("#D55E00", (), "v", 1.6),
-    "exits only": Look("#8C6D1F", (6, 1.5), "s"),
-    "guaranteed": Look("#003B5C", (), "o", 1.8),
-    "empirical": Look("#5E8FC0", (4, 1.5)),
-    "bernoulli": Look("#56B4E9", (), "v"),
-    "sliding_window": Look("#D55E00", (), "P"),
-}
-REJECTOR = Look("#0072B2", (), "o", 2.0)
-# Of further rejectors and of estimators, in their order; then again with other dashes.
-MORE_REJECTORS = [
-    Look("#003B5C", (), "s"),
-    Look("#5E8FC0", (6, 1.5), "o"),
-    Look("#7A6FC0", (3, 1.5), "^"),
-    Look("#332288", (5, 1, 1, 1), "X"),
-    Look("#2A9D9D", (), "v"),
-    Look("#8FA8B8", (6, 1.5), "D"),
-    Look("#4B6FA5", (2, 1), "P"),
-]
-ESTIMATORS = [
-    Look("#AA3377", (), "P", 1.8),
-    Look("#56B4E9", (), "^", 1.4),
-    Look("#882255", (6, 1.5), "D"),
-    Look("#44AA99", (3, 1.5), "X"),
-]
-AGAIN = [(8, 2), (4, 1, 1, 1), (1, 1)]
-PROMISES = ("guaranteed", "empirical", "bernoulli", "sliding_window")
-
-
-def looks(kinds: dict[str, str]) -> dict[str, Look]:
-    """A look for every rule; `kinds` maps names to their `compare.Rule.kind`, in order."""
-    found: dict[str, Look] = {}
-    count = {"rejector": 0, "estimates": 0}
-    for name, kind in kinds.items():
-        if name in KNOWN:
-            found[name] = KNOWN[name]
-            continue
-        if kind == "limit":
-            continue  # an exit alone: in tables only
-        kind = "rejector" if kind == "rejector" else "estimates"
-        more = [REJECTOR, *MORE_REJECTORS] if kind == "rejector" else ESTIMATORS
-        turn, number = divmod(count[kind], len(more))
-        count[kind] += 1
-        look = more[number]
-        # From the second time round, none is to stand out.
-        again = AGAIN[(turn - 1) % len(AGAIN)]
-        found[name] = look if turn == 0 else Look(look.color, again, look.marker)
-    return found
 
 
 def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
@@ -266,16 +186,15 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
 
 def promises(numbers: dict[str, Any]) -> list[str]:
     """Reject rate that comes about, and accuracy, against the rate that was promised."""
-    names = [name for name in PROMISES if name in numbers["at"][0]["simulated"]["rules"]]
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
     def draw(ax: Axes, key: str) -> None:
-        for name in names:
-            found = [row["simulated"]["rules"][name] for row in numbers["at"]]
-            ax.plot(x, [100 * one[key] for one in found], **KNOWN[name].line())
-            if key == "rate" and name in ("guaranteed", "empirical"):
+        for rule in BOUNDS:
+            found = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
+            ax.plot(x, [100 * one[key] for one in found], **rule.look.line())
+            if key == "rate" and rule.name in ("guaranteed", "empirical"):
                 spread = np.array([np.quantile(one["rates"], [0.05, 0.95]) for one in found])
-                ax.fill_between(x, *(100 * spread.T), color=KNOWN[name].color, alpha=0.15, lw=0)
+                ax.fill_between(x, *(100 * spread.T), color=rule.look.color, alpha=0.15, lw=0)
         if key == "rate":
             ax.plot(x, x, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         unit = "reject rate that came about" if key == "rate" else "accuracy"

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from deferral.catalogue import Look
 from deferral.decide import decide, prepared
 from deferral.predictions import Predictions
-from deferral.report.charts import Look
 from deferral.report.html import Cell, paragraph, table, with_key
 from deferral.report.numbers import plain
 from deferral.report.words import number, spread, thousands

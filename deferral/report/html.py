@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from deferral.report.charts import Look
+from deferral.catalogue import Look
 
 SHAPES = {  # of matplotlib's markers, around 0, 0
     "o": '<circle r="3.4"/>',

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from deferral.catalogue import CONFIDENCE
 from deferral.predictions import Predictions
 from deferral.report.words import nets
 
@@ -37,7 +38,8 @@ DEFINITIONS = [
     ),
     (
         "best confidence rule",
-        "Of max softmax, margin and entropy, the one of least risk on val at these costs.",
+        f"Of {', '.join(rule.label for rule in CONFIDENCE.values())}: the one of least risk on val "
+        "at these costs.",
     ),
     (
         "risk if sent at random",

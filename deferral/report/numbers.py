@@ -14,6 +14,7 @@ import numpy as np
 
 from deferral import curves, per_class, rules
 from deferral.bootstrap import interval
+from deferral.catalogue import RULES
 from deferral.compare import Comparison, compare
 from deferral.decide import Decision, answered_by, as_two, decide, prepared
 from deferral.predictions import Predictions
@@ -184,7 +185,7 @@ def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
         if len(per_run) == len(runs)
     ]
     rows += [
-        {"name": name, "label": name, "kind": "limit"} | _over_runs(per_run)
+        {"name": name, "label": RULES[name].label, "kind": "limit"} | _over_runs(per_run)
         for name, per_run in limits.items()
     ]
     return {"rates": plain(grid), "sent": list(curves.RATES), "rules": rows}

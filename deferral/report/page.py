@@ -4,9 +4,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from deferral import catalogue
+from deferral.catalogue import Look
 from deferral.predictions import Predictions
 from deferral.report import charts
-from deferral.report.charts import Look
 from deferral.report.classes import classes, pictures
 from deferral.report.exits import exits
 from deferral.report.html import (
@@ -32,7 +33,7 @@ VERDICTS = {"better": "better", "worse": "worse", "no difference": "same"}
 def page(report: dict[str, Any], pictures_of: Predictions) -> str:
     """The whole document. `report` is what the JSON holds; pictures come from the first run."""
     rules = [*report["settings"][0]["rules"], *report["grid"]["rules"], *report["curves"]["rules"]]
-    looks = charts.looks({row["name"]: row["kind"] for row in rules})
+    looks = catalogue.looks({row["name"]: row["kind"] for row in rules})
     sections = [("rules", "All rules", _rules(report, looks))]
     if report.get("exits"):
         sections.append(("exits", "Exits", exits(report, looks)))

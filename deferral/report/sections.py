@@ -4,17 +4,11 @@ from typing import Any
 
 from scipy.stats import binom
 
+from deferral.catalogue import BOUNDS, Look
 from deferral.report import charts
-from deferral.report.charts import Look
 from deferral.report.html import Cell, figure, paragraph, table, with_key
 from deferral.report.words import nets, number, percent, shown_label, spread
 
-PROMISED = {
-    "guaranteed": "threshold with a guarantee",
-    "empirical": "threshold with this rate on val, no margin",
-    "bernoulli": "Bernoulli rule of Wu et al.'s code",
-    "sliding_window": "sliding window of Wu et al.'s code",
-}
 CURVES_OF_TWO = "Random sends any; the oracle sends those first that it helps most."
 CURVES_OF_EXITS = (
     "The exits before are as the rule has them at these costs: what stops there is sent last, in "
@@ -74,6 +68,7 @@ def promises(report: dict[str, Any]) -> str:
     ]
     if report.get("exits"):
         parts.append(paragraph(PROMISES_OF_EXITS))
+    names = [rule.name for rule in BOUNDS]
     rows, asked = [], report["options"]["max_reject_rate"]
     for at in numbers["at"]:
         simulated = at["simulated"]["rules"]
@@ -85,7 +80,7 @@ def promises(report: dict[str, Any]) -> str:
         line += [spread(at, k, runs, 1, 100) for k in ("reject_rate", "accuracy")]
         line += [spread(at, "risk", runs)]
         line += [percent(simulated[k]["exceeds"]) for k in ("guaranteed", "empirical")]
-        line += [number(100 * simulated[k]["accuracy"], 1) for k in PROMISED if k != "empirical"]
+        line += [number(100 * simulated[k]["accuracy"], 1) for k in names if k != "empirical"]
         rows.append(line)
     head = ["allowed", "threshold", "sent\u00a0%", "right\u00a0%", "risk", "broken with guarantee"]
     head += ["broken without", "right %, guarantee", "right %, Bernoulli", "right %, window"]
@@ -100,7 +95,7 @@ def promises(report: dict[str, Any]) -> str:
             "note",
         )
     )
-    entries = [(charts.KNOWN[name], text) for name, text in PROMISED.items()]
+    entries = [(rule.look, rule.label) for rule in BOUNDS]
     caption = (
         f"Means over {numbers['splits']} splits; the bands hold 90 % of them, the dotted line is "
         "the rate allowed. All four use the same score. The last two drop or add decisions at "

@@ -45,7 +45,7 @@ def measured(clients):
 
 
 def doubt_of(one, split):
-    return rules.DOUBTS["max_softmax"](one.part(split).stage_logits[:-1])
+    return rules.max_softmax_doubt(one.part(split).stage_logits[:-1])
 
 
 def test_every_rule_is_what_it_says(clients, measured):
@@ -130,7 +130,7 @@ def test_bad_clients_are_refused(clients):
 def test_an_exit_is_judged_by_its_own_logits_and_the_server_by_the_last(clients):
     """expected_price, stage by stage, from the estimates that it is made of."""
     price = costs(*COST, [0.01, 0.02])
-    read = [_read(one, rules.DOUBTS["max_softmax"]) for one in clients]
+    read = [_read(one, rules.max_softmax_doubt) for one in clients]
     own, others = read[3], read[:3]
     found = expected_price(own.val_logits, others, *price)
     for stage, seen in ((0, 0), (1, 1), (2, 1)):

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from deferral import bootstrap, rules
+from deferral.catalogue import CONFIDENCE
 from deferral.compare import compare, decide
 from deferral.estimates import bayes_score, post_hoc
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, costs, risk, send_rate
+
+DOUBTS = {name: rule.doubt for name, rule in CONFIDENCE.items()}
 
 PAIRS = [(1.0, 0.0), (1.25, 0.25), (0.5, 0.4), (1.0, 0.05)]
 COLUMN = {pair: c for c, pair in enumerate(PAIRS)}
@@ -87,7 +90,7 @@ def test_decisions_are_the_obvious_ones(one, cost):
     found = decide(one, *cost)
     stops = {"never": np.zeros(400), "always": np.ones(400)}
     stops["oracle"] = (~test.correct[0]) * 1.0 > price[0][1] + price[1][1] * ~test.correct[1]
-    for name, doubt in rules.DOUBTS.items():
+    for name, doubt in DOUBTS.items():
         on_val, on_test = doubt(val.stage_logits[0]), doubt(test.stage_logits[0])
         cuts = [-1.0, *np.sort(on_val)]
         least = min(risk(val.correct, (on_val > t).astype(int), *price) for t in cuts)
@@ -203,7 +206,7 @@ def test_best_confidence_is_chosen_on_val(one):
         run = make(seed)
         val = run.part("val")
         means = {}
-        for name, doubt in rules.DOUBTS.items():
+        for name, doubt in DOUBTS.items():
             score, paid = doubt(val.stage_logits[0]), []
             for cost in PAIRS:
                 t = rules.best_threshold(score, val.correct, *costs(*cost))

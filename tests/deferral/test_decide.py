@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from deferral import curves, estimates, rules, stages
+from deferral.catalogue import CONFIDENCE
 from deferral.compare import compare
 from deferral.decide import as_two, decide, prepared
 from deferral.estimates import bayes_score
 from deferral.predictions import Predictions
 from deferral.risk import costs, risk
 from deferral.stopping import Stopping
+
+DOUBTS = {name: rule.doubt for name, rule in CONFIDENCE.items()}
 
 EXITS, VAL, TEST, PAIRS = 3, 250, 300, [(1.25, 0.2), (1.0, 0.05)]
 REJECTOR = {"stem": "r", "surrogate": "stage_switching", "async_freq": 1}
@@ -89,7 +92,7 @@ def test_decisions_are_the_obvious_ones(one, cost):
         min(range(4), key=lambda k: price[0][k] + price[1][k] * (not test.correct[k, n]))
         for n in range(TEST)
     ]
-    for name, doubt in rules.DOUBTS.items():
+    for name, doubt in DOUBTS.items():
         on_val, on_test = (doubt(part.stage_logits[:3]) for part in (val, test))
         t = stages.fit_thresholds(on_val, val.correct, *price)
         wanted[name] = [
@@ -179,7 +182,7 @@ def test_a_curve_moves_the_decision_to_ask_alone(one):
 
 def test_best_confidence_is_the_least_on_val_and_exits_only_is_none(one, compared):
     val, totals = one.part("val"), {}
-    for name, doubt in rules.DOUBTS.items():
+    for name, doubt in DOUBTS.items():
         on_val, paid = doubt(val.stage_logits[:3]), 0
         for cost in PAIRS:
             price = costs(*cost, [0.02, 0.05, 0.1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deferral.report.charts import looks
+from deferral.catalogue import looks
 from deferral.report.words import number, percent, signed, spread, verdict
 
 KINDS = {

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from deferral import rules
+from deferral.catalogue import CONFIDENCE
 from deferral.risk import costs, risk, send_rate
+
+DOUBTS = {name: rule.doubt for name, rule in CONFIDENCE.items()}
 
 COSTS = [(1.0, 0.0), (1.25, 0.25), (1.0, 0.5), (0.5, 0.1)]
 
@@ -168,13 +171,13 @@ def test_rates_outside_a_share_are_refused():
 def test_doubts_are_their_formulas():
     logits = np.random.default_rng(0).normal(size=(4, 9, 10)) * 3
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    slow = {name: np.empty((4, 9)) for name in rules.DOUBTS}
+    slow = {name: np.empty((4, 9)) for name in DOUBTS}
     for at in np.ndindex(4, 9):
         first, second = sorted(p[at])[:-3:-1]
         slow["max_softmax"][at] = 1 - first
         slow["margin"][at] = 1 - (first - second)
         slow["entropy"][at] = -sum(x * np.log(x) for x in p[at])
-    for name, doubt in rules.DOUBTS.items():
+    for name, doubt in DOUBTS.items():
         np.testing.assert_allclose(doubt(logits), slow[name], rtol=1e-12)
 
 
@@ -183,7 +186,7 @@ def test_doubts_are_stable():
     extreme = np.array([[3e4, 0, -3e4], [-1e4, -1e4, -1e4], [5, 5, -3e4]], dtype=np.float32)
     limits = {"max_softmax": [0, 2 / 3, 1 / 2], "margin": [0, 1, 1]}
     limits["entropy"] = [0, np.log(3), np.log(2)]
-    for name, doubt in rules.DOUBTS.items():
+    for name, doubt in DOUBTS.items():
         np.testing.assert_allclose(doubt(extreme), limits[name], rtol=1e-12)
         assert doubt(extreme).dtype == np.float64
         # Both probabilities are 1 in float64; the first is still the more certain.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deferral.predictions import load
+from deferral.rules import max_softmax_doubt
 from figures import bounded_rate, reject_rate, settings, stage_table, summary_table
 from figures.command import NotDrawn
 from figures.tables import Column, fixed, fixed_width, plain, write_table
@@ -84,18 +85,18 @@ def test_stage_table(made, tmp_path):
 def test_curves_start_at_the_local_net_and_end_at_the_edge(made):
     predictions, _ = made
     local, edge = predictions.part("test").correct.mean(1)
-    curve = reject_rate.confidence_curve(predictions)
+    curve = reject_rate.confidence_curve(predictions, max_softmax_doubt)
     assert curve[0] == (0, pytest.approx(local))
     assert curve[-1] == (1, pytest.approx(edge))
     curves = bounded_rate.bounded(predictions, 0)
-    for rule in ("random", "threshold", "bernoulli"):
+    for rule in ("random", "empirical", "bernoulli"):
         assert curves[rule][0] == (0, pytest.approx(local))
         assert curves[rule][-1] == (1, pytest.approx(edge))
     sent = (predictions.part("test").scores[0] > 0).mean()
     assert curves["rejector"][0][0] == pytest.approx(sent)
-    assert curves["window"][0] == curves["rejector"][0]  # a window of one sample allows all
+    assert curves["sliding_window"][0] == curves["rejector"][0]  # a window of one sample allows all
     n = len(predictions.part("test").labels)
-    for (rate, _), window in zip(curves["window"], bounded_rate.WINDOWS, strict=True):
+    for (rate, _), window in zip(curves["sliding_window"], bounded_rate.WINDOWS, strict=True):
         assert rate <= np.ceil(n / window) / n
 
 
