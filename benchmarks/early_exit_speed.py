@@ -12,7 +12,7 @@ torch.compile, which takes minutes to start (on one CPU core a quarter of an hou
 Each way of a method takes its turn in every round, and base beside l2w, so that whatever else the
 machine does falls on all alike; the medians count. Two ratios: to `plain` of the same method, and
 of l2w's step to base's in the same way. Of the latter the multiply-adds, which are counted on the
-steps themselves, are 10/3: a forward pass is 1, a backward pass 2 (early_exit/methods.py). l2w is
+steps themselves, are 11/3: a forward pass is 1, a backward pass 2 (early_exit/methods.py). l2w is
 timed with the weight net's step and without; a --meta_interval of N is the mean of one of the
 former and N - 1 of the latter, computed and not timed.
 """

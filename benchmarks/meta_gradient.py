@@ -8,8 +8,7 @@ MSDNet with 5 exits in train mode, half batches of 32 CIFAR-sized images. Five w
   forward       the meta-gradient as `--save_memory` has it, without the real step
   double        the same by backward() through a graph of the pseudo-step's backward: the usual way
   pruned        the same by autograd.grad for the weight net alone, which computes less
-  forward step  a half batch as it is trained: the pass over it is shared with the real step, and
-                the derivative comes from its tape
+  forward step  a half batch as it is trained: the pass over it is shared with the real step
   double step   a half batch with `double`: the real step makes its own pass
 
 Ratios are of medians to `double`, and to `pruned` where so named. Seconds are CPU time of the

@@ -9,7 +9,6 @@ weight decay add. So for a meta loss M at theta', with v = dM / dtheta',
 and all B x E inner products are one forward pass of the per-sample losses in forward mode along v.
 AdamW's step is not linear in the gradient but goes element by element: there v is multiplied by the
 step's own derivative (`through_step`), and the rest is the same.
-While the pass over a half is still there, its tape gives them without making it again (tape.py).
 The authors' way, a backward pass through the pseudo-step's backward pass, gives the same numbers
 from a graph that is several times larger (benchmarks/meta_gradient.py).
 """

@@ -15,8 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from early_exit import meta_gradient
 from early_exit.steps import Base, Boosted
-from early_exit.tangents import Refused
-from early_exit.tape import Tape
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
 from models.weight_net import WeightNet, sample_weights
 
@@ -44,9 +42,9 @@ class L2W(Base):
     with its new weights. Then the halves change places.
 
     In forward passes of a half, a half's step costs 1 (pass over a), 2 (its gradient, for the
-    pseudo-step), 3 (pass over b and its gradient), 2 (the derivative along that, on the tape of the
-    pass over a) and 2 (the gradient of the real step): 10, where a step of `Base` costs 3. Without
-    the tape the derivative costs 3, and with `save_memory` there is a pass over a more.
+    pseudo-step), 3 (pass over b and its gradient), 3 (the derivative along that: a pass over a in
+    forward mode) and 2 (the gradient of the real step): 11, where a step of `Base` costs 3. With
+    `save_memory` there is a pass over a more.
 
     All that the meta-gradient is made of is computed in float32 at least, without TF32. Under
     autocast only the real step is in low precision, and there is a pass over a more: in bfloat16
@@ -76,8 +74,6 @@ class L2W(Base):
         if self.compiled:
             # Else a backward pass may overwrite what the next one over the same graph needs.
             torch._functorch.config.donated_buffer = False
-        # A tape sees nothing of a compiled pass.
-        self.taped = self.draws or not self.compiled
 
     def begin_epoch(self) -> None:
         """`meta_interval` counts from each epoch's first batch, as in the authors' code."""
@@ -109,14 +105,13 @@ class L2W(Base):
         if meta and apart:
             self.train_weight_net(a, b)
         together = meta and not apart
-        tape = self.new_tape() if together else None
         random = self.random_state(a)
         exact = meta_gradient.without_tf32() if together else nullcontext()
-        with exact, self.autocast(), self.attention(a), tape or nullcontext():
+        with exact, self.autocast(), self.attention(a):
             losses, logits = self.pass_both(a.images, a.labels)
         seen = self.seen(a, losses, logits)
         if together:
-            self.train_weight_net(a, b, (losses, seen, random), tape)
+            self.train_weight_net(a, b, (losses, seen, random))
         with torch.no_grad():
             weights = self.workers.share(self.weights(seen), a.first)
         self.update((weights * losses).sum(), a.total)
@@ -135,22 +130,19 @@ class L2W(Base):
         return [self.workers.gather(x, half.first) for x in (losses, 1 - doubts(logits))]
 
     @meta_gradient.without_tf32()
-    def train_weight_net(
-        self, a: Half, b: Half, passed: Pass | None = None, tape: Tape | None = None
-    ) -> None:
+    def train_weight_net(self, a: Half, b: Half, passed: Pass | None = None) -> None:
         """One Adam step down the meta loss on b, as a function of the weights on a.
 
         passed: the pass over a that the real step will use, in float32; its graph is kept for that.
-        Without, one of its own, whose graph is freed before the pass over b makes another. tape: of
-        the pass, where there is one. Outside of autocast.
+        Without, one of its own, whose graph is freed before the pass over b makes another. Outside
+        of autocast.
         """
         params = dict(self.net.named_parameters())
         keep_graph = passed is not None
         if passed is None:
             random = self.random_state(a)
             own_pass = self.elsewhere if self.draws else self.pass_elsewhere
-            tape = None if self.save_memory else self.new_tape()
-            with self.attention(a), tape or nullcontext():
+            with self.attention(a):
                 losses, logits = own_pass(params, a.images, a.labels)
             passed = losses, self.seen(a, losses, logits), random
             del logits
@@ -163,7 +155,6 @@ class L2W(Base):
             retain_graph=keep_graph,
             materialize_grads=True,
         )
-        value = losses if tape is not None else None
         del losses, passed
         gradients = self.workers.add(dict(zip(params, gradients, strict=True)))
 
@@ -178,32 +169,15 @@ class L2W(Base):
         along = self.workers.add(dict(zip(stepped, along, strict=True)))
         along = meta_gradient.through_step(along, params, gradients, self.optimizer)
         del logits, losses_b, stepped, gradients
-        products = self.derivative(a, params, along, random, tape, value)
-        slope = self.workers.gather(products / a.total, a.first)
-        self.meta_optimizer.zero_grad(set_to_none=True)
-        weights.backward(slope)
-        self.meta_optimizer.step()
-
-    def derivative(
-        self,
-        a: Half,
-        params: dict[str, Tensor],
-        along: dict[str, Tensor],
-        random: list[Tensor] | None,
-        tape: Tape | None,
-        losses: Tensor | None,
-    ) -> Tensor:
-        """That of the losses on a, [b, E], at `params` along `along`: from the tape if it can."""
-        if tape is not None:
-            try:
-                return tape.along(along.values(), losses)
-            except Refused:
-                self.taped = False  # nor will it follow the next pass
         again = nullcontext()
         if random is not None:
             again = meta_gradient.same_dropout(random, a.images.device)
         with again:
-            return self.pass_along(params, along, a.images, a.labels)
+            products = self.pass_along(params, along, a.images, a.labels)
+        slope = self.workers.gather(products / a.total, a.first)
+        self.meta_optimizer.zero_grad(set_to_none=True)
+        weights.backward(slope)
+        self.meta_optimizer.step()
 
     def both(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The training pass: losses [b, E] and logits."""
@@ -224,9 +198,6 @@ class L2W(Base):
         return meta_gradient.inner_products(
             lambda p: self.elsewhere(p, images, labels)[0], params, along
         )
-
-    def new_tape(self) -> Tape | None:
-        return Tape(self.net.parameters()) if self.taped else None
 
     def random_state(self, half: Half) -> list[Tensor] | None:
         """That before a pass, for the same dropout in another; a graph cannot read it."""

@@ -58,7 +58,8 @@ def capture(step, inputs):
             if any(r.alias_info is not None for r in func._schema.returns):
                 continue  # a view of what it was a view of, or its own argument
             for mine, its in zip(tree_leaves(kept), tree_leaves(new), strict=True):
-                if isinstance(mine, torch.Tensor):
+                # A zero tangent of forward-mode AD has no storage to copy into.
+                if isinstance(mine, torch.Tensor) and not mine._is_zerotensor():
                     mine.copy_(its)
 
     return replay, outputs

@@ -305,7 +305,7 @@ def test_what_is_claimed_of_early_exit_speed_is_published():
     ratio = json.loads((folder / "meta_gradient-cpu.json").read_text())["ratios"]
     assert f"takes {ratio['time']:.2f} of the time and {ratio['memory']:.2f} of the memory" in text
     assert f"weight net alone, {ratio['time, pruned']:.2f} of the time" in text
-    step = f"takes {ratio['step time']:.2f} of the time and {ratio['step memory']:.2f} of the"
+    step = f"took {ratio['step time']:.2f} of the time and {ratio['step memory']:.2f} of the"
     assert step in text
     speed = json.loads((folder / "early_exit_speed-cpu.json").read_text())["methods"]
     for method, ways in speed.items():
@@ -331,7 +331,6 @@ def test_what_is_claimed_of_early_exit_speed_is_published():
     counted = json.loads((folder / "early_exit_speed-cpu.json").read_text())["multiply_adds"]
     base = counted["ours, base"]
     assert f"the authors' way is {counted['plain, l2w'] / base:.2f} times base" in text
-    assert f"and is {counted['ours, l2w'] / base:.2f} (10/3)" in text
     budgeted = json.loads((folder / "budgeted-cpu.json").read_text())
     said = f"takes {budgeted['median']:.3f} s, a plain loop {budgeted['loop_median']:.2f} s"
     assert said in text

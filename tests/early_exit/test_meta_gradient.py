@@ -11,8 +11,11 @@ from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
 from experiment import cuda_graph as graphs
 from losses.early_exit import exit_losses, exit_means, exit_shares
+from models.exit_nets import EXIT_NETS
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights
+from tests.early_exit.toy import ARCHS, settings_of
+from tests.early_exit.toy import SMALL as TOY
 
 SMALL = {
     "n_blocks": 3,
@@ -144,7 +147,7 @@ def test_nothing_of_the_meta_gradient_is_in_tf32(way, monkeypatch):
         method.half(*halves, meta)
     own, *rest = passes
     real = [True] if way != "plain" else []  # else the real step takes the meta-gradient's pass
-    others = {"plain": [False], "save_memory": [False, False], "bf16": [False]}[way]
+    others = [False, False]  # over the other half, and in forward mode
     assert [own, *rest] == [False, *others, *real, True]
     assert torch.backends.cudnn.allow_tf32
 
@@ -211,6 +214,42 @@ def test_inner_products_are_those_with_each_gradient(double):
         expected = sum((g * v).sum() for g, v in zip(gradients, along.values(), strict=True))
         assert abs(got[i, k] - expected) < 1e-12 * max(1, abs(expected))
     assert not got.requires_grad
+
+
+BERT = {"num_layers": 3, "hidden_dim": 16, "num_heads": 2, "mlp_dim": 16, "vocab_size": 50}
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [(arch, {}) for arch in ARCHS] + [("vit", {"vit_dropout": 0.3}), ("bert", {})],
+)
+def test_forward_mode_equals_backward_on_every_network(double, arch, changes):
+    """With its dropout, and the pass itself can still be differentiated afterwards."""
+    if arch == "bert":
+        pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    settings = settings_of(arch, **(BERT if arch == "bert" else TOY[arch]), **changes)
+    net = EXIT_NETS[arch].from_settings(settings, 4, 32).train()
+    inputs, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
+    if arch == "bert":
+        inputs = torch.randint(1, 50, (6, 2, 9))
+        inputs[:, 1], inputs[:3, 0, 5:] = 0, 0  # one segment; padding
+    params = dict(net.named_parameters())
+    along = {name: torch.randn_like(p) for name, p in params.items()}
+    state = meta_gradient.random_state(inputs.device)
+    losses = exit_losses(net(inputs), labels, 0.1)
+    running = {name: x.clone() for name, x in net.named_buffers()}
+    with meta_gradient.same_dropout(state, inputs.device):
+        products = meta_gradient.inner_products(
+            lambda p: exit_losses(meta_gradient.call(net, p, inputs), labels, 0.1), params, along
+        )
+    assert all(torch.equal(x, running[name]) for name, x in net.named_buffers())
+    for i, k in ((0, 0), (5, net.num_exits - 1)):
+        gradients = torch.autograd.grad(
+            losses[i, k], list(params.values()), retain_graph=True, materialize_grads=True
+        )
+        expected = sum((g * v).sum() for g, v in zip(gradients, along.values(), strict=True))
+        torch.testing.assert_close(products[i, k], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_dropout_is_the_same_in_both_passes(double):

@@ -11,7 +11,6 @@ from early_exit import meta_gradient, train
 from early_exit.flags import graphable, make_method
 from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
-from early_exit.tape import Tape
 from experiment.cuda_graph import StepGraph, portable
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means, exit_shares
 from models.exit_nets import EXIT_NETS
@@ -167,15 +166,18 @@ def test_nothing_of_l2w_lies_on_another_device_or_is_read():
         params = dict(net.named_parameters())
         optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=True)
         optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
-        with Tape(params.values()) as tape:
-            logits = net(torch.randn(8, 3, 32, 32))
-            losses = exit_losses(logits, torch.randint(4, (8,)), 0.1)
+        images, labels = torch.randn(8, 3, 32, 32), torch.randint(4, (8,))
+        logits = net(images)
+        losses = exit_losses(logits, labels, 0.1)
         along = {name: torch.randn_like(p) for name, p in params.items()}
         stepped = meta_gradient.pseudo_step(params, along, optimizer)
         along = meta_gradient.through_step(along, params, along, optimizer)
         taken = assign_exits(doubts(logits).detach(), [0.25] * net.num_exits)
-        found = [tape.along(along.values(), losses), exit_means(taken, losses), *stepped.values()]
-        assert all(x.device.type == "cuda" for x in found)
+        products = meta_gradient.inner_products(
+            lambda p: exit_losses(meta_gradient.call(net, p, images), labels, 0.1), params, along
+        )
+        tensors = [products, exit_means(taken, losses), *stepped.values()]
+        assert all(x.device.type == "cuda" for x in tensors)
 
 
 def stand_in(calls):
@@ -221,4 +223,3 @@ def test_dropout_stays_out_of_what_is_compiled(save_memory, monkeypatch):
     method = make_method(args, net.train(), 32, torch.device("cpu"), Workers())
     run(method, [8], [1])
     assert calls == [("elsewhere", 4)] * 2  # over the other half, twice
-    assert method.taped
