@@ -51,10 +51,18 @@ from numpy.typing import NDArray
 
 from data.benchmark_counts import benchmark_counts
 from data.client_counts import LEAST, dirichlet, pathological, sizes_of
-from data.command_line import Parser, fail, number
 from data.datasets import NAMES, Part, Source, count_of, cut, fingerprint_of, source_of, stem
 from data.partition_plot import draw
-from experiment import lock, read_json, script, write_bytes, write_json
+from experiment import (
+    Parser,
+    lock,
+    number,
+    one_line_errors,
+    read_json,
+    script,
+    write_bytes,
+    write_json,
+)
 
 # PFLlib's defaults; its comments advise an alpha of 100 for exdir.
 CLIENTS, ALPHA, TEST_SHARE = 20, 0.1, 0.25
@@ -130,16 +138,14 @@ def cut_test(rows: Rows, share: float, rng: np.random.Generator) -> tuple[Rows, 
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser("data.partition", __doc__)
+    parser = Parser(__doc__, "data.partition")
     parser.add_argument("labels", choices=("iid", "noniid"), help="which classes a client has")
     parser.add_argument(
         "sizes", choices=("balance", "-", "equal", "uneven"), help="how many images"
     )
     parser.add_argument("kind", choices=("dir", "pat", "exdir", "-"), help="of noniid; - with iid")
     parser.add_argument("--dataset", required=True, help=f"{', '.join(NAMES)}, DIR or .npz")
-    parser.add_argument(
-        "--clients", type=number(int, 1), default=CLIENTS, help=f"(default: {CLIENTS})"
-    )
+    parser.add_argument("--clients", type=number(int, 1), default=CLIENTS, help="how many")
     parser.add_argument(
         "--alpha", type=number(float, 0, above=True),
         help=f"of dir and exdir: the smaller, the farther from iid (default: {ALPHA}; PFLlib "
@@ -153,21 +159,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--train_only", action="store_true", help="leave the data set's own test images out"
     )
     parser.add_argument(
-        "--test_share", type=number(float, 0, 1, above=True), default=TEST_SHARE,
-        help=f"of each client's images that are its test set (default: {TEST_SHARE})",
+        "--test_share", type=number(float, 0, 1, above=True, below=True), default=TEST_SHARE,
+        help="of each client's images that are its test set",
     )  # fmt: skip
     parser.add_argument(
-        "--pool", type=number(float, 0, 1, above=True), metavar="VAL_SIZE",
+        "--pool", type=number(float, 0, 1, above=True, below=True), metavar="VAL_SIZE",
         help="also all.npz: what all clients train on, less this share of each client's",
     )  # fmt: skip
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="(default: 0)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of the partition")
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help="(default: in results/partitions, named by what is asked for)",
+        help="the folder (default: in results/partitions, named by what is asked for)",
     )  # fmt: skip
-    parser.add_argument(
-        "--data_root", default="data_root", help="where data sets are kept (default: data_root)"
-    )
+    parser.add_argument("--data_root", default="data_root", help="where data sets are kept")
     parser.add_argument("--overwrite", action="store_true", help="replace one that is there")
     args = parser.parse_args(argv)
     if (args.labels == "iid") != (args.kind == "-"):
@@ -324,12 +328,8 @@ def partition(args: argparse.Namespace, command: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
-    try:
+    with one_line_errors():
         partition(args, shlex.join(["python", "-m", "data.partition", *map(str, given)]))
-    except OSError as e:
-        fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
-    except ValueError as e:
-        fail(str(e))
 
 
 if __name__ == "__main__":

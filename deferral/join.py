@@ -25,9 +25,8 @@ import numpy as np
 
 from deferral import external
 from deferral import predictions as saved
-from deferral.command_line import Parser, number, one_line_errors
 from deferral.predictions import Predictions
-from experiment import lock, script, sha256, write_bytes
+from experiment import Parser, lock, number, one_line_errors, script, sha256, write_bytes
 
 TOLERANCE = 1e-3  # of logits: one network's, computed by two scripts in other batches
 # What a server's file says of the server.
@@ -36,7 +35,7 @@ EDGE |= {"remote_scores": "remote_scores"}  # a stranger's: how they were read
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser("deferral.join", __doc__)
+    parser = Parser(__doc__, "deferral.join")
     for name, text in (
         ("exits", "predictions of a device's exits, or a run directory with one such file"),
         ("server", "predictions of a server on the same samples, likewise"),

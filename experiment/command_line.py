@@ -4,8 +4,8 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -38,10 +38,18 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with defaults in `--help`, the docstring as it is, and errors of one line."""
+    """argparse with defaults in `--help`, the docstring as it is, and errors of one line.
 
-    def __init__(self, doc: str):
-        super().__init__(description=doc, formatter_class=_Formatter, allow_abbrev=False)
+    module: of a script that is run by `python -m`.
+    """
+
+    def __init__(self, doc: str | None, module: str | None = None):
+        super().__init__(
+            prog=module and f"python -m {module}",
+            description=doc,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         fail(f"{message} ({self.prog} --help lists the flags)")
@@ -100,8 +108,15 @@ def each_seed(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
         yield argparse.Namespace(**vars(args) | one)
 
 
-def number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):
-    """An argparse type: a finite `kind` in [low, high], or in (low, high] with `above`."""
+def number(
+    kind: type,
+    low: float,
+    high: float = float("inf"),
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> Callable[[str], Any]:
+    """An argparse type: a finite `kind` in [low, high]; without low by `above`, high by `below`."""
 
     def parse(text: str):
         try:
@@ -110,9 +125,13 @@ def number(kind: type, low: float, high: float = float("inf"), *, above: bool = 
             raise argparse.ArgumentTypeError(
                 f"{text!r} is not a number ({kind.__name__})"
             ) from None
-        if not (low < value if above else low <= value) or value > high or abs(value) == np.inf:
+        fits = (low < value if above else low <= value) and (
+            value < high if below else value <= high
+        )
+        if not fits or abs(value) == np.inf:
             bounds = f"{'above' if above else 'at least'} {low:g}"
-            bounds += f" and at most {high:g}" if high < np.inf else ""
+            if high < np.inf:
+                bounds += f" and {'below' if below else 'at most'} {high:g}"
             raise argparse.ArgumentTypeError(f"{text} must be finite, {bounds}")
         return value
 

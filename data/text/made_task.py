@@ -17,8 +17,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.command_line import Parser, fail, number
-from experiment import script, write_bytes
+from experiment import Parser, fail, number, script, write_bytes
 
 PRAISE = ("fine", "bright", "lovely", "warm", "clever", "tender")
 BLAME = ("dull", "cold", "poor", "flat", "weary", "crude")
@@ -50,11 +49,11 @@ def write_task(folder: Path, train: int, dev: int, seed: int) -> None:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser("data.text.made_task", __doc__)
+    parser = Parser(__doc__, "data.text.made_task")
     parser.add_argument("folder", metavar="DIR", type=Path, help="where train.tsv and dev.tsv go")
-    parser.add_argument("--train", type=number(int, 1), default=6000, help="texts (default: 6000)")
-    parser.add_argument("--dev", type=number(int, 1), default=2000, help="texts (default: 2000)")
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="(default: 0)")
+    parser.add_argument("--train", type=number(int, 1), default=6000, help="texts")
+    parser.add_argument("--dev", type=number(int, 1), default=2000, help="texts")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of the texts")
     parser.add_argument("--overwrite", action="store_true", help="replace one that is there")
     return parser.parse_args(argv)
 

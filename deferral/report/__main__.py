@@ -27,7 +27,6 @@ import numpy as np
 
 from deferral import external
 from deferral import predictions as saved
-from deferral.command_line import Parser, number, one_line_errors
 from deferral.decide import Decision, answered_by, decide
 from deferral.predictions import Predictions
 from deferral.report import numbers
@@ -39,7 +38,7 @@ from deferral.report.page import page
 from deferral.report.words import verdict
 from deferral.risk import Pair
 from deferral.stages import device_costs
-from experiment import script, sha256, write_bytes
+from experiment import Parser, number, one_line_errors, script, sha256, write_bytes
 
 COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no rejector says others
 SHOWN_PICTURES = 16  # of each side
@@ -54,7 +53,7 @@ def cost_pair(text: str) -> Pair:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser("deferral.report", __doc__)
+    parser = Parser(__doc__, "deferral.report")
     parser.add_argument(
         "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
     )
@@ -78,18 +77,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     group = parser.add_argument_group("promises")
     group.add_argument(
-        "--max_reject_rate", type=number(float, 0, 1, inside=True), metavar="Q",
+        "--max_reject_rate", type=number(float, 0, 1, above=True, below=True), metavar="Q",
         help=f"a rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
     )  # fmt: skip
     group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="the risk to promise")
     group.add_argument(
-        "--delta", type=number(float, 0, 1, inside=True), default=0.05,
+        "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
         help="how often a promise may be broken",
     )  # fmt: skip
     group = parser.add_argument_group("certainty")
     group.add_argument("--draws", type=number(int, 1), default=1000, help="of the bootstrap")
     group.add_argument(
-        "--level", type=number(float, 0, 1, inside=True), default=0.95, help="of the intervals"
+        "--level",
+        type=number(float, 0, 1, above=True, below=True),
+        default=0.95,
+        help="of the intervals",
     )
     group.add_argument("--seed", type=seed, default=0, help="of the bootstrap")
     group.add_argument(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import data.partition
+import experiment
 import train_localnet
 from data import load
 from data.client_counts import LEAST
@@ -290,7 +291,7 @@ def test_what_is_there_is_kept_or_replaced_whole(made, toy, refused, monkeypatch
 
     def full(path, content):
         if path.name == "client-0002.npz":
-            data.partition.fail("full")
+            experiment.fail("full")
         write(path, content)
 
     monkeypatch.setattr(data.partition, "write_bytes", full)
