@@ -1,8 +1,6 @@
 """Evaluate every checkpoint of a run directory: predictions once, then everything from them.
 
   python eval_all.py --dataset digits --save_dir results/runs/first
-  python eval_all.py --dataset client-0.npz --save_dir results/runs/client-0 \\
-      --edge_path results/runs/everybody/all-edgenet.pth
 
 The local net and the edge net see val and test once, all rejectors together once, however many
 settings there are; what train_rejector.py fitted later comes on top. Writes
@@ -14,11 +12,6 @@ in {dataset}-eval_extra.json, in the same layout.
 SAVE_DIR may hold checkpoints of the release instead, named as it names them, and its local net.
 Each has an edge net of its own: they are read one by one, and predictions.npz, which holds one
 edge, is written where all are equal.
-
-With --edge_path an edge net of elsewhere is evaluated alone, on data that it need not have been
-trained on: a server for many. `edge_data` in the settings says "same" where it was trained on this
-very cut of this data, else "other". It may have seen what is val here: then what is fitted on val
-is too hopeful.
 """
 
 import glob
@@ -55,40 +48,11 @@ def parse_args(argv=None):
     parser.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     parser.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
-    group = parser.add_argument_group("an edge net of elsewhere, alone")
-    group.add_argument(
-        "--edge_path",
-        help="its checkpoint, or its run directory (with --seeds that of all seed-N); none is read "
-        "from SAVE_DIR then",
-    )
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        help=f"cut from train: a share below 1 or a count; {SPLIT['val_size']} if not given",
-    )
-    group.add_argument(
-        "--split_seed",
-        type=number(int, 0),
-        help=f"of the val split; {SPLIT['split_seed']} if not given",
-    )
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
     given = parser.given(args, argv)
-    if args.edge_path is None:
-        reason = "goes with --edge_path; a run's own edge net says it itself"
-        parser.refuse(given, ("val_size", "split_seed"), reason)
     parser.refuse(given, ["seed"], "nothing is drawn here; --seeds names the runs to evaluate")
     return args
-
-
-def edge_file(path) -> Path:
-    """What --edge_path names: a file, or the one edge net of a run directory."""
-    if not Path(path).is_dir():
-        return Path(path)
-    found = sorted(Path(path).glob("*-edgenet.pth"))
-    if len(found) != 1:
-        raise ValueError(f"--edge_path {path}: holds {len(found)} *-edgenet.pth; give one file")
-    return found[0]
 
 
 def input_files(save_dir, name) -> dict[str, Path]:
@@ -351,37 +315,29 @@ def evaluate(args):
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
         run = experiment.Run(args.save_dir, f"{name}-eval_all", args, remake=True)
-        alone = args.edge_path is not None
-        files = {} if alone else released.find(run.dir, name)
+        files = released.find(run.dir, name)
     if files:
         return evaluate_released(args, run, device, name, files)
     with experiment.one_line_errors():
-        edge_path = edge_file(args.edge_path) if alone else run.dir / f"{name}-edgenet.pth"
-        if alone:
-            read = Checkpoints(experiment.load_checkpoint(edge_path), None, {}, {})
-        else:
-            read = read_checkpoints(run.dir, name)
+        read = read_checkpoints(run.dir, name)
         edge, local = read.edge, read.local
         rejectors = {stem: checkpoint for stem, (checkpoint, _) in read.rejectors.items()}
-        cut = vars(args) if alone else edge
-        split = [default if cut.get(key) is None else cut[key] for key, default in SPLIT.items()]
+        split = [edge.get(key, default) for key, default in SPLIT.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
-        nets = [edge_net(edge, num_classes, str(edge_path))]
+        nets = [edge_net(edge, num_classes, f"{run.dir / name}-edgenet.pth")]
         nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
         nets += [[net for _, net in read.rejectors.values()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
         fingerprint = dataset.fingerprint()
-        inputs = {edge_path.name: edge_path} if alone else input_files(run.dir, name)
-        if run.is_complete(fingerprint, inputs):
+        if run.is_complete(fingerprint, input_files(run.dir, name)):
             return print(f"{run.result}: complete")
-        same = edge["data"] == fingerprint
-        if not same and not alone:
+        if edge["data"] != fingerprint:
             raise ValueError(
                 f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
             )
         later = estimators.read(run.dir, name, read.hashes) if local else {}
-        losses = {} if alone else read_losses(run.dir, name)
+        losses = read_losses(run.dir, name)
         outputs = output_files(run, name)
         run.start(device, fingerprint, outputs.values())
 
@@ -411,8 +367,6 @@ def evaluate(args):
     }
     if seen is not None:
         settings["local_classes"] = seen
-    if alone:
-        settings["edge_data"] = "same" if same else "other"
     path = outputs["predictions"]
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
     finish(run, release_layout(saved.load(path)), outputs["extra"])
@@ -422,10 +376,7 @@ def evaluate(args):
 
 @experiment.script
 def main(argv=None):
-    given = parse_args(argv)
-    for args in experiment.each_seed(given):
-        if given.seeds and args.edge_path:
-            args.edge_path = str(Path(args.edge_path) / f"seed-{args.seed}")
+    for args in experiment.each_seed(parse_args(argv)):
         evaluate(args)
 
 

@@ -31,6 +31,4 @@ benchmark sweep benchmarks.sweep --rounds "$rounds"
 benchmark early_exit_speed benchmarks.early_exit_speed --compile
 benchmark meta_gradient benchmarks.meta_gradient
 benchmark evaluation benchmarks.evaluation
-for kind in settings data exits; do
-  benchmark "scale-$kind" benchmarks.scale "$kind"
-done
+benchmark scale-settings benchmarks.scale

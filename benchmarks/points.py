@@ -4,7 +4,7 @@ import gc
 import json
 import os
 import tempfile
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,6 @@ from data.memory import free_on_host
 WARM = 6  # steps: a CUDA graph is captured at the fourth
 FLOAT, INT = 4, 8  # bytes
 WEIGHTS = 12  # bytes a parameter in training: itself, its gradient, its momentum, float32
-
-
-class Some:
-    """The first `count` batches of every epoch of `batches`, which is like them in all else."""
-
-    def __init__(self, batches: Any, count: int):
-        self.batches, self.count = batches, min(count, len(batches))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.batches, name)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def epoch(self, epoch: int) -> Iterator:
-        for _, batch in zip(range(self.count), self.batches.epoch(epoch), strict=False):
-            yield batch
 
 
 def take_turns(

@@ -1,63 +1,241 @@
-"""Cost against scale: milliseconds a step and bytes at the peak, beside the plain way's.
+"""Milliseconds a step and bytes at the peak against K, the number of cost settings in one pass.
 
-  python -m benchmarks.scale settings --out settings.json
-  python -m benchmarks.scale data --device cuda --steps 1000 --out data.json
-  python -m benchmarks.scale exits --out exits.json
-  python -m benchmarks.scale_figure settings.json data.json exits.json
+  python -m benchmarks.scale --out settings.json
+  python -m benchmarks.scale_figure settings.json
 
-settings: 1 to 1,000 rejectors beside one edge, batch 16, and as many runs of one setting. data:
-1,000 to 1,000,000 pictures of 32 px. exits: MSDNet of 1 to 10 blocks, trained each way, and its
-last exit alone. What memory should be by a formula is beside what it is; the formulas are in
-scale_settings.py, scale_data.py and scale_exits.py. All points of a curve take turns in one
-process, all warm; the medians count, and the file keeps every round. A point that does
-not fit in memory is left out, and a line says so.
+1 to 1,000 rejectors beside one edge, batch 16, and as many runs of one setting the plain way. All
+points of a curve take turns in one process, all warm; the medians count, and the file keeps every
+round. A point that does not fit in memory is left out, and a line says so.
+
+Bytes of tensors at the peak of a step, for a batch of B, P_e parameters of the edge, a copy of the
+edge of S_e bytes for each of C refresh rates S > 1, P_r = 61,326 parameters of a rejector:
+
+    D + 12 P_e + C S_e + 12 K P_r + max(A_e, A_x + K B a_r)
+
+12 bytes a parameter are weight, momentum and gradient in float32, which all stay from step to step.
+A_e is what the edge keeps for its backward pass; when the rejectors take their step it is free
+again. a_r = 46,544 bytes are what a rejector keeps of a sample, map by map of LeNet-5:
+
+    conv1 6*28*28*4   its pool 6*14*14*(4 + 8, with where the maxima were)
+    conv2 16*10*10*4  its pool 16*5*5*(4 + 8), the same flat 400*4    fc1 120*4   fc2 84*4
+
+A_x is the batch itself, channels last, once for all. D is the data: a byte a value of every
+picture, its label (8 bytes) and row (8), logits of the local net (4 a class), L2 of the pass (4 a
+step and setting), and a chunk of pictures as float32.
+
+The measured steps run eagerly. Replayed as CUDA graphs, the two passes have memory of their own,
+and their sum should stand in the place of the maximum: not measured, as the allocator does not
+count it. Nor is what a copy needs for a moment while it answers up to 128 images ahead
+(learning_to_help.edge_copies), which the few steps measured do not do.
 """
 
 import argparse
 from pathlib import Path
+from statistics import median
 
 import torch
 
+import data
 import experiment
-from benchmarks import scale_data, scale_exits, scale_settings
-from benchmarks.points import about
+import train_edgenet_async
+from benchmarks import sweep
+from benchmarks.points import (
+    FLOAT,
+    INT,
+    WEIGHTS,
+    about,
+    fits,
+    kept_bytes,
+    parameters,
+    peak_bytes,
+    take_turns,
+)
+from data.batches import CHUNK_VALUES
 from experiment import number
-from models.edgenet import edge_size
+from learning_to_help.edge_copies import state_bytes
+from learning_to_help.settings import Setting
+from learning_to_help.steps import EdgeStep, Rejectors
+from models.edgenet import build_edge, edge_size
+from models.rejector import Rejector
 
-KINDS = {"settings": scale_settings, "data": scale_data, "exits": scale_exits}
+COUNTS = (1, 2, 5, 10, 20, 42, 100, 200, 500, 1000)
+CLASSES, VALUES = 10, 3 * 32 * 32
+REJECTOR = 61_326  # parameters
+KEPT = FLOAT * (6 * 28**2 + 6 * 14**2 + 16 * 10**2 + 2 * 16 * 5**2 + 120 + 84)
+KEPT += INT * (6 * 14**2 + 16 * 5**2)  # a_r
+MEMORY_STEPS = 3  # the second step is the first that has momenta and old gradients
+MOST = 1000  # rejectors times steps of a turn
+
+
+def settings_of(count: int, freqs: list[int]) -> list[Setting]:
+    """`count` settings with costs spread over the paper's range, their S in turn from `freqs`."""
+    return [
+        Setting(freqs[k % len(freqs)], (1.0, 1.25)[k % 2], 0.5 * k / count) for k in range(count)
+    ]
+
+
+def part_of(steps: int) -> data.Part:
+    """Random pictures of 32 px for some steps."""
+    count = steps * sweep.BATCH
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    return data.Part(images, torch.randint(0, CLASSES, (count,)), torch.arange(count))
+
+
+def one_pass(edge_step, settings, part, device):
+    """A function that takes every batch of `part` once, as train_edgenet_async.py does."""
+    rejectors = None
+    if settings:
+        flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
+        rejectors = Rejectors(settings, edge_step.edge, device, **flags)
+    batches = data.Batches(part, sweep.BATCH, device, shuffle=True)
+    local_logits = torch.randn(len(part.labels), CLASSES, device=device)
+    rest = rejectors, batches, local_logits, 0, ""
+    return lambda: train_edgenet_async.train_one_epoch(edge_step, *rest)
+
+
+def new_edge(name: str, device: torch.device) -> EdgeStep:
+    edge = build_edge(name, CLASSES, edge_size(name, 32), 0).to(device)
+    return EdgeStep(edge, sweep.sgd(edge, 1e-3, fused=True), sweep.BATCH)
+
+
+def plain_run(name: str, part: data.Part, device: torch.device):
+    """A function that takes one setting's steps the plain way, as benchmarks.sweep has it."""
+    size = edge_size(name, 32)
+    edge, frozen = (build_edge(name, CLASSES, size, 0).to(device) for _ in range(2))
+    local, rejector = sweep.LeNet5(CLASSES).to(device).eval(), Rejector().to(device)
+    nets = local, edge, frozen.eval(), rejector
+    optimizers = sweep.sgd(edge, 1e-3), sweep.sgd(rejector, 1.6e-3)
+    costs = [torch.tensor([[c]], device=device) for c in (1.25, 0.25)]
+    pictures = sweep.loader(part, size, 0)
+    return lambda: sweep.plain_edge(nets, optimizers, pictures, *costs, device)
+
+
+def kept_of(edge: torch.nn.Module, device: torch.device) -> int:
+    """A_e: what the edge keeps of a batch for its backward pass."""
+    pictures = torch.zeros(sweep.BATCH, 3, 32, 32, device=device)
+    return kept_bytes(lambda: edge(pictures), edge)
+
+
+def predicted(count: int, edge: torch.nn.Module, freqs: list[int], images: int, kept: int) -> int:
+    """The formula above; `kept` is A_e."""
+    steps = -(-images // sweep.BATCH)
+    held = images * (VALUES + 2 * INT + FLOAT * CLASSES) + FLOAT * steps * count
+    held += FLOAT * min(CHUNK_VALUES, images * VALUES)
+    copies = sum(freq != 1 for freq in set(freqs))
+    fixed = WEIGHTS * parameters(edge) + copies * state_bytes(edge)
+    passing = max(kept, sweep.BATCH * (FLOAT * VALUES + count * KEPT))
+    return held + fixed + WEIGHTS * count * REJECTOR + passing
+
+
+def memory(name: str, count: int, freqs: list[int], device: torch.device) -> tuple[int, int]:
+    """Bytes at the peak of a few steps from nothing on: (measured, predicted)."""
+    edge = build_edge(name, CLASSES, edge_size(name, 32), 0).to(device)
+    images = MEMORY_STEPS * sweep.BATCH
+    by_formula = predicted(count, edge, freqs, images, kept_of(edge, device))
+    del edge
+
+    def run():
+        torch.manual_seed(0)
+        settings = settings_of(count, freqs)
+        one_pass(new_edge(name, device), settings, part_of(MEMORY_STEPS), device)()
+
+    return peak_bytes(run, device), by_formula
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    for name, module in KINDS.items():
-        own = kinds.add_parser(name, description=module.__doc__.splitlines()[0])
-        count = number(int, 1)
-        module.add_flags(own, count)
-        own.add_argument("--rounds", type=count, default=5, help="turns taken; the median counts")
-        own.add_argument("--device", default="best", help="cuda, cpu or best")
-        own.add_argument("--out", help="write the rows there as JSON")
+    count = number(int, 1)
+    parser.add_argument("--edges", nargs="+", default=["convnet", "alexnet"], help="edge nets")
+    parser.add_argument("--counts", type=count, nargs="+", default=COUNTS, help="K")
+    parser.add_argument("--freqs", type=count, nargs="+", default=[1], help="S, in turn")
+    parser.add_argument("--steps", type=count, default=4, help="a turn; fewer where K is large")
+    parser.add_argument("--rounds", type=count, default=5, help="turns taken; the median counts")
+    parser.add_argument("--device", default="best", help="cuda, cpu or best")
+    parser.add_argument("--out", help="write the rows there as JSON")
     return parser.parse_args(argv)
+
+
+def measure(edges, counts, freqs, steps, rounds, device) -> list[dict]:
+    """Rows of the file: for every edge its step alone, the plain way's, and that of every K."""
+    rows = []
+    for name in edges:
+        edge = new_edge(name, device)  # one for all: what it has learnt changes no time
+        kept = kept_of(edge.edge, device)
+        images = MEMORY_STEPS * sweep.BATCH
+        held = {k: predicted(k, edge.edge, freqs, images, kept) for k in counts}
+        possible = [k for k in counts if fits(f"{name}, K = {k}", held[k], device)]
+        peaks = {k: memory(name, k, freqs, device) for k in possible}
+        works = {
+            "edge alone": (one_pass(edge, [], part_of(steps), device), steps),
+            "a run each": (plain_run(name, part_of(steps), device), steps),
+        }
+        for k in possible:
+            own = max(2, min(steps, steps * MOST // (20 * k)))
+            works[k] = one_pass(edge, settings_of(k, freqs), part_of(own), device), own
+        for key, milliseconds in take_turns(works, rounds, device).items():
+            stack = isinstance(key, int)
+            row = {"group": name, "way": "one pass" if stack else key, "x": key if stack else 1}
+            row |= {"milliseconds": milliseconds}
+            if stack:
+                row |= dict(zip(("bytes", "predicted_bytes"), peaks[key], strict=True))
+            rows.append(row)
+    return rows
+
+
+def say(rows: list[dict]) -> None:
+    """A line a K, then from which K on the rejectors cost more than their edge."""
+    print(f"{'edge':12} {'K':>6} {'ms a step':>10} {'K runs, ms':>11} {'MB':>9} {'formula':>8}")
+    for name in dict.fromkeys(row["group"] for row in rows):
+        own = [row for row in rows if row["group"] == name]
+        alone, plain = (
+            median(row["milliseconds"])
+            for way in ("edge alone", "a run each")
+            for row in own
+            if row["way"] == way
+        )
+        print(f"{name:12} {'none':>6} {alone:10.2f}")
+        stack = [row for row in own if row["way"] == "one pass"]
+        for row in stack:
+            ours, k = median(row["milliseconds"]), row["x"]
+            told = row["bytes"] / 1e6, row["predicted_bytes"] / row["bytes"]
+            print(f"{name:12} {k:6} {ours:10.2f} {k * plain:11.1f} {told[0]:9.1f} {told[1]:8.3f}")
+        doubled = doubles_at(alone, [(r["x"], median(r["milliseconds"])) for r in stack])
+        where = f"from K = {doubled:.0f} on" if doubled else "nowhere here"
+        print(f"{name}: the rejectors cost more than the edge {where}")
+
+
+def doubles_at(alone: float, points: list[tuple[int, float]]) -> float | None:
+    """The K at which a step takes twice what the edge's alone takes; None where it never does.
+
+    points: (K, milliseconds), K rising; straight lines between them and from K = 0, the edge alone.
+    """
+    k, before = 0, alone
+    for more, after in points:
+        if after >= 2 * alone:
+            return k + (more - k) * (2 * alone - before) / (after - before)
+        k, before = more, after
+    return None
 
 
 def main(argv=None):
     flags = vars(parse_args(argv))
-    kind, out = flags.pop("kind"), flags.pop("out")
+    out = flags.pop("out")
     with experiment.one_line_errors():
         device = flags["device"] = experiment.pick_device(flags["device"])
         if device.type == "mps":
             raise ValueError("--device mps: its memory is not counted here; give cuda or cpu")
-        for name in flags.get("edges", ()):
+        for name in flags["edges"]:
             edge_size(name, 32)  # knows the names
     print(f"{experiment.hardware(device)}, torch {torch.__version__}")
     torch.manual_seed(0)
-    rows = KINDS[kind].measure(**flags)
-    KINDS[kind].say(rows)
+    rows = measure(**flags)
+    say(rows)
     if out:
-        found = about(device, kind=kind, batch=KINDS[kind].batch(flags), rows=rows)
-        experiment.write_json(Path(out), found)
+        experiment.write_json(
+            Path(out), about(device, kind="settings", batch=sweep.BATCH, rows=rows)
+        )
 
 
 if __name__ == "__main__":

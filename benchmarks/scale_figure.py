@@ -1,8 +1,8 @@
-"""Cost and memory against scale, from the files of `benchmarks.scale`; a figure for each.
+"""Cost and memory against the number of cost settings, from a file of `benchmarks.scale`.
 
-    python -m benchmarks.scale_figure settings.json data.json exits.json [--out DIR]
+    python -m benchmarks.scale_figure settings.json [--out DIR]
 
-All axes are logarithmic but those of exits. A point is the median of the rounds, its bar their
+All axes are logarithmic. A point is the median of the rounds, its bar their
 range. The thin lines of memory are what the formula in the benchmark's docstring says.
 """
 
@@ -18,33 +18,16 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 import experiment
 from figures import style
 
-# Of every kind: the axis of x, in words, and the title.
-KINDS = {
-    "settings": (
-        "cost settings trained, $K$",
-        "One pass over all cost settings, against a run for each",
-    ),
-    "data": ("training pictures, $N$", "Training the local net: how its data set is kept"),
-    "exits": ("exits (blocks)", "MSDNet: all exits in one training, against the last one alone"),
-}
-STEP, START, MEMORY = "milliseconds", "start_milliseconds", "bytes"
-AXES = {STEP: "ms a step", START: "ms until the first batch", MEMORY: "peak memory, MB"}
+KIND = "settings"
+TITLE = "One pass over all cost settings, against a run for each"
+STEP, MEMORY = "milliseconds", "bytes"
+AXES = {STEP: "ms a step", MEMORY: "peak memory, MB"}
 LOOKS = {
     "one pass": style.rule("rejector", label="one pass"),
     "a run each": style.rule("max_softmax", label="a run each: $K$ times one run", marker=""),
     "edge alone": style.rule("never", label="the edge alone"),
-    "resident": style.rule("rejector", label="on the device"),
-    "streamed": style.rule("oracle", label="streamed to it"),
-    "DataLoader": style.rule("max_softmax", label="DataLoader over pictures"),
-    "last exit alone": style.rule("random", label="last exit alone"),
-    "a network an exit": style.rule("always", label="a network for each exit (sum)"),
 }
 FORMULA = {"color": style.INK, "linewidth": 0.8, "label": "bytes by the formula", "zorder": 1}
-
-
-def look(way: str) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for a way of the file."""
-    return LOOKS.get(way) or style.method(way)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -53,32 +36,34 @@ def read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError):
         found = None
-    rows = found.get("rows") if isinstance(found, dict) and found.get("kind") in KINDS else None
-    if not rows or not all({"group", "way", "x", STEP} <= row.keys() for row in rows):
+    rows = found.get("rows") if isinstance(found, dict) and found.get("kind") == KIND else None
+    if not rows or not all(
+        {"group", "way", "x", STEP} <= row.keys() and row["way"] in LOOKS for row in rows
+    ):
         raise ValueError(f"{path}: give a file that benchmarks.scale wrote with --out")
     return found
 
 
 def draw(found: dict[str, Any], out: Path) -> list[Path]:
-    """scale-KIND.pdf and .png: a column for each group of rows, a panel for each that is measured.
+    """scale-settings.pdf and .png: a column for each group of rows, a panel for each measure.
 
     `found` as `read` gives it.
     """
-    kind, rows = found["kind"], found["rows"]
+    rows = found["rows"]
     groups = list(dict.fromkeys(row["group"] for row in rows))
     shown = [key for key in AXES if any(key in row for row in rows)]
     columns = len(groups) if len(groups) > 1 else len(shown)
     fig, axes = style.panels(len(groups) * len(shown), columns, 2.3)
     for k, (key, group) in enumerate((key, group) for key in shown for group in groups):
-        panel(axes[k], kind, key, [row for row in rows if row["group"] == group])
+        panel(axes[k], key, [row for row in rows if row["group"] == group])
         if len(groups) > 1 and k < columns:
             axes[k].set_title(group, loc="left")
     batch = f"batch {found['batch']}, {found['hardware']}"
-    style.finish(fig, f"{KINDS[kind][1]}\n{batch}, torch {found['torch']}", 3)
-    return style.save(fig, out, f"scale-{kind}")
+    style.finish(fig, f"{TITLE}\n{batch}, torch {found['torch']}", 3)
+    return style.save(fig, out, f"scale-{KIND}")
 
 
-def panel(ax: Axes, kind: str, key: str, rows: list[dict[str, Any]]) -> None:
+def panel(ax: Axes, key: str, rows: list[dict[str, Any]]) -> None:
     """All ways of one group: medians with their range, or bytes with the formula beside."""
     sizes = sorted({row["x"] for row in rows})
     for way in dict.fromkeys(row["way"] for row in rows):
@@ -89,25 +74,18 @@ def panel(ax: Axes, kind: str, key: str, rows: list[dict[str, Any]]) -> None:
         x = [row["x"] for row in own]
         if key == MEMORY:
             ax.plot(x, [row["predicted_bytes"] / 1e6 for row in own], **FORMULA)
-            points = look(way) | {"linestyle": "", "label": "_"}
+            points = LOOKS[way] | {"linestyle": "", "label": "_"}
             ax.plot(x, [row[MEMORY] / 1e6 for row in own], **points)
         elif way == "edge alone":
-            ax.axhline(median(own[0][key]), **look(way) | {"marker": ""})
+            ax.axhline(median(own[0][key]), **LOOKS[way] | {"marker": ""})
         elif way == "a run each":
-            ax.plot(sizes, np.multiply(sizes, median(own[0][key])), **look(way))
+            ax.plot(sizes, np.multiply(sizes, median(own[0][key])), **LOOKS[way])
         else:
             y = np.array([[median(row[key]), min(row[key]), max(row[key])] for row in own]).T
             bars = {"elinewidth": 0.9, "capsize": 1.5}
-            ax.errorbar(x, y[0], [y[0] - y[1], y[2] - y[0]], **look(way) | bars)
-    alone = {r["x"]: median(r[STEP]) for r in rows if r["way"] == "last exit alone"}
-    if key == STEP and alone and list(alone) == list(range(1, len(alone) + 1)):
-        ax.plot(list(alone), np.cumsum(list(alone.values())), **look("a network an exit"))
-    ax.set_xlabel(KINDS[kind][0])
+            ax.errorbar(x, y[0], [y[0] - y[1], y[2] - y[0]], **LOOKS[way] | bars)
+    ax.set_xlabel("cost settings trained, $K$")
     ax.set_ylabel(AXES[key])
-    if kind == "exits":
-        ax.set_xticks(sizes)
-        ax.set_ylim(bottom=0)
-        return
     ax.set_xscale("log")
     ax.set_yscale("log")
     low, high = ax.get_ylim()

@@ -26,11 +26,8 @@ images out.
 
 Writes client-0000.npz and so on, each a data set by itself, for `--dataset` of any script: x_train,
 y_train, x_test, y_test; `classes`, the names of all K classes; index_train, index_test, rows of the
-source's train set or, where split_train, split_test are 1 and not 0, of its test set. With --pool
-0.1 also all.npz, for a server of all clients: x_train, all that clients train on when each cuts a
-val part of 0.1 off its own (--val_size 0.1 --split_seed 0 of every script), so that the server has
-seen no client's val or test images; x_test, all clients' test images. Then classes.png and .pdf,
-who has what, and last partition.json. CIFAR-100 takes 20 s on two busy cores.
+source's train set or, where split_train, split_test are 1 and not 0, of its test set. Then
+classes.png and .pdf, who has what, and last partition.json. CIFAR-100 takes 20 s on two busy cores.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ from numpy.typing import NDArray
 
 from data.benchmark_counts import benchmark_counts
 from data.client_counts import LEAST, dirichlet, pathological, sizes_of
-from data.datasets import NAMES, Part, Source, count_of, cut, fingerprint_of, source_of, stem
+from data.datasets import NAMES, Part, Source, fingerprint_of, source_of, stem
 from data.partition_plot import draw
 from experiment import (
     Parser,
@@ -162,10 +159,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--test_share", type=number(float, 0, 1, above=True, below=True), default=TEST_SHARE,
         help="of each client's images that are its test set",
     )  # fmt: skip
-    parser.add_argument(
-        "--pool", type=number(float, 0, 1, above=True, below=True), metavar="VAL_SIZE",
-        help="also all.npz: what all clients train on, less this share of each client's",
-    )  # fmt: skip
     parser.add_argument("--seed", type=number(int, 0), default=0, help="of the partition")
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
@@ -201,15 +194,14 @@ def old_files(out: Path) -> list[Path]:
     if not lists:
         return []
     about = {k: v for path in lists for k, v in read_json(path).items()}
-    names = [*about.get("files", []), *BESIDE, *(["all.npz"] if about.get("pool") else [])]
+    names = [*about.get("files", []), *BESIDE]
     return [*lists, *(out / name for name in dict.fromkeys(names))]
 
 
-def file_names(clients: int, pool: float | None) -> list[str]:
-    """The data sets of a partition, the clients' first."""
+def file_names(clients: int) -> list[str]:
+    """The data sets of a partition."""
     digits = max(4, len(str(clients - 1)))
-    names = [f"client-{client:0{digits}}.npz" for client in range(clients)]
-    return names + (["all.npz"] if pool else [])
+    return [f"client-{client:0{digits}}.npz" for client in range(clients)]
 
 
 def merged(source: Source, train_only: bool) -> tuple[Part, NDArray[np.uint8]]:
@@ -237,19 +229,6 @@ def _as_npz(images: Images, train: Rows, test: Rows) -> bytes:
     return buffer.getvalue()
 
 
-def pooled(parts: Sequence[tuple[Rows, Rows]], val_size: float) -> tuple[Rows, Rows]:
-    """What one server may train on and be tested on: rows of all clients together, sorted.
-
-    Of each client's train rows without the val part that `data.load(..., val_size, seed=0)` cuts
-    off; and of all test parts.
-    """
-    kept = []
-    for train, _ in parts:
-        val = count_of("--pool", val_size, len(train))
-        kept.append(train[~cut(len(train), [val], 0)[0].numpy()])
-    return np.sort(np.concatenate(kept)), np.sort(np.concatenate([test for _, test in parts]))
-
-
 def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
     """`about` and `counts` [clients, classes], one client a line."""
     head = json.dumps(about, indent=1, ensure_ascii=False).removesuffix("\n}")
@@ -260,7 +239,7 @@ def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
 def partition(args: argparse.Namespace, command: str) -> None:
     """What `main` does. ValueError and OSError for bad input, before anything is written."""
     out = args.out or default_out(args)
-    old, names = old_files(out), file_names(args.clients, args.pool)
+    old, names = old_files(out), file_names(args.clients)
     if old and not args.overwrite:
         what = "a" if old[0].name == LISTS[0] else "an unfinished"
         raise ValueError(f"{out}: {what} partition is here; --overwrite replaces it")
@@ -285,7 +264,6 @@ def partition(args: argparse.Namespace, command: str) -> None:
     )
     parts = [cut_test(r, args.test_share, rng) for r in rows]
     counts = np.stack([np.bincount(labels[r], minlength=len(classes)) for r in rows])
-    pool = pooled(parts, args.pool) if args.pool else None
 
     lock(out)
     # The list of a whole partition goes first, so that what a kill leaves is never taken for whole.
@@ -293,7 +271,7 @@ def partition(args: argparse.Namespace, command: str) -> None:
         path.unlink(missing_ok=True)
     images = part, split_of, classes
     write_json(out / LISTS[1], {"files": names})
-    for name, both in zip(names, [*parts, pool], strict=False):
+    for name, both in zip(names, parts, strict=True):
         write_bytes(out / name, _as_npz(images, *both))
     words = [args.labels, args.sizes, args.kind]
     for suffix, picture in draw(counts, classes, " ".join([stem(args.dataset), *words])).items():
@@ -308,10 +286,9 @@ def partition(args: argparse.Namespace, command: str) -> None:
         "classes_per_client": per_client,
         "train_only": args.train_only,
         "test_share": args.test_share,
-        "pool": args.pool,
         "seed": args.seed,
         "classes": classes,
-        "files": names[: args.clients],
+        "files": names,
         "train_images": [len(train) for train, _ in parts],
         "test_images": [len(test) for _, test in parts],
     }

@@ -97,22 +97,6 @@ QUERIES = {
     "DIAM_qp": _look("#56B4E9", "X", (0, (5, 1.2)), "DIAM_qp", linewidth=1.3, zorder=4),
     "risk": _look("#D55E00", "D", "-", "risk", linewidth=2.0, markersize=4.2, zorder=5),
 }
-# Whose thresholds a client's device has (figures/client_risk.py): points with bars, no lines.
-_POINT = {"linewidth": 0, "elinewidth": 1.0, "markersize": 4.6}
-CLIENT_RULES = {
-    "never": _look("#777777", "_", "", "never ask", **_POINT | {"markersize": 6}),
-    "always": _look("#222222", "_", "", "always ask", **_POINT | {"markersize": 6}),
-    "shared": _look("#E69F00", "s", "", "shared", **_POINT),
-    "same_shares": _look("#CC79A7", "^", "", "same shares", **_POINT),
-    "estimated": _look("#0072B2", "o", "", "estimated", **_POINT),
-    "own_labels": _look("#009E73", "D", "", "own labels", **_POINT | {"markersize": 3.8}),
-}
-
-
-def client_rule(name: str, **change: Any) -> dict[str, Any]:
-    """Keywords of `Axes.errorbar` for whose thresholds a client's device has."""
-    look = CLIENT_RULES[name] | change
-    return look | {"markeredgecolor": look["color"]} if look["marker"] == "_" else look
 
 
 def shades(count: int) -> list[str]:

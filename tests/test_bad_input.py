@@ -174,8 +174,6 @@ NO_EFFECT = [
     ),
     (train_rejector, ["--seeds", "0", "--seed", "43"], "--seeds takes its place"),
     (train_localnet, ["--seeds", "0", "--seed", "42"], "--seeds takes its place"),
-    (eval_all, ["--val_size", "0.1"], "goes with --edge_path"),
-    (eval_all, ["--split_seed", "0"], "goes with --edge_path"),
     (eval_all, ["--seed", "43"], "nothing is drawn here"),
     (join, ["a", "b", "--cost_flops", "1e-9", "--device_cost", "0.1"], "not allowed with"),
 ]

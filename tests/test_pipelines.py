@@ -155,7 +155,7 @@ def test_several_seeds_have_local_nets_of_their_own(say):
     assert local.endswith("--save_dir results/runs/r/async --resume --seeds 3 4")
     assert "--local_path" not in edge
     assert ok(bash("eval-async.sh", "r", **own)).endswith("/async --resume --seeds 3 4\n")
-    for script in ("compare.sh", "exit-and-defer.sh", "clients.sh"):
+    for script in ("compare.sh", "exit-and-defer.sh"):
         done = bash(script, "r", **own)
         assert done.returncode == 2
         assert done.stderr == "error: EXTRA: SEEDS says the seeds here\n"

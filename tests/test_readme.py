@@ -25,7 +25,6 @@ PARSED += (
     "data.text.made_task",
     "deferral.join",
     "figures.exits_and_server",
-    "figures.client_risk",
 )
 PARSED += tuple(f"active_learning.{s}" for s in ("al_select", "train_net", "test_multi_models"))
 EXITS = ROOT / "results" / "published" / "cifar10-exits"
@@ -282,19 +281,6 @@ def test_what_is_claimed_of_the_made_up_task_is_published():
     said = "{:,.0f} texts a second instead of {:,.0f}".format(
         *(row["images_per_second"] for row in pair)
     )
-    assert said in " ".join(README.split())
-
-
-def test_what_is_claimed_of_clients_is_published():
-    folder = ROOT / "results" / "published" / "cifar10-clients"
-    with open(folder / "client_risk.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 7
-    for row in rows:
-        assert f"| {' | '.join(row.values())} |" in README, row["label"]
-    rules = json.loads((folder / "client_risk.json").read_text())["rules"]
-    sent = np.array(rules["own_labels"]["shares"])[..., -1].mean(0)
-    said = f"by their own labels they send from {100 * sent.min():.0f} to {100 * sent.max():.0f} %"
     assert said in " ".join(README.split())
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import points, scale, scale_data, scale_exits, scale_settings
-from models.localnet import LeNet5
+from benchmarks import points, scale
 from models.rejector import Rejector, new_rejectors
 
 CPU = torch.device("cpu")
@@ -23,19 +22,13 @@ def test_kept_bytes_by_hand():
 def test_a_rejector_keeps_what_the_docstring_says():
     x = torch.randn(16, 3, 32, 32)
     kept = [points.kept_bytes(lambda net=net: net(x), net) for net in map(stack, (1, 2, 70))]
-    assert kept[1] - kept[0] == 16 * scale_settings.KEPT == 16 * 46_544
-    assert kept[2] - kept[0] == 69 * 16 * scale_settings.KEPT
-    assert points.parameters(Rejector()) == scale_settings.REJECTOR
+    assert kept[1] - kept[0] == 16 * scale.KEPT == 16 * 46_544
+    assert kept[2] - kept[0] == 69 * 16 * scale.KEPT
+    assert points.parameters(Rejector()) == scale.REJECTOR
 
 
 def stack(count):
     return new_rejectors(count, 0)
-
-
-def test_the_local_net_keeps_what_the_docstring_says():
-    net, x = LeNet5(scale_data.CLASSES), torch.randn(4, 3, 32, 32)
-    assert points.kept_bytes(lambda: net(x), net) == 4 * scale_data.KEPT
-    assert points.parameters(net) == scale_data.PARAMETERS
 
 
 def test_peak_counts_what_is_there_at_once():
@@ -54,17 +47,8 @@ def test_peak_counts_what_is_there_at_once():
 @pytest.mark.parametrize(("count", "freqs"), [(3, [1]), (40, [1, 100, 7])])
 def test_memory_of_settings_is_that_of_the_formula(count, freqs):
     """Below, the edge's own pass is the peak; above, that of its rejectors, with two copies."""
-    found, by_formula = scale_settings.memory("convnet", count, freqs, CPU)
+    found, by_formula = scale.memory("convnet", count, freqs, CPU)
     assert by_formula == pytest.approx(found, rel=0.04)
-
-
-def test_last_exit_alone_is_the_last_exit():
-    net, _ = scale_exits.new_net(3, "base", CPU)
-    alone, _ = scale_exits.new_net(3, scale_exits.ALONE, CPU)
-    x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(alone.eval()(x), net.eval()(x)[-1])
-    heads = sum(points.parameters(net.classifier[k]) for k in range(2))
-    assert points.parameters(alone) == points.parameters(net) - heads
 
 
 def test_all_take_turns(monkeypatch):
@@ -79,16 +63,6 @@ def test_all_take_turns(monkeypatch):
 LONG = {"a": 1, "b": 4}
 
 
-def test_some_batches_of_an_epoch():
-    batches = scale_data.data.Batches(scale_data.part_of(100), 16, CPU, shuffle=True)
-    some = points.Some(batches, 2)
-    assert len(some) == 2
-    assert some.device == CPU
-    both = zip(some.epoch(3), batches.epoch(3), strict=False)
-    assert [torch.equal(x[0], y[0]) for x, y in both] == [True, True]
-    assert len(points.Some(batches, 99)) == len(batches)
-
-
 def test_left_out_with_a_line(monkeypatch, capsys):
     monkeypatch.setattr(points, "free_bytes", lambda device: 2e9)
     assert points.fits("K = 1", 1_900_000_000, CPU)
@@ -98,15 +72,15 @@ def test_left_out_with_a_line(monkeypatch, capsys):
 
 
 def test_where_the_rejectors_cost_as_much_as_the_edge():
-    assert scale_settings.doubles_at(10, [(1, 11), (5, 15)]) is None
-    assert scale_settings.doubles_at(10, [(1, 11), (5, 15), (15, 25)]) == 10
-    assert scale_settings.doubles_at(10, [(4, 30)]) == 2
+    assert scale.doubles_at(10, [(1, 11), (5, 15)]) is None
+    assert scale.doubles_at(10, [(1, 11), (5, 15), (15, 25)]) == 10
+    assert scale.doubles_at(10, [(4, 30)]) == 2
 
 
 def test_settings_end_to_end(tmp_path, capsys):
     flags = ["--edges", "convnet", "--counts", "1", "3", "--steps", "1", "--rounds", "2"]
     out = tmp_path / "out.json"
-    scale.main(["settings", *flags, "--device", "cpu", "--out", str(out)])
+    scale.main([*flags, "--device", "cpu", "--out", str(out)])
     found = json.loads(out.read_text())
     assert (found["kind"], found["batch"], found["device"]) == ("settings", 16, "cpu")
     ways = [(row["way"], row["x"], len(row["milliseconds"])) for row in found["rows"]]
@@ -116,36 +90,11 @@ def test_settings_end_to_end(tmp_path, capsys):
     assert "convnet: the rejectors cost more than the edge" in capsys.readouterr().out
 
 
-def test_data_end_to_end(tmp_path):
-    """Also: the memory is that of the formula, kept either way."""
-    out = tmp_path / "out.json"
-    flags = ["--sizes", "2000", "40", "--steps", "2", "--rounds", "1", "--device", "cpu"]
-    scale.main(["data", *flags, "--out", str(out)])
-    rows = json.loads(out.read_text())["rows"]
-    ways = [(row["x"], row["way"], "bytes" in row) for row in rows]
-    kept = [("resident", True), ("streamed", True), ("DataLoader", False)]
-    assert ways == [(n, *way) for n in (40, 2000) for way in kept]
-    for row in rows[3:5]:
-        assert row["predicted_bytes"] == pytest.approx(row["bytes"], rel=0.02)
-
-
-def test_exits_end_to_end(tmp_path):
-    """Also: the memory is that of the formula, for every way."""
-    out = tmp_path / "out.json"
-    flags = ["--blocks", "2", "--batch_size", "8", "--rounds", "1", "--device", "cpu"]
-    scale.main(["exits", *flags, "--out", str(out)])
-    rows = json.loads(out.read_text())["rows"]
-    assert [row["way"] for row in rows] == ["base", "l2w", "boosted", scale_exits.ALONE]
-    for row in rows:
-        assert row["predicted_bytes"] == pytest.approx(row["bytes"], rel=0.07)
-    assert rows[1]["bytes"] > rows[0]["bytes"] > rows[3]["bytes"]
-
-
 @pytest.mark.parametrize(
     ("flags", "telling"),
     [
-        (["settings", "--device", "nowhere"], "--device nowhere"),
-        (["settings", "--device", "cpu", "--edges", "alexnte"], "alexnet"),
+        (["--device", "nowhere"], "--device nowhere"),
+        (["--device", "cpu", "--edges", "alexnte"], "alexnet"),
     ],
 )
 def test_bad_input(refused, flags, telling):

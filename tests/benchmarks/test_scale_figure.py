@@ -25,16 +25,6 @@ SETTINGS = [
     row("a run each", 1),
     *(row("one pass", k, bytes=k * 10**6, predicted_bytes=k * 10**6 + 9) for k in (1, 10, 100)),
 ]
-DATA = [
-    row(way, n, start_milliseconds=[n / 1e3] * 3) | {"bytes": n, "predicted_bytes": n}
-    for way in ("resident", "streamed")
-    for n in (1000, 10**6)
-] + [row("DataLoader", n, start_milliseconds=[7.0] * 3) for n in (1000, 10**6)]
-EXITS = [
-    row(way, k, bytes=k, predicted_bytes=k)
-    for way in ("base", "last exit alone")
-    for k in (1, 2, 3)
-]
 
 
 @pytest.fixture
@@ -54,7 +44,7 @@ def lines(ax):
 
 
 def test_steps_of_settings(axes):
-    scale.panel(axes, "settings", scale.STEP, SETTINGS)
+    scale.panel(axes, scale.STEP, SETTINGS)
     found = lines(axes)
     assert found["one pass"] == [[1, 10, 100], [2, 20, 200]]
     assert found["a run each: $K$ times one run"] == [[1, 10, 100], [2, 20, 200]]
@@ -66,36 +56,22 @@ def test_steps_of_settings(axes):
 
 
 def test_memory_of_settings(axes):
-    scale.panel(axes, "settings", scale.MEMORY, SETTINGS)
+    scale.panel(axes, scale.MEMORY, SETTINGS)
     formula, measured = (line.get_ydata() for line in axes.lines)
     np.testing.assert_allclose(measured, [1, 10, 100])
     np.testing.assert_allclose(formula, [1 + 9e-6, 10 + 9e-6, 100 + 9e-6], rtol=1e-9)
 
 
-def test_a_network_for_each_exit_is_the_sum(axes):
-    scale.panel(axes, "exits", scale.STEP, EXITS)
-    assert lines(axes)["a network for each exit (sum)"] == [[1, 2, 3], [2, 6, 12]]
-    assert axes.get_yscale() == "linear"
-
-
-def test_no_sum_where_an_exit_is_missing(axes):
-    scale.panel(axes, "exits", scale.STEP, [r for r in EXITS if r["x"] != 2])
-    assert "a network for each exit (sum)" not in lines(axes)
-
-
-@pytest.mark.parametrize(
-    ("kind", "rows", "panels"), [("settings", SETTINGS, 2), ("data", DATA, 3), ("exits", EXITS, 2)]
-)
-def test_drawn(tmp_path, capsys, monkeypatch, kind, rows, panels):
+def test_drawn(tmp_path, capsys, monkeypatch):
     shown, panel = [], scale.panel
     monkeypatch.setattr(scale, "panel", lambda *args: shown.append(args) or panel(*args))
     path = tmp_path / "out.json"
-    path.write_text(json.dumps(file_of(kind, rows)))
+    path.write_text(json.dumps(file_of("settings", SETTINGS)))
     scale.main([str(path)])
-    files = [tmp_path / f"scale-{kind}.{ending}" for ending in ("pdf", "png")]
+    files = [tmp_path / f"scale-settings.{ending}" for ending in ("pdf", "png")]
     assert capsys.readouterr().out.split() == [str(f) for f in files]
     assert all(f.stat().st_size > 1000 for f in files)
-    assert len(shown) == panels
+    assert len(shown) == 2
 
 
 @pytest.mark.parametrize("content", ["no json", "[1]", '{"kind": "sweep", "rows": [{}]}', "{}"])

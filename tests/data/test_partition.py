@@ -307,8 +307,8 @@ def test_what_is_there_is_kept_or_replaced_whole(made, toy, refused, monkeypatch
 def test_files_of_others_stay(toy, tmp_path, refused):
     """Data sets that no partition there names are neither replaced nor removed."""
     flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path]
-    for name, more in (("client-0001.npz", []), ("all.npz", ["--pool", 0.2, "--overwrite"])):
-        file = tmp_path / name
+    for more in ([], ["--overwrite"]):
+        file = tmp_path / "client-0001.npz"
         file.write_bytes(b"somebody's data")
         refused(main, *flags, *more, telling=f"{file}: is not of a partition here")
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"somebody's data"]
@@ -399,33 +399,3 @@ def test_the_picture(clients, classes):
     assert picture.shape[1] == 1400
     assert 600 < picture.shape[0] < 1800
     assert picture.std() > 20
-
-
-def test_pool_has_seen_no_clients_val_or_test_images(made, tmp_path):
-    """all.npz trains on what clients train on once each has cut its val part, and no more."""
-    out = made("--pool", 0.25, words=("noniid", "uneven", "dir"))
-
-    def rows_of(path, part):
-        with np.load(path) as file:
-            return np.column_stack([file[f"split_{part}"], file[f"index_{part}"]])
-
-    def as_set(rows):
-        return set(map(tuple, rows.tolist()))
-
-    trained, tested = (as_set(rows_of(out / "all.npz", part)) for part in ("train", "test"))
-    expected, held, validation = set(), set(), set()
-    for path in sorted(out.glob("client-*.npz")):
-        client, rows = load(str(path), val_size=0.25), rows_of(path, "train")
-        validation |= as_set(rows_of(path, "test"))
-        expected |= as_set(rows[client.train.index.numpy()])
-        held |= as_set(rows[client.val.index.numpy()])
-    assert (trained, tested) == (expected, validation)
-    assert not trained & held
-    assert not trained & validation
-    assert json.loads((out / "partition.json").read_text())["pool"] == 0.25
-
-
-def test_pool_needs_a_client_with_images_to_spare(toy, tmp_path, refused):
-    flags = ["--dataset", toy, "--clients", 60, "iid", "equal", "-", "--out", tmp_path / "p"]
-    refused(main, *flags, "--pool", 0.01, telling="--pool")
-    assert not (tmp_path / "p").exists()

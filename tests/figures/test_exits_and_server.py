@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from deferral import predictions as saved
-from deferral.clients import refit
 from deferral.compare import compare
 from deferral.decide import prepared
-from figures import client_risk, exits_and_server
+from figures import exits_and_server
 
 SETTINGS = {
     "classes": ["a", "b", "c"], "rejectors": [], "arch": "msdnet", "edge": "convnet",
@@ -83,49 +82,9 @@ def test_cost_flops_overrides_the_files(tmp_path, runs):
     assert never["risk"] > 0.5  # the whole device costs half an error
 
 
-def test_client_risk(tmp_path, capsys):
-    clients = [f"client-000{k}" for k in range(3)]
-    files = {
-        seed: [
-            write(tmp_path / name / f"seed-{seed}", name, seed, draw=k + 1)
-            for k, name in enumerate(clients)
-        ]
-        for seed in (0, 1)
-    }
-    client_risk.main([str(tmp_path), "--cost_1", "1", "--cost_e", "0.1"])
-    numbers = json.loads((tmp_path / "figures" / "client_risk.json").read_text())
-    assert (numbers["clients"], numbers["seeds"]) == (clients, [0, 1])
-    for place, ones in enumerate(files.values()):
-        for rule, measured in refit(ones, 1, 0.1).items():
-            assert numbers["rules"][rule]["risk"][place] == pytest.approx(measured.risk.tolist())
-    shared, own = (np.array(numbers["rules"][r]["risk"]) for r in ("shared", "own_labels"))
-    with open(tmp_path / "figures" / "client_risk.csv") as file:
-        rows = {row["label"]: row for row in csv.DictReader(file)}
-    told = rows[client_risk.LABELS["own_labels"]]
-    apart = (own - shared).mean(1)
-    expected = f"{apart.mean():.4f} ± {apart.std(ddof=1):.4f}".replace("-", "−")
-    assert told["difference"] == expected
-    worst = own.max(1)
-    assert told["worst"] == f"{worst.mean():.4f} ± {worst.std(ddof=1):.4f}"
-    by_client = (own - shared).mean(0)
-    assert told["better"] == f"{(by_client < 0).sum()} / {(by_client > 0).sum()} of 3"
-    assert (tmp_path / "figures" / "client_risk.png").stat().st_size > 20_000
-    assert "3 clients, msdnet of 3 exits each" in capsys.readouterr().out
-
-
 def test_bad_input_is_refused(tmp_path, refused):
-    both = exits_and_server.main, client_risk.main
-    for main in both:
-        refused(main, tmp_path, telling="no predictions in")
+    main = exits_and_server.main
+    refused(main, tmp_path, telling="no predictions in")
     write(tmp_path / "seed-0", cost_flops=None, multiply_adds=[10, 30, 50, 70])
-    for main in both:
-        refused(main, tmp_path, telling="no predictions with a server; python -m deferral.join")
-    write(tmp_path / "seed-0")
-    refused(client_risk.main, tmp_path, telling="1 client: thresholds for all need two")
-    write(tmp_path / "a" / "seed-0", "b", 0)
-    write(tmp_path / "a" / "seed-1", "b", 1)
-    refused(client_risk.main, tmp_path, telling="seed 1 lacks digits")
-    write(tmp_path / "c", "b", 1)
-    refused(client_risk.main, tmp_path, telling="both b, seed 1")
-    refused(client_risk.main, tmp_path, "--cost_1", -1, telling="--cost_1")
+    refused(main, tmp_path, telling="no predictions with a server; python -m deferral.join")
     assert not list(tmp_path.rglob("*.png"))
