@@ -185,7 +185,7 @@ def print_risks(val, test, cost_1, cost_e):
             rows.append((name, risk(correct, 1 - stop, *cost), send_rate(1 - stop)))
     print(f"\nrisk at c_1 {cost_1:g}, c_e {cost_e:g}")
     for name, paid, sent in rows:
-        print(f"  {name:28} {paid:.4f}  sends {sent:.1%}")
+        print(f"  {name:29} {paid:.4f}  sends {sent:.1%}")
 
 
 def print_bounded(val, test, rate, delta, seed):
@@ -202,7 +202,7 @@ def print_bounded(val, test, rate, delta, seed):
     }
     for name, stop in stops.items():
         right = np.where(stop == 1, test[1][1], test[1][0]).mean()
-        print(f"  {RULES[name].label:28} {right:.2%} right  sends {send_rate(stop):.1%}")
+        print(f"  {RULES[name].label:29} {right:.2%} right  sends {send_rate(stop):.1%}")
 
 
 def print_bounded_risk(val, test, cost, max_risk, delta, seed):
