@@ -14,7 +14,6 @@ Each has an edge net of its own: they are read one by one, and predictions.npz, 
 edge, is written where all are equal.
 """
 
-import glob
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -55,23 +54,16 @@ def parse_args(argv=None):
     return args
 
 
-def input_files(save_dir, name) -> dict[str, Path]:
+def input_files(paths) -> dict[str, Path]:
     """The files of a run directory that its predictions are made from, by name."""
-    kinds = "localnet.pth", "edgenet.pth", "rejector-*.pth", "losses*.npz"
-    paths = [p for kind in kinds for p in save_dir.glob(f"{glob.escape(name)}-{kind}")]
-    return {path.name: path for path in (*paths, *released.rejector_paths(save_dir, name))}
+    nets = [path for path in (paths.local, paths.edge) if path.exists()]
+    found = [*nets, *paths.settings(), *paths.rejectors(), *paths.find("losses*.npz")]
+    return {path.name: path for path in found}
 
 
-def output_files(run, name) -> dict[str, Path]:
-    """predictions.npz, and the JSON that is written beside the result where one is needed."""
-    extra = run.dir / f"{run.stem.removesuffix('all')}extra.json"
-    return {"predictions": run.dir / f"{name}-predictions.npz", "extra": extra}
-
-
-def read_losses(save_dir, name) -> dict[str, np.ndarray]:
+def read_losses(paths) -> dict[str, np.ndarray]:
     """The arrays of {dataset}-losses.npz, with the columns of settings that were added later."""
-    paths = sorted(save_dir.glob(f"{glob.escape(name)}-losses*.npz"))
-    parts = [dict(np.load(path)) for path in paths]
+    parts = [dict(np.load(path)) for path in paths.find("losses*.npz")]
     losses = {}
     for key in dict.fromkeys(key for part in parts for key in part):
         arrays = [part[key] for part in parts if key in part]
@@ -93,26 +85,25 @@ class Checkpoints(NamedTuple):
     hashes: dict[str, str]
 
 
-def read_checkpoints(save_dir, name) -> Checkpoints:
+def read_checkpoints(paths) -> Checkpoints:
     """Those of train_edgenet_async.py; each rejector's two nets are verified."""
-    own = {k: save_dir / f"{name}-{k}net.pth" for k in ("edge", "local")}
-    if not own["edge"].exists():
-        raise ValueError(f"{own['edge']}: not there; train_edgenet_async.py makes it")
-    edge = experiment.load_checkpoint(own["edge"])
-    paths = released.rejector_paths(save_dir, name)
-    found = {path: experiment.load_checkpoint(path) for path in paths}
-    if not found and not any(save_dir.glob(f"{glob.escape(name)}-rejector-*.pth")):
+    nets = {"edge": paths.edge, "local": paths.local}
+    if not paths.edge.exists():
+        raise ValueError(f"{paths.edge}: not there; train_edgenet_async.py makes it")
+    edge = experiment.load_checkpoint(paths.edge)
+    found = {path: experiment.load_checkpoint(path) for path in paths.settings()}
+    if not found and not paths.rejectors():
         return Checkpoints(edge, None, {}, {})
-    if not own["local"].exists():
-        raise ValueError(f"{own['local']}: not there, and the rejectors were trained for it")
-    local = experiment.load_checkpoint(own["local"])
-    hashes = {k: experiment.sha256(path) for k, path in own.items()}
+    if not paths.local.exists():
+        raise ValueError(f"{paths.local}: not there, and the rejectors were trained for it")
+    local = experiment.load_checkpoint(paths.local)
+    hashes = {kind: experiment.sha256(path) for kind, path in nets.items()}
     rejectors = {}
     for path, checkpoint in found.items():
         rejectors[path.stem] = checkpoint, rejector_net(checkpoint, str(path))
         for other, digest in hashes.items():
             if checkpoint.get(f"{other}_sha256") != digest:
-                raise ValueError(f"{path}: needs another {other} net than {own[other]} (SHA-256)")
+                raise ValueError(f"{path}: needs another {other} net than {nets[other]} (SHA-256)")
 
     def cost(item):
         _, (checkpoint, _) = item
@@ -210,7 +201,7 @@ def release_layout(pred) -> dict:
     test = pred.part("test")
     edge = stage_counts(test.labels, test.correct[-1], num_classes)
     if not pred.settings["rejectors"]:
-        return {f"{pred.settings['dataset']}-edgenet": {"edge": edge}}
+        return {experiment.RunPaths("", pred.settings["dataset"]).stem("edgenet"): {"edge": edge}}
     result = {}
     for r, row in enumerate(summarise(pred)):
         setting = pred.settings["rejectors"][r]
@@ -251,7 +242,7 @@ def describe(name, dataset, edge, local, device) -> dict:
     }
 
 
-def evaluate_released(args, run, device, name, files):
+def evaluate_released(args, run, device, paths, files):
     """A directory of the release's checkpoints; each is read, evaluated and dropped in turn.
 
     files: those of released.find. Nothing is written before all are read.
@@ -259,14 +250,14 @@ def evaluate_released(args, run, device, name, files):
     size = estimators.image_rejector_cost()
     with experiment.one_line_errors():
         dataset = data.load(args.dataset, args.data_root, *SPLIT.values())
-        fingerprint, outputs = dataset.fingerprint(), output_files(run, name)
-        if run.is_complete(fingerprint, input_files(run.dir, name)):
+        fingerprint, name = dataset.fingerprint(), paths.dataset
+        if run.is_complete(fingerprint, input_files(paths)):
             return print(f"{run.result}: complete")
         how = args.batch_size, device
-        local_path, local_logits = run.dir / f"{name}-localnet.pth", []
-        if any(files.values()) or local_path.exists():
-            checkpoint = experiment.load_checkpoint(local_path)
-            local = local_net(checkpoint, len(dataset.classes), str(local_path))
+        local_logits = []
+        if any(files.values()) or paths.local.exists():
+            checkpoint = experiment.load_checkpoint(paths.local)
+            local = local_net(checkpoint, len(dataset.classes), str(paths.local))
             local_logits = [predict_parts(dataset, local, *how)]
         layout, settings, scores, digests, arrays = {}, [], [], [], {}
         for path, setting in files.items():
@@ -290,9 +281,9 @@ def evaluate_released(args, run, device, name, files):
             one = arrays | {"scores": np.stack(scores[-1:])}
             about = {"dataset": name, "rejectors": settings[-1:]}
             layout |= release_layout(saved.Predictions(**one, settings=about, source=str(path)))
-        run.start(device, fingerprint, outputs.values())
+        run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])
 
-    path = outputs["predictions"]
+    path = paths.predictions
     if len(set(digests)) == 1:
         if scores:
             arrays["scores"] = np.stack(scores)
@@ -303,7 +294,7 @@ def evaluate_released(args, run, device, name, files):
         print(f"{path}: {len(scores)} rejectors")
     else:
         print(f"{path}: not written: {len(files)} files hold {len(set(digests))} edge nets")
-    finish(run, layout, outputs["extra"])
+    finish(run, layout, paths.result("eval_extra"))
     if scores:
         print(f"warning: {run.result}: {released.OPTIMISTIC}")
     return print(run.result)
@@ -314,32 +305,32 @@ def evaluate(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-eval_all", args, remake=True)
+        paths = experiment.RunPaths(args.save_dir, name)
+        run = experiment.Run(args.save_dir, paths.stem("eval_all"), args, remake=True)
         files = released.find(run.dir, name)
     if files:
-        return evaluate_released(args, run, device, name, files)
+        return evaluate_released(args, run, device, paths, files)
     with experiment.one_line_errors():
-        read = read_checkpoints(run.dir, name)
+        read = read_checkpoints(paths)
         edge, local = read.edge, read.local
         rejectors = {stem: checkpoint for stem, (checkpoint, _) in read.rejectors.items()}
         split = [edge.get(key, default) for key, default in SPLIT.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
-        nets = [edge_net(edge, num_classes, f"{run.dir / name}-edgenet.pth")]
-        nets += [local and local_net(local, num_classes, f"{run.dir / name}-localnet.pth")]
+        nets = [edge_net(edge, num_classes, str(paths.edge))]
+        nets += [local and local_net(local, num_classes, str(paths.local))]
         nets += [[net for _, net in read.rejectors.values()]]
         seen = seen_classes(local, dataset.train.labels, num_classes)
         fingerprint = dataset.fingerprint()
-        if run.is_complete(fingerprint, input_files(run.dir, name)):
+        if run.is_complete(fingerprint, input_files(paths)):
             return print(f"{run.result}: complete")
         if edge["data"] != fingerprint:
             raise ValueError(
                 f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
             )
         later = estimators.read(run.dir, name, read.hashes) if local else {}
-        losses = read_losses(run.dir, name)
-        outputs = output_files(run, name)
-        run.start(device, fingerprint, outputs.values())
+        losses = read_losses(paths)
+        run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])
 
     if isinstance(nets[1], ExitLocal):
         # As early_exit.eval computes that exit: deferral.join compares the logits of both.
@@ -367,9 +358,9 @@ def evaluate(args):
     }
     if seen is not None:
         settings["local_classes"] = seen
-    path = outputs["predictions"]
+    path = paths.predictions
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings)))
-    finish(run, release_layout(saved.load(path)), outputs["extra"])
+    finish(run, release_layout(saved.load(path)), paths.result("eval_extra"))
     print(f"{path}: {len(costed)} rejectors, {len(estimating)} estimators\n{run.result}")
     return None
 

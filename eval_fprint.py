@@ -91,7 +91,10 @@ def read_checkpoints(path: Path, local_path: str | None, folder: Path, name: str
     checkpoint = experiment.load_checkpoint(path)
     kind = kind_of(checkpoint, str(path))
     found = {kind: (checkpoint, str(path))}
-    local = Path(local_path or folder / checkpoint.get("local_file", f"{name}-localnet.pth"))
+    local = Path(
+        local_path
+        or folder / checkpoint.get("local_file", experiment.RunPaths(folder, name).local.name)
+    )
     if kind == "rejector":
         for other, file in (("edge", path.parent / checkpoint["edge_file"]), ("local", local)):
             digest = checkpoint[f"{other}_sha256"]

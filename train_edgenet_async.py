@@ -19,7 +19,6 @@ again for them and compares; one call with all of them takes no longer than each
 """
 
 import argparse
-import glob
 import math
 import time
 from pathlib import Path
@@ -181,7 +180,7 @@ def read_local(local_path: str | None, dataset, run):
     """The local net of the run: (net, bytes of the file that the run must write, or None where
     another script wrote it, and {file name: SHA-256}).
     """
-    path = run.dir / f"{dataset.name}-localnet.pth"
+    path = experiment.RunPaths(run.dir, dataset.name).local
     source = Path(local_path or path)
     if not source.exists():
         raise ValueError(
@@ -211,7 +210,8 @@ def train(args):
         run, settings, stems, added_to = plan(args, name, settings_of(args))
         split = args.val_size, args.split_seed, args.rejector_val_size
         dataset = data.load(args.dataset, args.data_root, *split)
-        edge_path, local_path = (run.dir / f"{name}-{kind}net.pth" for kind in ("edge", "local"))
+        paths = experiment.RunPaths(run.dir, name)
+        edge_path, local_path = paths.edge, paths.local
         # Without rejectors no local net is read; the run that is there may have some.
         local, local_bytes, inputs = None, None, run.entry().get("inputs", {})
         if settings:
@@ -263,11 +263,11 @@ def train(args):
             if args.progress_every != 0:
                 progress = Progress(settings, predict(local, val), val, args.progress_every)
 
-        losses_path = run.dir / f"{name}-losses{run.stem.removeprefix(f'{name}-edgenet')}.npz"
+        losses_path = paths.losses(run.stem)
         outputs = [run.dir / f"{s.stem(name)}.pth" for s in settings] + [losses_path]
         outputs += [] if added_to else [edge_path]
         outputs += [local_path] if local_bytes else []
-        patterns = [f"{glob.escape(name)}-edgenet*.pth"]
+        patterns = [paths.pattern("edgenet*.pth")]
         state = run.start(device, dataset.fingerprint(), outputs, patterns, stems)
         if not batches.resident:
             print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")

@@ -144,14 +144,15 @@ def take_exit(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         prefix = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{prefix}-localnet", args)
+        paths = experiment.RunPaths(args.save_dir, prefix)
+        run = experiment.Run(args.save_dir, paths.stem("localnet"), args)
         source = exits.find(Path(args.exits_path or args.save_dir), prefix, name.arch)
         taken = exits.read(source, name)
         dataset = data.load(args.dataset, args.data_root, args.val_size, args.split_seed)
         exits.check_data(taken, dataset, source)
         if run.is_complete(dataset.fingerprint(), {source.name: source}):
             return print(f"{run.result}: complete")
-        path = run.dir / f"{dataset.name}-localnet.pth"
+        path = paths.local
         run.start(device, dataset.fingerprint(), [path])
 
     net, trained = taken.net.to(device), taken.trained
@@ -184,7 +185,8 @@ def train(args):
     """One run, to the checkpoint and the result."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
-        run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-localnet", args)
+        paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
+        run = experiment.Run(args.save_dir, paths.stem("localnet"), args)
         split = args.val_size, args.split_seed, args.rejector_val_size
         dataset = data.load(args.dataset, args.data_root, *split)
         if run.is_complete(dataset.fingerprint()):
@@ -202,7 +204,7 @@ def train(args):
         optimizer = torch.optim.SGD(
             net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
         )
-        path = run.dir / f"{dataset.name}-localnet.pth"
+        path = paths.local
         state = run.start(device, dataset.fingerprint(), [path])
         if not batches.resident:
             print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")

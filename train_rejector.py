@@ -17,7 +17,6 @@ Writes {dataset}-rejector-{input}.pth an input and, last, {dataset}-rejector.jso
 the estimates to the predictions. On features, a minute on one CPU core for CIFAR-10.
 """
 
-import glob
 import itertools
 import math
 import time
@@ -93,7 +92,7 @@ def read_nets(save_dir, args):
     name = data.stem(args.dataset)
     checkpoints, digests = [], {}
     for kind in ("local", "edge"):
-        path = save_dir / f"{name}-{kind}net.pth"
+        path = experiment.RunPaths(save_dir, name).checkpoint(f"{kind}net")
         if not path.exists():
             script = "train_localnet.py" if kind == "local" else "train_edgenet_async.py"
             raise ValueError(f"{path}: not there; {script} makes it")
@@ -134,7 +133,8 @@ def train(args):
     pairs = cost_pairs(args)
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
-        run = experiment.Run(args.save_dir, f"{data.stem(args.dataset)}-rejector", args)
+        run_paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
+        run = experiment.Run(args.save_dir, run_paths.stem("rejector"), args)
         dataset, local, edge, belongs_to = read_nets(run.dir, args)
         nets = {belongs_to[f"{k}_file"]: belongs_to[f"{k}_sha256"] for k in ("local", "edge")}
         if run.is_complete(dataset.fingerprint(), nets):
@@ -142,10 +142,8 @@ def train(args):
         local, edge = local.to(device), edge.to(device)
         parts = {"train": dataset.train, "val": dataset.val}
         parts["held"] = dataset.rejector if len(dataset.rejector.labels) else dataset.val
-        paths = {
-            kind: run.dir / f"{dataset.name}-rejector-{kind}.pth" for kind in args.rejector_input
-        }
-        pattern = f"{glob.escape(dataset.name)}-rejector-*.pth"
+        paths = {kind: run_paths.checkpoint(f"rejector-{kind}") for kind in args.rejector_input}
+        pattern = run_paths.pattern("rejector-*.pth")
         run.start(device, dataset.fingerprint(), paths.values(), [pattern])
 
     batches = {k: data.Batches(part, 500, device) for k, part in parts.items()}

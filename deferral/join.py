@@ -26,7 +26,17 @@ import numpy as np
 from deferral import external
 from deferral import predictions as saved
 from deferral.predictions import Predictions
-from experiment import Parser, lock, number, one_line_errors, script, sha256, write_bytes
+from experiment import (
+    PREDICTIONS,
+    Parser,
+    RunPaths,
+    lock,
+    number,
+    one_line_errors,
+    script,
+    sha256,
+    write_bytes,
+)
 
 TOLERANCE = 1e-3  # of logits: one network's, computed by two scripts in other batches
 # What a server's file says of the server.
@@ -191,10 +201,10 @@ def read(path: Path, exits: Predictions | None = None) -> Predictions:
     rule of any costs in particular. ValueError or OSError for what cannot be read.
     """
     if path.is_dir():
-        files = sorted(path.glob("*-predictions.npz"))
+        files = sorted(path.glob(PREDICTIONS))
         if len(files) != 1:
             names = ", ".join(file.name for file in files) or "none"
-            raise ValueError(f"{path}: need one *-predictions.npz there, and there is {names}")
+            raise ValueError(f"{path}: need one {PREDICTIONS} there, and there is {names}")
         path = files[0]
     if exits is None or external.is_native(path):
         return saved.load(path)
@@ -215,7 +225,7 @@ def output_path(exits: Path, out: Path | None, name: str, seed: int | None) -> P
     if out is not None and out.suffix == ".npz":
         return out
     folder = out or (exits if exits.is_dir() else exits.parent) / "defer"
-    return (folder if seed is None else folder / f"seed-{seed}") / f"{name}-predictions.npz"
+    return RunPaths(folder if seed is None else folder / f"seed-{seed}", name).predictions
 
 
 def write(path: Path, joined: Predictions) -> None:

@@ -45,7 +45,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment import sha256
+from experiment import PREDICTIONS, sha256
 
 SPLITS = {"val": 0, "test": 1}
 # Name of each array: its kinds of dtype and its axes; equal letters are equal lengths, a digit
@@ -155,7 +155,7 @@ def load(path: str | Path) -> Predictions:
 
 def find(run_dir: str | Path) -> list[Path]:
     """Every *-predictions.npz in a folder and below it, sorted. ValueError if there is none."""
-    paths = sorted(Path(run_dir).rglob("*-predictions.npz"))
+    paths = sorted(Path(run_dir).rglob(PREDICTIONS))
     if not paths:
         raise ValueError(f"no predictions in {run_dir}; run eval_all.py first")
     return paths

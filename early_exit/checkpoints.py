@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiment import load_checkpoint
+from experiment import RunPaths, load_checkpoint
 from losses.early_exit import METHODS
 from models.checkpoints import exit_net
 from models.exit_net import ExitNet
@@ -115,10 +115,11 @@ def read_published(
 
 def find(save_dir: Path, dataset: str, arch: str | None) -> Path:
     """The checkpoint of a run directory, {dataset}-{arch}.pth; `arch` None: the only one there."""
-    named = [save_dir / f"{dataset}-{name}.pth" for name in ([arch] if arch else EXIT_NETS)]
+    paths = RunPaths(save_dir, dataset)
+    named = [paths.checkpoint(name) for name in ([arch] if arch else EXIT_NETS)]
     there = [path for path in named if path.exists()]
     if not there:
-        what = named[0] if arch else save_dir / f"{dataset}-ARCH.pth"
+        what = named[0] if arch else paths.checkpoint("ARCH")
         raise ValueError(f"{what}: not there; python -m early_exit.train makes it")
     if len(there) > 1:
         names = ", ".join(path.name for path in there)

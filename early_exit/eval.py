@@ -134,8 +134,9 @@ def evaluate(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-eval", args, remake=True)
-        path = run.dir / f"{name}-predictions.npz"
+        paths = experiment.RunPaths(args.save_dir, name)
+        run = experiment.Run(args.save_dir, paths.stem("eval"), args, remake=True)
+        path = paths.predictions
         opened = open_all(args)
         if run.is_complete(opened.fingerprint, opened.inputs()):
             return print(f"{run.result}: complete")

@@ -164,8 +164,9 @@ def infer(args):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-infer", args, remake=True)
-        path, done = run.dir / f"{name}-predictions.npz", run.dir / f"{name}-eval.json"
+        paths = experiment.RunPaths(args.save_dir, name)
+        run = experiment.Run(args.save_dir, paths.stem("infer"), args, remake=True)
+        path, done = paths.predictions, paths.result("eval")
         if not (path.exists() and done.exists()):
             raise ValueError(f"{done}: not there; python -m early_exit.eval makes it")
         opened = open_all(args)

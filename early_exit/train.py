@@ -150,7 +150,8 @@ def train(args, workers):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
-        run = experiment.Run(args.save_dir, f"{name}-{args.arch}", args)
+        paths = experiment.RunPaths(args.save_dir, name)
+        run = experiment.Run(args.save_dir, paths.stem(args.arch), args)
         arch = EXIT_NETS[args.arch]
         settings, theirs = arch_settings(args, arch), None
         if arch.reads == "text":
@@ -187,7 +188,7 @@ def train(args, workers):
                 f"{args.method} needs {least} samples a batch (on {workers.world} processes)"
             )
         workers.wait()  # all have looked at the run directory before it changes
-        state, path = None, run.dir / f"{run.stem}.pth"
+        state, path = None, paths.checkpoint(args.arch)
         if workers.rank == 0:
             state = run.start(device, dataset.fingerprint(), [path])
         workers.wait()

@@ -17,12 +17,15 @@ from experiment.files import (
 )
 from experiment.lock import lock, script
 from experiment.machine import ROOT, commit, hardware, pick_device, seed_everything
+from experiment.paths import PREDICTIONS, RunPaths
 from experiment.run import Run, read_args
 
 __all__ = [
+    "PREDICTIONS",
     "ROOT",
     "Parser",
     "Run",
+    "RunPaths",
     "checkpoint_bytes",
     "commit",
     "each_seed",

@@ -81,7 +81,8 @@ def plan(args: argparse.Namespace, name: str, wanted: list[Setting]) -> Plan:
     Settings that a finished run lacks are a further run beside it, {name}-edgenet-2 and so on,
     which replaces nothing. ValueError where the edge would be another.
     """
-    save_dir, first = Path(args.save_dir), f"{name}-edgenet"
+    paths = experiment.RunPaths(args.save_dir, name)
+    save_dir, first = paths.dir, paths.stem("edgenet")
     own = re.compile(rf"{re.escape(first)}(-\d+)?")
     entries = {s: e for s, e in experiment.read_args(save_dir).items() if own.fullmatch(s)}
     results = {stem: save_dir / f"{stem}.json" for stem in entries}
@@ -108,5 +109,5 @@ def plan(args: argparse.Namespace, name: str, wanted: list[Setting]) -> Plan:
     edge = None
     if stem != first:
         inputs = {k: v for s in files for k, v in entries[s].get("inputs", {}).items()}
-        edge = TrainedEdge(save_dir / f"{first}.pth", first, files[first][f"{first}.pth"], inputs)
+        edge = TrainedEdge(paths.edge, first, files[first][paths.edge.name], inputs)
     return Plan(run, missing or wanted, [*entries], edge)

@@ -4,7 +4,6 @@ Two kinds: rejectors whose surrogate knows no costs (losses/deferral.py), traine
 and amortized rejectors (train_rejector.py), which may carry linear rejectors a cost with them.
 """
 
-import glob
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def cost_free(scores: Tensor, local_logits: Tensor, checkpoint: dict) -> tuple[T
 def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
     """The checkpoints of train_rejector.py by file stem; ValueError if they need other nets."""
     found = {}
-    for path in sorted(save_dir.glob(f"{glob.escape(name)}-rejector-*.pth")):
+    for path in experiment.RunPaths(save_dir, name).rejectors():
         checkpoint = experiment.load_checkpoint(path)
         if checkpoint.get("kind") != "amortized":
             raise ValueError(f"{path}: not a checkpoint of train_rejector.py")

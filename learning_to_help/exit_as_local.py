@@ -27,7 +27,7 @@ class TakenExit(NamedTuple):
 
 def find(path: Path, dataset: str, arch: str) -> Path:
     """The checkpoint at `path`, or in that run directory; ValueError if there is none."""
-    file = path if path.is_file() else path / f"{dataset}-{arch}.pth"
+    file = path if path.is_file() else experiment.RunPaths(path, dataset).checkpoint(arch)
     if not file.exists():
         raise ValueError(f"{file}: not there; python -m early_exit.train makes it, or --exits_path")
     return file

@@ -1,6 +1,5 @@
 """A directory of the L2H release's checkpoints: a bare state dict a setting, each with its edge."""
 
-import glob
 import hashlib
 from pathlib import Path
 
@@ -18,31 +17,23 @@ OPTIMISTIC = (
 )
 
 
-def rejector_paths(save_dir: Path, name: str) -> list[Path]:
-    """The checkpoints of a data set's settings, ours or the release's, sorted.
-
-    What a run of ours that is not complete needs to resume is none of them.
-    """
-    paths = save_dir.glob(f"{glob.escape(name)}-edgenet-*.pth")
-    return sorted(path for path in paths if not path.stem.endswith("-state"))
-
-
 def find(save_dir: Path, name: str) -> dict[Path, Setting | None]:
     """The release's checkpoints of a data set by path, None for an edge net alone.
 
     None at all where train_edgenet_async.py has left its edge net: then this is a run of ours.
     ValueError for a name that does not say what its checkpoint was trained for.
     """
-    if (save_dir / f"{name}-edgenet.pth").exists():
+    paths = experiment.RunPaths(save_dir, name)
+    if paths.edge.exists():
         return {}
     settings = {
         path: None if path.stem.endswith(ONLY) else released_setting(path.stem)
-        for path in rejector_paths(save_dir, name)
+        for path in paths.settings()
     }
     for path, setting in settings.items():
         if setting is None and not path.stem.endswith(ONLY):
             raise ValueError(
-                f"{path}: neither {name}-edgenet.pth, which train_edgenet_async.py makes, is here, "
+                f"{path}: neither {paths.edge.name}, which train_edgenet_async.py makes, is here, "
                 f"nor is this name one of the release's, as {name}-edgenet-cost_1-1.25-cost_e-0.25"
             )
     return settings
@@ -52,9 +43,10 @@ def read(path: Path, name: str, num_classes: int) -> tuple[nn.Module, nn.Module,
     """(rejector, edge net, SHA-256 of the edge's weights) of one of `find`'s checkpoints."""
     state = experiment.load_checkpoint(path)
     if kind_of(state, str(path)) != "release":
+        edge = experiment.RunPaths(path.parent, name).edge
         raise ValueError(
-            f"{path}: not a state dict of the release, and {path.parent / name}-edgenet.pth is not "
-            "there; train_edgenet_async.py makes it"
+            f"{path}: not a state dict of the release, and {edge} is not there; "
+            "train_edgenet_async.py makes it"
         )
     return *release_nets(state, num_classes, str(path)), _digest(under(state, "edge_net."))
 

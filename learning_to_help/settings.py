@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiment import Parser, number
+from experiment import Parser, RunPaths, number
 from learning_to_help.edge_copies import JOINT, adaptive
 from losses.surrogates import COST_FREE, DEFAULT, KNOWING_COSTS, SURROGATES
 
@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 
         Split at "-" it gives the release's scripts their numbers. A rival's name ends in its own.
         """
-        stem = f"{dataset}-edgenet"
+        stem = RunPaths("", dataset).stem("edgenet")
         if self.async_freq != JOINT:
             stem += f"-async-{self.async_freq}"
         if self.cost_1 is not None:
