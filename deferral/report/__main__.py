@@ -30,12 +30,10 @@ from deferral import predictions as saved
 from deferral.decide import Decision, answered_by, decide
 from deferral.predictions import Predictions
 from deferral.report import numbers
-from deferral.report.exits import exit_numbers
 from deferral.report.guarantee import RATES, rate_promises, risk_promise
-from deferral.report.notes import about_data, facts
-from deferral.report.numbers import Options
+from deferral.report.numbers import Options, exit_numbers
 from deferral.report.page import page
-from deferral.report.words import verdict
+from deferral.report.words import about_data, facts, verdict
 from deferral.risk import Pair
 from deferral.stages import device_costs
 from experiment import Parser, number, one_line_errors, script, sha256, write_bytes

@@ -279,6 +279,51 @@ def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any
     }
 
 
+def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) -> dict[str, Any]:
+    """What the exits cost, their accuracy, and the stops of the rules in `names`, on test.
+
+    stages: a row an exit, and the server's last: exit (None: the server), multiply_adds and cost
+    (in local errors, up to there; the server's with c_e), accuracy with its _std. rules: name,
+    shares [E] of the samples that each exit answers, sent, and multiply_adds of the device a sample
+    (all of it for what is sent): means over runs, with their _std. Empty for a device of a single
+    exit, of which there is nothing to tell.
+    """
+    first = prepared(runs[0])
+    if not first.last:
+        return {}
+    adds = np.array(runs[0].settings["multiply_adds"])
+    right = np.array([prepared(run).correct_test.mean(1) for run in runs])
+    query, _ = first.price(*cost)
+    stages = [
+        {
+            "exit": k + 1 if k <= first.last else None,
+            "multiply_adds": int(adds[k]) if k <= first.last else None,
+            "cost": float(query[k]),
+            **_spread({"accuracy": right[:, k]}),
+        }
+        for k in range(len(query))
+    ]
+    rows = []
+    for name in names:
+        stops = [prepared(run).stage(decide(run, *cost)[name]) for run in runs]
+        shares = np.array([np.bincount(stop, minlength=len(query)) / len(stop) for stop in stops])
+        spent = shares @ np.append(adds, adds[-1])
+        measured = {"shares": shares[:, :-1], "sent": shares[:, -1], "multiply_adds": spent}
+        rows.append({"name": name} | _spread(measured))
+    flops = float(runs[0].settings.get("cost_flops", 0))
+    return {"cost_flops": flops, "stages": stages, "rules": rows}
+
+
+def _spread(measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Mean over runs of each, [S, ...], and its standard deviation (n - 1), None of one run."""
+    found: dict[str, Any] = {}
+    for key, values in measured.items():
+        found[key] = plain(values.mean(0))
+        deviation = values.std(0, ddof=1) if len(values) > 1 else values[0] * np.nan
+        found[f"{key}_std"] = plain(deviation)
+    return found
+
+
 def plain(value: Any) -> Any:
     """numpy to Python's own int, float and list; None for what is not a finite number."""
     if isinstance(value, np.ndarray) and value.ndim:

@@ -1,7 +1,12 @@
-"""What the numbers of a report say, in a few plain sentences, and how numbers are written."""
+"""The words of a report: its verdict, how numbers are written, definitions, how it was made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
+
+from deferral.catalogue import CONFIDENCE
+from deferral.predictions import Predictions
 
 Row = dict[str, Any]
 
@@ -76,12 +81,6 @@ def label(row: Row, who: Nets) -> str:
     if row["kind"] == "limit" and row["name"].startswith("exit "):
         return f"{row['label']} alone"
     return {"never": who.never, "always": "always asking"}.get(row["name"], row["label"])
-
-
-def shown_label(report: dict[str, Any]) -> str:
-    """The rule whose classes, pictures and promises the page shows, in quotation marks."""
-    labels = {row["name"]: row["label"] for row in report["settings"][0]["rules"]}
-    return f"“{labels[report['shown']]}”"
 
 
 def lowest(rows: list[Row]) -> Row:
@@ -190,3 +189,231 @@ def _over_grid(grid: dict[str, Any], level: float, who: Nets) -> list[str]:
         f"{words}: {number(abs(best['difference']), 4)} {side} the best confidence rule there, "
         f"{rival['label']} ({interval(best, 'difference', level)})."
     ]
+
+
+PACKAGES = ("numpy", "scipy", "scikit-learn")
+DEFINITIONS = [
+    (
+        "risk",
+        "Mean over the test samples of what each costs: a local answer 1 if it is wrong, a remote "
+        "one cₑ for asking, and c₁ more if it is wrong. In units of one local error (Wu et al., "
+        "Learning to Help in Multi-Class Settings, ICLR 2025).",
+    ),
+    ("sent %", "Reject rate: the share of test samples that the remote net answers."),
+    ("right %", "Accuracy of the two nets together under the rule."),
+    (
+        "±",
+        "Standard deviation over runs (n − 1). Where there is one run there is none, and only the "
+        "interval tells how far a number may be chance.",
+    ),
+    (
+        "intervals",
+        "Percentile bootstrap over test samples, and over runs where there are several (Efron and "
+        "Tibshirani, 1993). Every rule gets the same samples, so differences are paired. With few "
+        "runs the spread between runs is understated. Training is not repeated.",
+    ),
+    (
+        "verdict",
+        "Better: the interval of the difference lies below zero. Worse: above. No difference: it "
+        "holds zero, which does not show that two rules are equal. Not corrected for many "
+        "comparisons: of 20 differences that are chance one is expected to be called real at "
+        "95 %. The rule of lowest risk was found on the same test samples, which flatters it.",
+    ),
+    (
+        "best confidence rule",
+        f"Of {', '.join(rule.label for rule in CONFIDENCE.values())}: the one of least risk on val "
+        "at these costs.",
+    ),
+    (
+        "risk if sent at random",
+        "Expected risk of a rule that sends as many samples, whichever they are.",
+    ),
+    ("never, always", "The local net answers everything; the remote net does."),
+    ("oracle", "The cheaper of both answers, seen with the label. No rule can be lower."),
+    (
+        "area",
+        "Area between accuracy against reject rate and the straight line of random sending, as a "
+        "share of the oracle's: random 0, oracle 1. Costs play no part.",
+    ),
+    (
+        "error area",
+        "Error rate averaged over all reject rates: AURC and AUGRC of the two nets together, which "
+        "are one number, because what is sent is answered as well.",
+    ),
+    (
+        "AURC, local",
+        "Area under the risk-coverage curve of the local net alone, what is sent being dropped "
+        "(Geifman, Uziel and El-Yaniv, ICLR 2019).",
+    ),
+    (
+        "AUGRC, local",
+        "The same with errors counted among all samples (Traub et al., NeurIPS 2024).",
+    ),
+    (
+        "allowed, broken",
+        "A promised reject rate, and the share of simulated splits in which the true rate is above "
+        "it. The threshold is a one-sided tolerance bound (Clopper and Pearson, 1934; Wilks, "
+        "1941). In the simulation the test rows are the population, and val is drawn from them.",
+    ),
+    (
+        "calibration error",
+        "Mean distance of estimated and observed shares over ten groups of equally many samples.",
+    ),
+    ("Brier score", "Mean squared distance of the estimate from 1 (right) or 0 (wrong)."),
+]
+
+
+# With exits: other words for some of these; None for what is not there.
+EXITS_DEFINITIONS: dict[str, tuple[str, str] | None] = {
+    "risk": (
+        "risk",
+        "Mean over the test samples of what each costs: what the device has computed up to the "
+        "exit where the sample stops, and 1 if that answer is wrong; one that is sent costs the "
+        "whole device, cₑ for asking, and c₁ more if the server is wrong. In units of one local "
+        "error: the generalized risk of Wu et al. (Learning to Help in Multi-Class Settings, ICLR "
+        "2025) for a cascade of exits and a server.",
+    ),
+    "sent %": ("sent %", "Reject rate: the share of test samples that the server answers."),
+    "right %": ("right %", "Accuracy of the device and the server together under the rule."),
+    "risk if sent at random": (
+        "risk if sent at random",
+        "Expected risk of a rule that has the same exits and sends as many samples, whichever they "
+        "are.",
+    ),
+    "never, always": (
+        "never, exit 1 …, always",
+        "The last exit answers everything; another exit does; the server does.",
+    ),
+    "oracle": (
+        "oracle",
+        "The cheapest stage of each sample, seen with the label. No rule can be lower.",
+    ),
+    "area": (
+        "area",
+        "Area between accuracy against reject rate and the straight line of random sending, as a "
+        "share of the oracle's, all three with the exits that the rule chooses: random 0, oracle "
+        "1. Costs play no part.",
+    ),
+    "error area": (
+        "error area",
+        "Error rate averaged over all reject rates, the exits being those that the rule chooses.",
+    ),
+    "AURC, local": None,
+    "AUGRC, local": None,
+}
+STOPPING = [
+    (
+        "optimum",
+        "Backward induction over the exits, last one first: going on is worth it where what it "
+        "costs more than stopping, regressed on estimates of who is right (from this exit's "
+        "logits), is below zero. The costs are those that came about on val under the policy of "
+        "the later exits (Longstaff and Schwartz, 2001); all fits are cross-fitted.",
+    ),
+    (
+        "rejectors, estimators",
+        "They decide at the last exit. At the exits before, thresholds on max softmax, of least "
+        "risk on val with that decision given.",
+    ),
+]
+
+
+# How a report's rules were fitted.
+FITTED = {
+    "thresholds": "Fitted on val, for each pair of costs: confidence rules get the threshold of "
+    "least risk. Rejectors and estimates have 0 of their own accord.",
+    "post-hoc estimates": "Two logistic regressions on the local net's logits, fitted on val.",
+}
+FITTED_EXITS = {
+    "thresholds": "Fitted on val, for each pair of costs: confidence rules get the thresholds of "
+    "least risk, one an exit. Rejectors and estimates have 0 of their own accord, and decide at "
+    "the last exit.",
+    "estimates": "Logistic regressions on each exit's logits, fitted on val: whether this exit, "
+    "the next one and the server are right.",
+}
+
+
+def terms(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the page's numbers are: term and explanation."""
+    if not report.get("exits"):
+        return DEFINITIONS
+    found = [EXITS_DEFINITIONS.get(term, (term, text)) for term, text in DEFINITIONS]
+    return [entry for entry in found if entry] + STOPPING
+
+
+def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
+    """What the files tell of data, nets and runs; None for what they do not."""
+    settings = [run.settings for run in runs]
+
+    def of_all(key: str) -> list[Any] | None:
+        values = [one.get(key) for one in settings]
+        return None if all(value is None for value in values) else values
+
+    about = {
+        "dataset": settings[0]["dataset"],
+        "classes": len(settings[0]["classes"]),
+        "runs": len(runs),
+        "files": [run.source for run in runs],
+        "seeds": of_all("seed"),
+        "val_rows": [int((run.split == 0).sum()) for run in runs],
+        "test_rows": int((runs[0].split == 1).sum()),
+        "local": settings[0].get("local"),
+        "edge": settings[0].get("edge"),
+        "commit": of_all("commit"),
+        "hardware": of_all("hardware"),
+        "local_scores": settings[0].get("local_scores"),
+        "remote_scores": settings[0].get("remote_scores"),
+        "split": settings[0].get("split"),
+        "estimators": settings[0].get("estimators") or [],
+    }
+    if "multiply_adds" in settings[0]:
+        about["multiply_adds"] = settings[0]["multiply_adds"]
+        about["cost_flops"] = float(settings[0].get("cost_flops", 0))
+        about["left_out"] = settings[0].get("joined", {}).get("left_out") or None
+    return about
+
+
+def about_run(report: dict[str, Any]) -> str:
+    """The line below the title."""
+    data = report["data"]
+    who = nets(report)
+    named = [f"{kind} {data[key]}" for kind, key in ((who.local, "local"), (who.remote, "edge"))
+             if data[key]]  # fmt: skip
+    parts = [data["dataset"], ", ".join(named), f"{data['test_rows']:,} test samples"]
+    runs = f"{data['runs']} run{'s' * (data['runs'] > 1)}"
+    if data["seeds"]:
+        seeds = ", ".join(map(str, data["seeds"]))
+        runs += f" (seed{'s' * (data['runs'] > 1)} {seeds})"
+    return " · ".join(part for part in [*parts, runs] if part)
+
+
+def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]:
+    """How the report was made, as lines of `what` and `value`."""
+    val_rows, adds = sorted(set(data["val_rows"])), data.get("multiply_adds") or []
+    more = len(adds) > 1
+    found = {
+        "data": f"{data['dataset']}, {data['classes']} classes, "
+        f"{' or '.join(f'{n:,}' for n in val_rows)} val and {data['test_rows']:,} test rows",
+        "files": ", ".join(data["files"]),
+        "device" if more else "local net": data["local"],
+        "server" if more else "remote net": data["edge"],
+        "cost of the device": adds
+        and f"{data['cost_flops']:g} local errors a multiply-add, so "
+        f"{data['cost_flops'] * adds[-1]:g} {'up to the last exit' if more else 'a sample'}",
+        "left out": data.get("left_out"),
+        "seeds": data["seeds"] and ", ".join(map(str, data["seeds"])),
+        "local scores": data["local_scores"],
+        "remote scores": data["remote_scores"],
+        "split into val and test": data["split"],
+        **(FITTED_EXITS if more else FITTED),
+        "intervals": f"{100 * options['level']:g} %, {options['draws']:,} draws, "
+        f"seed {options['seed']}",
+        "made with": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "commit of the runs": data["commit"] and ", ".join(dict.fromkeys(map(str, data["commit"]))),
+        "hardware of the runs": data["hardware"]
+        and ", ".join(dict.fromkeys(map(str, data["hardware"]))),
+    }
+    for estimator in data["estimators"]:
+        keys = ("parameters", "multiply_adds", "seconds", "fitted_on", "seed")
+        known = [f"{k.replace('_', ' ')}: {estimator[k]}" for k in keys if k in estimator]
+        found[f"estimates “{estimator['name']}”"] = "; ".join([estimator["about"], *known])
+    return [{"what": what, "value": str(value)} for what, value in found.items() if value]

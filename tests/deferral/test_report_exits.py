@@ -8,7 +8,7 @@ import pytest
 from deferral import estimates, rules, stages
 from deferral.predictions import load
 from deferral.report import __main__ as report
-from deferral.report.exits import exits
+from deferral.report.page import page
 from deferral.report.words import verdict
 from deferral.risk import costs, risk
 from tests.deferral.reports import Page, read, run
@@ -165,10 +165,10 @@ def test_a_price_of_multiply_adds_takes_the_place_of_the_files(tmp_path):
 
 
 def test_computing_that_costs_nothing_is_said(made):
-    found = made[1]
-    assert "costs 0.001 local errors" in exits(found, {})
+    runs, found, html = made
+    assert "costs 0.001 local errors" in html
     free = found | {"exits": found["exits"] | {"cost_flops": 0.0}}
-    assert "Computing on the device costs nothing here" in exits(free, {})
+    assert "Computing on the device costs nothing here" in page(free, runs[0])
 
 
 def test_bad_files_and_flags(tmp_path, refused):

@@ -113,3 +113,8 @@ def test_no_two_rules_look_the_same():
     assert len(set(found.values())) == len(found) == 39
     assert found["r0"].color == "#0072B2"
     assert found["r0"].width == max(look.width for look in found.values())
+
+
+def test_a_rejector_of_the_file_may_bear_the_name_of_a_rule():
+    by_name = looks({"a": "rejector", "rejector": "rejector", "guaranteed": "rejector"})
+    assert len(set(by_name.values())) == 3
