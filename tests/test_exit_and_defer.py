@@ -214,7 +214,10 @@ def test_the_pipelines_take_an_exit(net, trains, commands):
 
 def test_options_of_the_chain(commands):
     extra = {"DATASETS": "digits a/b.npz", "SEEDS": "3 4", "ARCH": "vit", "COST_FLOPS": "1e-9"}
-    lines = [" ".join(words) for words in commands("exit-and-defer.sh", "a/run", FAST="0", **extra)]
+    lines = [
+        " ".join(words)
+        for words in commands("runs/exits-and-server.sh", "a/run", FAST="0", **extra)
+    ]
     assert len(lines) == 2 * 9
     for line in lines:
         name = "b" if "a/run/exits/b" in line or "a/run/server/b" in line else "digits"
@@ -236,8 +239,10 @@ def test_the_chain(commands, tmp_path, capsys):
     npz, run = make_npz(tmp_path / "tiny.npz", train=80, test=40), tmp_path / "run"
     extra = {"EXTRA_EXITS": f"--method boosted {' '.join(TINY_FLAGS)}", "SEEDS": "4"}
     extra["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
-    for first, *argv in commands("exit-and-defer.sh", run, DATASETS=str(npz), **extra):
+    for first, *argv in commands("runs/exits-and-server.sh", run, DATASETS=str(npz), **extra):
         module = argv.pop(0) if first == "-m" else first.removesuffix(".py")
+        if module == "deferral.report":
+            module += ".__main__"
         importlib.import_module(module).main(argv)
     exits, server, joined = (
         saved.load(run / name / "tiny" / "seed-4" / "tiny-predictions.npz")
@@ -261,31 +266,3 @@ def test_the_chain(commands, tmp_path, capsys):
     eval_fprint.main(["--dataset", str(npz), "--model_path", str(model)])
     right = (server.part("test").correct[0]).mean()
     assert f"local only: {right:.2%} of 40" in capsys.readouterr().out
-
-
-def test_the_chain_of_clients(commands, tmp_path):
-    """A partition, a server that has seen no client's val or test images, devices, the figure."""
-    npz, run = make_npz(tmp_path / "tiny.npz", train=150, test=10), tmp_path / "run"
-    given = {"DATASETS": str(npz), "SEEDS": "4", "CLIENTS": "2", "PARTITION": "iid balance -"}
-    given["EXTRA_EXITS"] = f"--epochs 1 {' '.join(TINY_FLAGS)}"
-    given["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
-
-    def run_all(lines):
-        for _, module, *argv in (x if x[0] == "-m" else ["", *x] for x in lines):
-            importlib.import_module(module.removesuffix(".py")).main(argv)
-
-    # The clients are files that the first command writes: only then can the script go over them.
-    run_all(commands("clients.sh", run, **given)[:1])
-    lines = commands("clients.sh", run, **given)
-    assert sum("early_exit.train" in line for line in lines) == 2
-    assert not any("data.partition" in line for line in lines)
-    run_all(lines)
-    for client in ("client-0000", "client-0001"):
-        pred = saved.load(run / "joined" / client / "seed-4" / f"{client}-predictions.npz")
-        server = saved.load(run / client / "server" / "seed-4" / f"{client}-predictions.npz")
-        np.testing.assert_array_equal(pred.stage_logits[-1], server.stage_logits[0])
-        assert (pred.settings["edge_data"], len(pred.stage_logits)) == ("other", 4)
-        assert (pred.split == 0).sum() == 12  # 0.2 of the 60 images that a client trains on
-    numbers = json.loads((run / "joined" / "figures" / "client_risk.json").read_text())
-    assert numbers["clients"] == ["client-0000", "client-0001"]
-    assert numbers["cost_e"] == 0.05

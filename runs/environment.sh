@@ -1,8 +1,8 @@
-# Sourced by quickstart.sh and test.sh: sets $python to one that has the packages, made if need be.
+# Sourced by quickstart.sh and test.sh: sets $python to one that has the packages, installed if needed.
 #   make_environment requirements.txt
-# The environment is .venv, or $VENV. Under CI it lies outside the clone, keyed by what is required,
-# so that it is made once and reused. A stamp inside says that it is whole; one that was interrupted
-# is made anew.
+# The environment is .venv, or $VENV. Under CI it is outside the clone and keyed by the requirements,
+# so that it is installed once and reused. A stamp file marks a finished installation; an interrupted
+# one is repeated.
 
 make_environment() {
   local needs=$1 base stamp key
@@ -18,7 +18,7 @@ make_environment() {
   python=$venv/bin/python
   stamp=$venv/whole-$key
   if [ -e "$stamp" ]; then return; fi
-  echo "making $venv (PyTorch is some 5 GB with its CUDA libraries; a minute or more) ..."
+  echo "installing $venv (PyTorch takes some 5 GB with its CUDA libraries; a minute or more) ..."
   if [ ! -x "$python" ]; then "$base" -m venv --clear "$venv"; fi
   "$python" -m pip install --quiet --disable-pip-version-check -r "$needs"
   touch "$stamp"
