@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
-# Tables and figures of what eval.sh evaluated.  bash plot.sh [RUN]
-source "$(dirname "$0")/pipeline.sh"
-
+# Tables and figures of what eval.sh evaluated: bash plot.sh [RUN]
+source "$(dirname "$0")/runs/common.sh"
 plot conf-score

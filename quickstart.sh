@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# From nothing to the idea at work: bash quickstart.sh [RUN]
-# Makes .venv (Python 3.10+), then on the digits of scikit-learn trains a local net that knows the
-# classes 0-7 only, an edge net that knows all ten, and 24 rejectors beside it: one for each of
-# c_1 in {1, 1.25}, c_e in {0.05, 0.1, 0.2, 0.3} and S in {1, 10, |D|}, in one pass.
-# Under 3 minutes on 2 CPU cores once the packages are there. Run again, it skips what is complete
-# and resumes what was killed. FAST=1 trains less, to see that all works.
+# The whole chain on a small example: bash quickstart.sh [RUN]
+# Makes .venv (Python 3.10 or newer), then on scikit-learn's digits trains a local net that knows only
+# the classes 0 to 7, an edge net that knows all ten, and 24 rejectors, one for each of c_1 in
+# {1, 1.25}, c_e in {0.05, 0.1, 0.2, 0.3} and S in {1, 10, |D|}, in one pass.
+# Under 3 minutes on 2 CPU cores once the packages are installed. A second call skips finished steps
+# and resumes killed ones. FAST=1 trains less, to check that everything works.
 set -euo pipefail
-cd "$(dirname "$0")"
-source ./environment.sh
+source "$(dirname "$0")/runs/common.sh" "${@:-quickstart}"
+source ./runs/environment.sh
 
 make_environment requirements.txt
-run=${1:-results/runs/quickstart}
 epochs=12 batch=16
 if [ "${FAST:-0}" = 1 ]; then epochs=1 batch=64; fi
 
@@ -22,5 +21,5 @@ if [ "${FAST:-0}" = 1 ]; then epochs=1 batch=64; fi
 "$python" -m figures "$run"
 "$python" -m deferral.report "$run" --cost_1 1.25 --cost_e 0.2 --overwrite
 echo
-echo "Figures (PNG and PDF) and tables (md, tex, csv) are in $run/figures; look at digits-risk.png first."
-echo "The page to open in a browser is $run/digits-report.html."
+echo "Figures (PNG and PDF) and tables (md, tex, csv) are in $run/figures; start with digits-risk.png."
+echo "The report to open in a browser is $run/digits-report.html."

@@ -4,7 +4,7 @@
 # bash test.sh [pytest's arguments]; 6 minutes 30 seconds on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")"
-source ./environment.sh
+source ./runs/environment.sh
 
 make_environment requirements-dev.txt
 export CUDA_VISIBLE_DEVICES= MPLBACKEND=Agg OMP_NUM_THREADS=1

@@ -145,7 +145,10 @@ def test_the_pipelines_take_an_exit(net, trains, commands):
 
 def test_options_of_the_chain(commands):
     extra = {"DATASETS": "digits a/b.npz", "SEEDS": "3 4", "ARCH": "vit", "COST_FLOPS": "1e-9"}
-    lines = [" ".join(words) for words in commands("exit-and-defer.sh", "a/run", FAST="0", **extra)]
+    lines = [
+        " ".join(words)
+        for words in commands("runs/exits-and-server.sh", "a/run", FAST="0", **extra)
+    ]
     assert len(lines) == 2 * 9
     for line in lines:
         name = "b" if "a/run/exits/b" in line or "a/run/server/b" in line else "digits"
@@ -167,7 +170,7 @@ def test_the_chain(commands, tmp_path, capsys):
     npz, run = make_npz(tmp_path / "tiny.npz", train=80, test=40), tmp_path / "run"
     extra = {"EXTRA_EXITS": f"--method boosted {' '.join(TINY_FLAGS)}", "SEEDS": "4"}
     extra["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
-    for first, *argv in commands("exit-and-defer.sh", run, DATASETS=str(npz), **extra):
+    for first, *argv in commands("runs/exits-and-server.sh", run, DATASETS=str(npz), **extra):
         module = argv.pop(0) if first == "-m" else first.removesuffix(".py")
         if module == "deferral.report":
             module += ".__main__"

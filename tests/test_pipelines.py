@@ -8,6 +8,7 @@ import functools
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,9 +86,7 @@ def test_async(run, chain):
 def test_noniid(tmp_path, chain):
     """A local net of its own, on some classes; edge and test keep all ten."""
     run = tmp_path / "run"
-    ok(chain("train-noniid.sh", run, EXTRA=FEW, LOCAL_CLASSES="0-7"))
-    ok(chain("eval-noniid.sh", run))
-    assert "confidence" in ok(chain("plot-noniid.sh", run))
+    assert "confidence" in ok(chain("runs/noniid.sh", run, EXTRA=FEW, LOCAL_CLASSES="0-7"))
     assert {p.name for p in run.iterdir()} == {"noniid", "noniid-localnet"}
     predictions = saved.load(run / "noniid" / "tiny-predictions.npz")
     assert predictions.settings["local_classes"] == list(range(8))
@@ -99,72 +98,108 @@ def test_noniid(tmp_path, chain):
 
 
 @pytest.fixture
-def say(tmp_path):
-    """What would be run: the environment of a pipeline whose Python prints its arguments."""
-    (tmp_path / "say").write_text('#!/bin/sh\necho "$@"\n')
-    (tmp_path / "say").chmod(0o755)
-    return {"PYTHON": str(tmp_path / "say")}
+def dry(tmp_path):
+    """The environment of a pipeline whose Python prints its arguments instead of running them."""
+    (tmp_path / "dry").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "dry").chmod(0o755)
+    return {"PYTHON": str(tmp_path / "dry")}
 
 
-def test_which_local_net(say):
-    """The non-IID local net is another one, and the paper's unless told."""
-    own = say | {"EXTRA_LOCAL": "--lr 1", "localnet": "elsewhere"}
-    local, edge = ok(bash("train-noniid.sh", "a/run", **own)).splitlines()
+def test_which_local_net(dry):
+    """The non-IID study trains a local net of its own, on LOCAL_CLASSES (0-8 by default)."""
+    environment = dry | {"EXTRA_LOCAL": "--lr 1", "localnet": "elsewhere"}
+    local, edge, *_ = ok(bash("runs/noniid.sh", "a/run", **environment)).splitlines()
     assert "--save_dir a/run/noniid-localnet --resume" in local
     assert local.endswith("--local_classes 0-8 --lr 1")
     assert "--save_dir a/run/noniid --resume" in edge
     assert "--local_path a/run/noniid-localnet/digits-localnet.pth" in edge
     assert "local_classes" not in edge
-    local, _ = ok(bash("train-noniid.sh", "a/run", LOCAL_CLASSES="0,2", **own)).splitlines()
+    environment["LOCAL_CLASSES"] = "0,2"
+    local, *_ = ok(bash("runs/noniid.sh", "a/run", **environment)).splitlines()
     assert "--local_classes 0,2 " in local
-    local, edge = ok(bash("train-async.sh", "a/run", LOCAL_CLASSES="0,2", **own)).splitlines()
+    local, edge = ok(bash("train-async.sh", "a/run", **environment)).splitlines()
     assert "--save_dir a/run/localnet --resume" in local
     assert "--local_path a/run/localnet/digits-localnet.pth" in edge
     assert "local_classes" not in local + edge
 
 
-HEART = [f"{stage}{study}.sh" for study in ("", "-async", "-noniid") for stage in ("eval", "plot")]
-HEART += [f"train-{study}.sh" for study in ("conf-score", "async", "noniid", "edgeonly")]
+ROOT_SCRIPTS = ("train-conf-score", "eval", "plot", "train-async", "eval-async", "plot-async")
+ROOT_SCRIPTS += ("train-edgeonly",)
+RUNS = ("noniid", "compare", "exits-and-server", "l2w-cifar", "l2w-imagenet", "boosted-cifar")
+RUNS += ("compare-exits",)
+PIPELINES = [f"{name}.sh" for name in ROOT_SCRIPTS] + [f"runs/{name}.sh" for name in RUNS]
 
 
-@pytest.mark.parametrize("script", HEART)
-def test_without_a_run(script, say):
-    """As the release's README has it: bash train-edgeonly.sh."""
-    for line in ok(bash(script, **say)).splitlines():
+def test_these_are_all_scripts():
+    at_root = {p.name for p in ROOT.glob("*.sh")}
+    assert at_root == {f"{name}.sh" for name in (*ROOT_SCRIPTS, "quickstart", "test")}
+    in_runs = {p.stem for p in (ROOT / "runs").glob("*.sh")}
+    assert in_runs == {*RUNS, "common", "environment", "iter_all"}
+
+
+@pytest.mark.parametrize("script", PIPELINES)
+def test_without_a_run_from_another_directory(script, dry, tmp_path):
+    """As the release's README has it, bash train-edgeonly.sh: RUN is results/runs/default."""
+    done = subprocess.run(
+        ["bash", ROOT / script],
+        cwd=tmp_path, env=os.environ | {"DATASETS": "digits"} | dry, capture_output=True, text=True,
+    )  # fmt: skip
+    for line in ok(done).splitlines():
         assert " results/runs/default/" in line
 
 
-def test_whose_flags_are_whose(say):
-    """EXTRA is of the edge's training but for what all take; EXTRA_EVAL is of the evaluation."""
+def test_whose_flags_are_whose(dry):
+    """EXTRA is for the edge's training, except what all take; EXTRA_EVAL is for the evaluation."""
     extra = "--epochs 2 --device cpu --batch_size 8 --data_root=/d --lr 0.1"
-    own = say | {"EXTRA": extra, "EXTRA_EVAL": "--batch_size 50", "FAST": "0"}
-    local, edge = ok(bash("train-async.sh", "r", **own)).splitlines()
+    environment = dry | {"EXTRA": extra, "EXTRA_EVAL": "--batch_size 50", "FAST": "0"}
+    local, edge = ok(bash("train-async.sh", "r", **environment)).splitlines()
     assert local.endswith("/localnet --resume --device cpu --data_root=/d")
     assert edge.endswith(extra)
-    evaluation = ok(bash("eval-async.sh", "r", **own)).strip()
+    evaluation = ok(bash("eval-async.sh", "r", **environment)).strip()
     assert evaluation.endswith("/async --resume --device cpu --data_root=/d --batch_size 50")
-    assert ok(bash("plot-async.sh", "r", **own)) == "-m figures results/runs/r/async\n"
-    edge, evaluation = ok(bash("train-edgeonly.sh", "r", **own)).splitlines()
+    assert ok(bash("plot-async.sh", "r", **environment)) == "-m figures results/runs/r/async\n"
+    edge, evaluation = ok(bash("train-edgeonly.sh", "r", **environment)).splitlines()
     assert edge.endswith(f"--edge_only {extra}")
     assert evaluation.endswith("/edgeonly --resume --device cpu --data_root=/d --batch_size 50")
+    lines = ok(bash("runs/compare-exits.sh", "r", **environment)).splitlines()
+    for line in lines[:-1]:
+        assert "--resume --device cpu --data_root=/d" in line
+        assert line.endswith(extra) == ("early_exit.train" in line)
 
 
-def test_several_seeds_have_local_nets_of_their_own(say):
-    own = say | {"EXTRA": "--lr 0.1 --seeds 3 4", "FAST": "0"}
-    local, edge = ok(bash("train-async.sh", "r", **own)).splitlines()
+def test_several_seeds_have_local_nets_of_their_own(dry):
+    environment = dry | {"EXTRA": "--lr 0.1 --seeds 3 4", "FAST": "0"}
+    local, edge = ok(bash("train-async.sh", "r", **environment)).splitlines()
     assert local.endswith("--save_dir results/runs/r/async --resume --seeds 3 4")
     assert "--local_path" not in edge
-    assert ok(bash("eval-async.sh", "r", **own)).endswith("/async --resume --seeds 3 4\n")
-    for script in ("compare.sh", "exit-and-defer.sh"):
-        done = bash(script, "r", **own)
-        assert done.returncode == 2
-        assert done.stderr == "error: EXTRA: SEEDS says the seeds here\n"
+    assert ok(bash("eval-async.sh", "r", **environment)).endswith("/async --resume --seeds 3 4\n")
+
+
+REFUSED = {
+    "--seeds has no effect here": [(s, {"EXTRA": "--seeds 3 4"}) for s in PIPELINES[8:]]
+    + [("runs/iter_all.sh", {"EXTRA": "--seeds=3"})],
+    "SEEDS has no effect here": [
+        (s, {"SEEDS": "3 4"}) for s in (*PIPELINES[:2], *PIPELINES[3:5], *PIPELINES[6:8])
+    ],
+    "DATASETS: give ImageNet's folder": [("runs/l2w-imagenet.sh", {"DATASETS": ""})],
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_has_no_effect_is_refused(message, dry):
+    for script, environment in REFUSED[message]:
+        args = ["cpu", "2"] if script == "runs/iter_all.sh" else []
+        done = bash(script, *args, "r", **dry | environment)
+        assert done.returncode == 2, script
+        assert done.stderr.startswith("error: "), script
+        assert message in done.stderr
+        assert done.stdout == ""
 
 
 def test_compare(tmp_path, chain):
     """Two seeds, all rules, one report."""
     data, run = make_npz(tmp_path / "tiny.npz", train=200), tmp_path / "run"
-    ok(chain("compare.sh", run, DATASETS=str(data), SEEDS="3 4", EXTRA=FEW))
+    ok(chain("runs/compare.sh", run, DATASETS=str(data), SEEDS="3 4", EXTRA=FEW))
     folder = run / "compare"
     report = json.loads((folder / "tiny-report.json").read_text())
     assert (folder / "tiny-report.html").exists()
@@ -186,14 +221,13 @@ def test_edge_only(run, chain):
     assert (run / "edgeonly" / "tiny-eval_all.json").exists()
 
 
-STAGES = [*sorted(p.name for p in ROOT.glob("*-*.sh")), "eval.sh", "compare.sh"]
-
-
-@pytest.mark.parametrize("script", STAGES)
+@pytest.mark.parametrize("script", [*PIPELINES, "runs/iter_all.sh"])
 def test_usage(script):
-    done = bash(script, "one", "two")
+    args = ["cpu", "2"] if script == "runs/iter_all.sh" else []
+    done = bash(script, *args, "one", "two")
     assert done.returncode == 2
-    assert "usage: [DATASETS=...] [EXTRA=...] [FAST=1] bash" in done.stderr
+    assert done.stderr.startswith("usage: ")
+    assert f"bash {script}" in done.stderr
 
 
 def test_a_stage_without_the_one_before(tmp_path, chain):
@@ -204,16 +238,19 @@ def test_a_stage_without_the_one_before(tmp_path, chain):
 
 
 def test_every_shell_script_parses():
-    scripts = [*ROOT.glob("*.sh"), ROOT / ".ci" / "run"]
-    assert len(scripts) >= 11
+    scripts = [*ROOT.glob("*.sh"), *ROOT.glob("[a-z]*/*.sh"), ROOT / ".ci" / "run"]
+    assert len(scripts) >= 20
     for script in scripts:
         subprocess.run(["bash", "-n", script], check=True)
+        assert re.search("^set -euo pipefail$|/common.sh", script.read_text(), re.M) or (
+            script.name == "environment.sh"
+        )
 
 
 def test_early_exit(tmp_path, chain):
     """base, l2w and boosted: trained, evaluated, stopped early and drawn."""
-    ok(chain("early_exit/compare.sh", tmp_path / "run", SEEDS="0"))
-    folder = tmp_path / "run" / "compare"
+    ok(chain("runs/compare-exits.sh", tmp_path / "run", SEEDS="0"))
+    folder = tmp_path / "run" / "compare-exits"
     for method in ("base", "l2w", "boosted"):
         result = json.loads((folder / method / "seed-0" / "tiny-eval.json").read_text())
         assert result["method"] == method
@@ -238,9 +275,7 @@ def test_early_exit_commands(script, dataset, networks, settings, tmp_path):
     shown = tmp_path / "python"
     shown.write_text('#!/bin/bash\nshift\necho "$@"\n')
     shown.chmod(0o755)
-    said = ok(
-        bash(f"early_exit/{script}.sh", tmp_path, PYTHON=str(shown), DATASETS=dataset, FAST="0")
-    )
+    said = ok(bash(f"runs/{script}.sh", tmp_path, PYTHON=str(shown), DATASETS=dataset, FAST="0"))
     found = set()
     for line in said.splitlines():
         module, *argv = line.split()

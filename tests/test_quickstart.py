@@ -24,12 +24,13 @@ def test_quickstart(tmp_path, python):
     if not tracked:
         pytest.skip("not a git checkout")
     key = subprocess.run(
-        "cat requirements.txt requirements.txt | cksum | cut -d ' ' -f 1",
-        shell=True, cwd=ROOT, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
+        "{ cat constraints.txt requirements*.txt requirements.txt; echo 0; } | cksum",
+        shell=True, cwd=copy, capture_output=True, text=True,
+    ).stdout.split()[0]  # fmt: skip
     (copy / ".venv/bin").mkdir(parents=True)
     (copy / f".venv/whole-{key}").touch()
-    env = {k: v for k, v in os.environ.items() if k not in ("CI", "VENV")} | {"FAST": "1"}
+    env = {k: v for k, v in os.environ.items() if k not in ("CI", "VENV", "NEWEST")}
+    env["FAST"] = "1"
     for again, command in ((False, sys.executable), (True, python)):
         (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (copy / ".venv/bin/python").chmod(0o755)
@@ -39,6 +40,27 @@ def test_quickstart(tmp_path, python):
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         said = done.stdout
         assert "rejector  never  always" in said
+        assert "installing" not in said
         assert said.count(": complete") == (3 if again else 0)
     assert (copy / "results/runs/quickstart/figures/digits-risk.png").exists()
     assert (copy / "results/runs/quickstart/digits-report.html").exists()
+
+
+def test_what_is_installed(tmp_path):
+    """The exact versions of constraints.txt, or with NEWEST=1 the newest; only what has changed."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "bin/python").chmod(0o755)
+
+    def install(**environment):
+        command = "set -eu; source runs/environment.sh; make_environment requirements-dev.txt"
+        env = {k: v for k, v in os.environ.items() if k not in ("CI", "NEWEST")}
+        return subprocess.run(
+            ["bash", "-c", command], cwd=ROOT, env=env | {"VENV": str(tmp_path)} | environment,
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    assert install().endswith("-r requirements-dev.txt --constraint constraints.txt\n")
+    assert install() == ""
+    assert install(NEWEST="1").endswith("-r requirements-dev.txt\n")
+    assert install(NEWEST="1") == ""

@@ -22,7 +22,7 @@ def chain(python, targets, run, **more):
     settings |= {"TARGETS": str(targets), "INITIAL": str(INITIAL), "BATCH": str(BATCH)}
     settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))} | more
     return subprocess.Popen(
-        ["bash", "active_learning/iter_all.sh", "cpu", "2", str(run)],
+        ["bash", "runs/iter_all.sh", "cpu", "2", str(run)],
         cwd=ROOT, env=os.environ | settings, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -144,7 +144,7 @@ def test_what_cannot_be_ends_it_before_any_training(python, targets, tmp_path, s
 def test_wrong_arguments_end_it_at_once(tmp_path):
     for words in ([], ["cpu"], ["cpu", "2", "run", "more"]):
         done = subprocess.run(
-            ["bash", "active_learning/iter_all.sh", *words], cwd=ROOT, capture_output=True,
+            ["bash", "runs/iter_all.sh", *words], cwd=ROOT, capture_output=True,
             text=True,
         )  # fmt: skip
         assert done.returncode != 0

@@ -1,38 +1,28 @@
 #!/usr/bin/env bash
-# A device with early exits and a server behind it: the exits are trained and evaluated, the last of
-# them becomes the local net of learning to help, an edge net and rejectors are trained for it, and
-# one report says where each rule stops or sends.
-#   ARCH=msdnet SEEDS="0 1 2" bash exit-and-defer.sh RUN
+# A device with early exits and a server behind it: trains and evaluates the exits, takes the last of
+# them as the local net, trains an edge net and rejectors for it, and compares all rules in one report.
+#   ARCH=msdnet SEEDS="0 1 2" bash runs/exits-and-server.sh [RUN]
 #   ARCH         the network with exits: msdnet (if not given), ranet, resnet or vit
 #   EXTRA_EXITS  more flags for early_exit.train, as EXTRA_EXITS="--method l2w --epochs 100"
-#   COST_FLOPS   of a multiply-add, in local errors; if not given the whole device costs a tenth
-#                of a local error, whatever its network
-# The rejectors are fitted on val: the exits have been trained on all other images.
-# The report is $run/joined/NAME-report.html, the figure lies in $run/joined/NAME/figures.
-source "$(dirname "$0")/pipeline.sh"
+#   COST_FLOPS   cost of one multiply-add in local errors; if not given, running the whole device costs
+#                a tenth of a local error, whatever the network
+# The rejectors are fitted on val, because the exits have seen all other images.
+# The report is $run/joined/NAME-report.html, the figure is in $run/joined/NAME/figures.
+source "$(dirname "$0")/common.sh"
 no_seeds_in_extra
 
 arch=${ARCH:-msdnet}
-read -ra seeds <<< "${SEEDS:-0 1 2}"
 read -ra extra_exits <<< "${EXTRA_EXITS:-}"
 price=(--device_cost 0.1)
 if [ -n "${COST_FLOPS:-}" ]; then price=(--cost_flops "$COST_FLOPS"); fi
 costs=(--costs 1:0.05 1:0.1 1:0.25 1.25:0.05 1.25:0.1 1.25:0.25)
-fast_exits=() fast_rejector=()
-if [ "${FAST:-0}" = 1 ]; then
-  fast_exits=(--epochs 2 --lr 0.05)
-  if [ "$arch" = msdnet ]; then
-    fast_exits+=(--n_blocks 3 --base 1 --step 1 --n_channels 8 --growth_rate 4)
-  fi
-  fast_rejector=(--epochs 2)
-fi
 
 for dataset in "${datasets[@]}"; do
   name=$(basename "$dataset" .npz)
   common=(--dataset "$dataset" --seeds "${seeds[@]}" --resume ${everywhere[@]+"${everywhere[@]}"})
   exits=$run/exits/$name server=$run/server/$name
   "$python" -m early_exit.train "${common[@]}" --save_dir "$exits" --arch "$arch" \
-    ${fast_exits[@]+"${fast_exits[@]}"} ${extra_exits[@]+"${extra_exits[@]}"}
+    ${fast_device[@]+"${fast_device[@]}"} ${extra_exits[@]+"${extra_exits[@]}"}
   "$python" -m early_exit.eval "${common[@]}" --save_dir "$exits"
   "$python" train_localnet.py "${common[@]}" --save_dir "$server" \
     --local_net "$arch:last" --exits_path "$exits"
@@ -40,7 +30,7 @@ for dataset in "${datasets[@]}"; do
     "${costs[@]}" ${fast_edge[@]+"${fast_edge[@]}"} ${fast_rejectors[@]+"${fast_rejectors[@]}"} \
     ${extra[@]+"${extra[@]}"}
   "$python" train_rejector.py "${common[@]}" --save_dir "$server" --rejector amortized \
-    --rejector_input features ${fast_rejector[@]+"${fast_rejector[@]}"}
+    --rejector_input features ${fast_student[@]+"${fast_student[@]}"}
   "$python" eval_all.py "${common[@]}" --save_dir "$server" ${extra_eval[@]+"${extra_eval[@]}"}
   "$python" -m deferral.join "$exits" "$server" --seeds "${seeds[@]}" "${price[@]}" \
     --out "$run/joined/$name" --overwrite

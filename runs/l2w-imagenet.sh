@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # L2W on ImageNet (Han et al., ECCV 2022): base and l2w, MSDNet with step 7, 100 epochs, batch 4096.
-#   DATASETS=/data/imagenet bash early_exit/l2w-imagenet.sh RUN
-# DATASETS is a folder with train/ and val/ (or test/), named imagenet for the published points to be
-# drawn. On several GPUs train with torchrun, as README shows, into $run/l2w-imagenet/METHOD; then this
-# skips what is complete and does the rest.
-source "$(dirname "$0")/pipeline.sh"
+#   DATASETS=/data/imagenet bash runs/l2w-imagenet.sh [RUN]
+# DATASETS is a folder with train/ and val/ (or test/); the figure has the published points if it is
+# named imagenet. To use several GPUs, first train with torchrun (docs/early_exit.md) into
+# $run/l2w-imagenet/METHOD; this script then skips the finished trainings.
+source "$(dirname "$0")/common.sh"
+no_seeds_in_extra
+if [ -z "${DATASETS:-}" ]; then echo "error: DATASETS: give ImageNet's folder" >&2; exit 2; fi
 
-read -ra datasets <<< "${DATASETS:?$usage}"
 for dataset in "${datasets[@]}"; do
   for method in base l2w; do
     exits "$dataset" l2w-imagenet "$method" --stream --arch msdnet --epochs 100 --batch_size 4096 \
@@ -15,4 +16,4 @@ for dataset in "${datasets[@]}"; do
       --save_memory ${fast_msdnet[@]+"${fast_msdnet[@]}"}
   done
 done
-plot l2w-imagenet
+plot_exits l2w-imagenet
