@@ -23,6 +23,8 @@
 # Whatever is complete is skipped, and a killed run goes on where it was. Where the pool runs out
 # before the last round, the study ends with the rounds that there are.
 set -euo pipefail
+# glibc keeps freed memory instead of clearing its pages anew at every step; ignored on macOS.
+export MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0
 
 usage="usage: [DATASETS=...] [METHODS=...] [SEEDS=...] bash active_learning/iter_all.sh GPU T [RUN]"
 gpu=${1:?$usage} models=${2:?$usage} run=${3:-active}

@@ -5,6 +5,8 @@
 # Half an hour on 2 CPU cores. On a GPU the tests of its own go first, and AlexNet, ViT-B/16 and
 # torch.compile are in. NETS, ROUNDS: other edge nets, other numbers of rounds.
 set -euo pipefail
+# glibc keeps freed memory instead of clearing its pages anew at every step; ignored on macOS.
+export MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0
 cd "$(dirname "$0")/.."
 device=${1:?usage: bash benchmarks/all.sh DEVICE OUT}
 out=${2:?usage: bash benchmarks/all.sh DEVICE OUT}

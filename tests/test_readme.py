@@ -344,15 +344,6 @@ def test_what_is_claimed_of_a_step_and_of_evaluation_is_published():
         assert f"| {' | '.join(cells)} | {least:.2f} |" in README
 
 
-def test_what_is_claimed_of_kept_memory_is_published():
-    folder = ROOT / "results" / "published" / "benchmarks"
-    text = " ".join(README.split())
-    rows = json.loads((folder / "kept_memory-cpu.json").read_text())["rows"]
-    kept = {row["what"]: f"{row['ratio']:.2f}" for row in rows}
-    said = f"AlexNet {kept['alexnet']}, ResNet-18 {kept['resnet18']}, `convnet` {kept['convnet']}"
-    assert f"{said}, and {kept['42 rejectors']} for an evaluation of 42 rejectors" in text
-
-
 def test_what_is_claimed_of_bf16_is_published():
     folder = ROOT / "results" / "published" / "cifar10-bf16"
     accuracy, risk = {}, {}
