@@ -37,7 +37,7 @@ from models.exit_local import ExitLocal
 from models.rejector import Rejector, StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
-LINK = ("refreshes", "bytes_sent", "answer_bytes", "outages")  # older checkpoints lack them
+LINK = ("refreshes", "bytes_sent", "outages")  # older checkpoints lack them
 SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # where nothing says it
 EXAMPLES = 256  # test pictures kept in predictions.npz for figures
 

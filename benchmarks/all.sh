@@ -6,6 +6,8 @@
 # Writes OUT/NAME-DEVICE.json and OUT/NAME-DEVICE.txt and skips benchmarks whose files exist. On a GPU
 # it runs the GPU tests first and includes AlexNet, ViT-B/16 and torch.compile.
 set -euo pipefail
+# glibc keeps freed memory instead of clearing its pages anew at every step; ignored on macOS.
+export MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0
 cd "$(dirname "$0")/.."
 device=${1:?usage: bash benchmarks/all.sh DEVICE OUT}
 out=${2:?usage: bash benchmarks/all.sh DEVICE OUT}

@@ -12,7 +12,6 @@ the command's arguments to the JSON on the disk. Medians of the rounds, and the 
 
 What can be had: with local net l, edge e and one rejector r in multiply-adds an image, the ratio is
 about 1 + (l + 54 r) / e at equal rates: 1.38 for alexnet, 1.002 for ViT-B/16 (`multiply_adds`).
---second_steps times both ways to make the stack's second convolutions (models.rejector).
 """
 
 import argparse
@@ -37,7 +36,7 @@ from models.checkpoints import predict
 from models.cost import multiply_adds
 from models.edgenet import build_edge, edge_size
 from models.localnet import LeNet5
-from models.rejector import Rejector, batched, grouped, new_rejectors
+from models.rejector import Rejector
 
 CLASSES, SIZE, BATCH = 10, 32, 250
 LATE = [(1.0, 0.0), (1.0, 0.25), (1.25, 0.0), (1.25, 0.25)]
@@ -140,31 +139,6 @@ def measure(name: str, device, images: int, train: int, rounds: int) -> dict:
     }
 
 
-def second_convolutions(device, steps: int) -> list[dict]:
-    """Milliseconds of the stack by either way to make its second convolutions."""
-    rows = []
-    for batch, training in ((BATCH, False), (16, True)):
-        images = torch.randn(batch, 3, SIZE, SIZE, device=device)
-        stacks = {}
-        for way in (grouped, batched):
-            stacks[way.__name__] = stack = new_rejectors(len(SETTINGS), 0).to(device)
-            stack.second = way
-
-        def work(stack, images=images, training=training):
-            with torch.set_grad_enabled(training):
-                logits = stack(images)
-                if training:
-                    logits.square().sum().backward()
-
-        taken = {name: [] for name in stacks}
-        for _ in range(steps + 1):
-            for name, stack in stacks.items():
-                taken[name].append(1e3 * seconds(lambda stack=stack: work(stack), device))
-        medians = {name: statistics.median(values[1:]) for name, values in taken.items()}
-        rows.append({"batch": batch, "training": training, "milliseconds": medians})
-    return rows
-
-
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -181,7 +155,6 @@ def main(argv=None):
     parser.add_argument("--train_images", type=int, default=40_000, help="beside them in the data")
     parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
     parser.add_argument("--rounds", type=int, default=3, help="turns taken; the medians count")
-    parser.add_argument("--second_steps", type=int, default=5, help="turns; 0 leaves it out")
     parser.add_argument("--out", help="write the numbers there as JSON")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
@@ -199,14 +172,9 @@ def main(argv=None):
             f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f}): {told}",
             flush=True,
         )
-    second = second_convolutions(device, args.second_steps) if args.second_steps else []
-    for row in second:
-        told = ", ".join(f"{name} {ms:.1f} ms" for name, ms in row["milliseconds"].items())
-        what = "a training step" if row["training"] else "a forward pass"
-        print(f"{len(SETTINGS)} rejectors, {what} at batch {row['batch']}: {told}")
     if args.out:
         sizes = {"settings": len(SETTINGS), "batch": BATCH, "train_images": args.train_images}
-        found = about(device, **sizes, rows=rows, second=second)
+        found = about(device, **sizes, rows=rows)
         experiment.write_json(Path(args.out), found)
 
 

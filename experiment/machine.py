@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import platform
 import subprocess
 from pathlib import Path
@@ -16,10 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pick_device(name: str) -> torch.device:
-    """`best` is cuda, else mps, else cpu. ValueError for a device that is not here.
-
-    On a CPU memory that is freed is kept from here on (`keep_memory`).
-    """
+    """`best` is cuda, else mps, else cpu. ValueError for a device that is not here."""
     import torch
 
     if name == "best":
@@ -30,22 +26,7 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ValueError(f"--device {name}: not on this machine; try --device cpu") from None
-    if device.type == "cpu":
-        keep_memory()
     return device
-
-
-def keep_memory() -> None:
-    """Have glibc keep memory that is freed, for what is asked for next; elsewhere nothing.
-
-    By itself it gives large tensors back to the kernel, which clears their pages anew at every
-    step; benchmarks/kept_memory.py measures what that takes.
-    """
-    trim_threshold, mmap_max = -1, -4  # glibc's malloc.h; see mallopt(3) for both values below
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, -1)
-        mallopt(mmap_max, 0)
 
 
 def seed_everything(seed: int, epoch: int = 0) -> None:

@@ -6,9 +6,7 @@ One cost pair, a line or a mark for every S and adaptive tolerance: val risk whi
 test risk and test accuracy against the bytes that all its refreshes sent. The table has every cost
 pair that was trained at more than one S. Val is looked at with the edge of that moment answering
 what is sent; seconds are those of the one pass that trains all settings together, so they compare
-runs, not settings of a run. The upright line is what the link would carry if the server sent its
-answers on the training images in place of its weights: without outages that gives S = 1
-(learning_to_help.edge_copies).
+runs, not settings of a run.
 """
 
 from pathlib import Path
@@ -25,15 +23,13 @@ from figures.tables import Column, fixed, plain, print_table, write_table
 
 MEGA = 1e6
 AWAY = 30  # so many times left of the least that was sent is where nothing was
-ANSWERS = {"color": "#777777", "linestyle": (0, (1, 1.2)), "linewidth": 1.2}
 MARKED = 20  # looks at val up to which each has its mark
 COLUMNS = [
     Column("cost_1", "c_1", plain, "$c_1$"),
     Column("cost_e", "c_e", plain, "$c_e$"),
     Column("refresh", "S", tex="$S$"),
     Column("refreshes", "refreshes"),
-    Column("bytes_sent", "weights", fixed(2, 1 / MEGA), group="MB sent"),
-    Column("answer_bytes", "if answers", fixed(3, 1 / MEGA), group="MB sent"),
+    Column("bytes_sent", "MB sent", fixed(2, 1 / MEGA)),
     Column("reject_rate", "reject %", fixed(1, 100)),
     Column("accuracy", "accuracy %", fixed(1, 100)),
     Column("risk_rejector", "risk", fixed(3)),
@@ -79,8 +75,8 @@ def draw(
         _progress(axes[0], predictions, sweep)
     own = {row["row"]: row for row in rows}
     sent = {s["row"]: s["bytes_sent"] / MEGA for s in sweep}
-    answers = sweep[0]["answer_bytes"] / MEGA
-    least, most = min(positive := [answers, *filter(None, sent.values())]), max(positive)
+    positive = [*filter(None, sent.values())] or [1]
+    least, most = min(positive), max(positive)
     for ax, key, scale, label in (
         (axes[-2], "risk_rejector", 1, "test risk"),
         (axes[-1], "accuracy", 100, "test accuracy (%)"),
@@ -89,7 +85,7 @@ def draw(
             mark = style.refresh(s["async_freq"], linestyle="", markersize=7, zorder=4)
             ax.plot(sent[s["row"]] or least / AWAY, scale * own[s["row"]][key], **mark)
         ax.set_ylabel(label)
-        _bytes_axis(ax, answers, least, most, nothing=0 in sent.values())
+        _bytes_axis(ax, least, most, nothing=0 in sent.values())
     costs = f"$c_1$ = {sweep[0]['cost_1']:g}, $c_e$ = {sweep[0]['cost_e']:g}"
     title = f"{style.nets(predictions)}\n{style.tested(predictions)}, {costs}, "
     style.finish(fig, f"{title}{sweep[0]['surrogate']} surrogate{down}", 4)
@@ -103,7 +99,7 @@ def table(predictions: Predictions, sweeps: list[list[dict[str, Any]]]) -> list[
     looked = predictions.progress_step is not None and len(predictions.progress_step) > 0
     rows = []
     for s in (s for sweep in sweeps for s in sweep):
-        row = summary[s["row"]] | {k: s[k] for k in ("refreshes", "bytes_sent", "answer_bytes")}
+        row = summary[s["row"]] | {k: s[k] for k in ("refreshes", "bytes_sent")}
         row |= {"row": s["row"], "val_risk": np.nan, "seconds": np.nan}
         row["refresh"] = setting_name(s["async_freq"]).removeprefix("S = ")
         if looked:
@@ -131,9 +127,8 @@ def _progress(ax: Axes, predictions: Predictions, sweep: list[dict[str, Any]]) -
     ax.set_ylabel("val risk")
 
 
-def _bytes_axis(ax: Axes, answers: float, least: float, most: float, nothing: bool) -> None:
+def _bytes_axis(ax: Axes, least: float, most: float, nothing: bool) -> None:
     """A logarithmic x axis in MB from `least` to `most`, and a place for nothing sent, left."""
-    ax.axvline(answers, **ANSWERS, label="answers in place of weights", zorder=1)
     ax.set_xlabel("sent while training (MB)")
     ax.set_xscale("log")
     low, high = np.floor(np.log10(least)), np.ceil(np.log10(most))

@@ -60,11 +60,7 @@ class EdgeCopies:
     first batch after it. S = 1 has a copy too then, as the edge goes on without it.
 
     A copy begins as the initial edge, known to both sides, so nothing is sent for it. Each refresh
-    sends the state dict, uncompressed (`state_bytes`). `answer_bytes` is what another protocol
-    would send: both sides hold the same images and draw the same batches, and the server sends no
-    weights but, after each edge step, its class of every image of the batch, in the whole bytes
-    that hold a class (1 up to 256 classes, 2 up to 65,536), and nothing while the link is down.
-    Without outages that gives the rejectors of S = 1.
+    sends the state dict, uncompressed (`state_bytes`).
 
     A copy that is kept for many batches need not be asked once a batch: told of an epoch's batches
     (`start_epoch`), it answers as many of them at once as it will stay for, up to AHEAD images,
@@ -92,7 +88,7 @@ class EdgeCopies:
         }
         self.known = {s: ask(edge, probe).clone() for s in self.tolerance}  # the copies' own, [P]
         self.bytes_a_refresh = state_bytes(edge)
-        self.step = self.answer_bytes = 0
+        self.step = 0
         self.refreshes = {str(s): 0 for s in freqs}
         self.late = set()  # due, but not sent yet
         self.batches: Sequence[Tensor] = ()  # rows of each batch of the epoch
@@ -115,9 +111,6 @@ class EdgeCopies:
         looking = self.known and self.step % self.probe_every == 0
         probed = self.ask(edge, self.probe) if looking else None
         self._send({s for s in self.freqs if self._is_due(s, i, probed)}, edge)
-        if self._link_is_up():
-            class_bytes = max(1, -(-(edge_logits.shape[-1] - 1).bit_length() // 8))
-            self.answer_bytes += len(images) * class_bytes
         self.step += 1
         found = []
         for freq in self.freqs:
@@ -185,7 +178,6 @@ class EdgeCopies:
         return {
             "refreshes": self.refreshes[str(freq)],
             "bytes_sent": self.bytes_sent(freq),
-            "answer_bytes": self.answer_bytes,
             "outages": [list(span) for span in self.outages],
         }
 
@@ -197,7 +189,6 @@ class EdgeCopies:
             "late": sorted(map(str, self.late)),
             "refreshes": self.refreshes,
             "step": self.step,
-            "answer_bytes": self.answer_bytes,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -208,4 +199,4 @@ class EdgeCopies:
             self.known[s] = state["known"][s].to(known.device)
         self.late = {s for s in self.freqs if str(s) in state["late"]}
         self.refreshes = dict(state["refreshes"])
-        self.step, self.answer_bytes = state["step"], state["answer_bytes"]
+        self.step = state["step"]

@@ -6,6 +6,7 @@ for the local net. All errors are ValueError of one line that begins with the fi
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from models.exit_net import ExitNet
 from models.exit_nets import EXIT_NETS, flag_names
 from models.localnet import LOCAL_NETS
 from models.rejector import Rejector
-from models.weights import NothingDrawn, State, fill, is_state_dict, under
+from models.weights import State, fill, is_state_dict, restore, under
 
 # What a network with exits must be given, as early_exit.train writes it and a local net keeps it.
 EXIT_INPUTS = ("size", "mean", "std", "ensemble_reweight")
@@ -145,17 +146,15 @@ def edge_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
     if is_state_dict(checkpoint):
         raise ValueError(f"{where}: a bare state dict without rejector.* and edge_net.* names")
     _check_classes(checkpoint["num_classes"], num_classes, where)
-    with NothingDrawn():
-        net = build_edge(checkpoint["net"], num_classes, checkpoint["edge_size"])
-    return fill(net, checkpoint["state_dict"], where, checkpoint["net"])
+    name = checkpoint["net"]
+    make = partial(build_edge, name, num_classes, checkpoint["edge_size"])
+    return restore(make, checkpoint["state_dict"], where, name)
 
 
 def rejector_net(checkpoint: dict, where: str) -> nn.Module:
     """The rejector of a checkpoint of ours."""
     _expect(checkpoint, "rejector", where)
-    with NothingDrawn():
-        net = Rejector()
-    return fill(net, checkpoint["state_dict"], where, "rejector")
+    return restore(Rejector, checkpoint["state_dict"], where, "rejector")
 
 
 def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module, nn.Module]:
@@ -170,9 +169,8 @@ def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module,
         name, head = "alexnet", "classifier.6.weight"
     if head in edge:
         _check_classes(len(edge[head]), num_classes, where)
-    with NothingDrawn():
-        net, asks = build_edge(name, num_classes, edge_size(name, 32)), Rejector()
-    return fill(asks, rejector, where, "rejector"), fill(net, edge, where, name)
+    make = partial(build_edge, name, num_classes, edge_size(name, 32))
+    return restore(Rejector, rejector, where, "rejector"), restore(make, edge, where, name)
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """The rejector r: a LeNet-5 with two outputs, LOCAL and REMOTE, and many of them as one module."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,38 +15,12 @@ LOCAL, REMOTE = 0, 1
 CPU_REJECTORS = 8
 CPU_CHUNK = 256  # rejectors times samples
 
-SecondConvolution = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 
 class Rejector(LeNet5):
     """Logits [B, 2] for LOCAL (0) and REMOTE (1); it asks the edge iff logit 1 > logit 0."""
 
     def __init__(self):
         super().__init__(num_classes=2)
-
-
-def grouped(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The second convolutions of r rejectors as one in r groups.
-
-    x [B, 6 r, 14, 14], weight [r, 16, 6, 5, 5], bias [r, 16] to [B, 16 r, 10, 10].
-    """
-    return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), groups=len(weight))
-
-
-def batched(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`grouped` as one product a rejector, [16, 150] times [150, B 100], of patches laid out.
-
-    The patches take 25 times the memory of x. Not measured against `grouped` on a GPU yet;
-    `python -m benchmarks.evaluation` times both.
-    """
-    batch, (r, channels) = len(x), weight.shape[:2]
-    kernel = weight.shape[-2:]
-    patches = x.unfold(2, kernel[0], 1).unfold(3, kernel[1], 1)
-    height, width = patches.shape[2:4]
-    patches = patches.reshape(batch, r, -1, height, width, *kernel).permute(1, 2, 5, 6, 0, 3, 4)
-    patches = patches.reshape(r, -1, batch * height * width)
-    y = torch.baddbmm(bias[..., None], weight.flatten(2), patches)
-    return y.view(r * channels, batch, height, width).transpose(0, 1)
 
 
 class StackedRejectors(nn.Module):
@@ -58,11 +30,7 @@ class StackedRejectors(nn.Module):
     losses is the step that each would make alone. LeNet-5 written out with grouped convolutions
     and batched matrix products: on a CPU, with its maps channels last, 42 rejectors at batch 128
     take half the time of torch.func.vmap over one (347 against 721 ms a step, one core).
-
-    `second` is how the second convolutions are made: `grouped`, or `batched`.
     """
-
-    second: SecondConvolution = staticmethod(grouped)
 
     def __init__(self, rejectors: list[nn.Module]):
         super().__init__()
@@ -78,14 +46,14 @@ class StackedRejectors(nn.Module):
         images = resize(images, LeNet5.size)
         if images.device.type != "cpu":
             w = dict(zip(self.names, self.values, strict=True))
-            return _classified(_maps(images, w, self.second), w)
+            return _classified(_maps(images, w), w)
         images = images.contiguous(memory_format=torch.channels_last)
         rejectors = max(CPU_REJECTORS, CPU_CHUNK // len(images))
         samples = images.split(max(1, CPU_CHUNK // min(rejectors, self.count)))
         logits = []
         for values in zip(*(value.split(rejectors) for value in self.values), strict=True):
             w = dict(zip(self.names, values, strict=True))
-            maps = [_maps(some, w, self.second) for some in samples]
+            maps = [_maps(some, w) for some in samples]
             logits.append(_classified(torch.cat(maps, 1) if len(maps) > 1 else maps[0], w))
         return torch.cat(logits)
 
@@ -95,12 +63,13 @@ class StackedRejectors(nn.Module):
         return {name: value[r].detach().cpu().clone() for name, value in values}
 
 
-def _maps(images: Tensor, w: dict[str, Tensor], second: SecondConvolution) -> Tensor:
+def _maps(images: Tensor, w: dict[str, Tensor]) -> Tensor:
     """LeNet5's two convolutions for the rejectors of weights w, each [r, ...]: [r, B, 400]."""
     # All see the same images, so the first convolutions are one with r times the channels.
     x = F.conv2d(images, w["conv1.weight"].flatten(0, 1), w["conv1.bias"].flatten())
-    x = pooled(second(pooled(x), w["conv2.weight"], w["conv2.bias"]))
-    return x.reshape(len(images), len(w["conv2.weight"]), -1).transpose(0, 1)
+    weight, bias = w["conv2.weight"], w["conv2.bias"]
+    x = F.conv2d(pooled(x), weight.flatten(0, 1), bias.flatten(), groups=len(weight))
+    return pooled(x).reshape(len(images), len(weight), -1).transpose(0, 1)
 
 
 def _classified(x: Tensor, w: dict[str, Tensor]) -> Tensor:

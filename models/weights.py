@@ -1,10 +1,10 @@
 """State dicts: what they are, a part of one, and one into a network."""
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 State = dict[str, Tensor]
 
@@ -33,19 +33,45 @@ def check_fit(own: State, state: State, where: str, what: str) -> None:
         raise ValueError(f"{where}: not a {what}: {'; '.join(bad[:2])}{more}")
 
 
+def restore(make: Callable[[], nn.Module], state: State, where: str, what: str) -> nn.Module:
+    """`make()` with the weights of `state`, built on the meta device, so that none are drawn first.
+
+    Drawing the 57 million of alexnet takes longer than reading them. A network that cannot be built
+    there (RegNet reads numbers out of tensors) or has buffers outside its state dict is built as
+    usual. Either way random numbers go on as if nothing had been drawn. Errors: those of `fill`.
+    """
+    try:
+        with torch.device("meta"):
+            net = make()
+    except (RuntimeError, ValueError):  # the net itself says below what is wrong, if anything is
+        net = None
+    if net is None or {name for name, _ in net.named_buffers()} - net.state_dict().keys():
+        with torch.random.fork_rng(devices=[]):
+            net = make()
+    return fill(net, state, where, what)
+
+
 def fill(net: nn.Module, state: State, where: str, what: str) -> nn.Module:
     """Load `state` strictly, with an error of one line that says what does not fit.
+
+    A network on the meta device takes the tensors of `state` themselves as its weights.
 
     A file without any count of batch norm's batches, as all were before torch 0.4.1 (2018), is
     whole: no layer here computes with it.
     """
     own = net.state_dict()
     if not any(map(_is_count, state)):
-        state = {k: torch.zeros_like(v) for k, v in own.items() if _is_count(k)} | state
+        state = {
+            k: torch.zeros(v.shape, dtype=v.dtype) for k, v in own.items() if _is_count(k)
+        } | state
     check_fit(own, state, where, what)
     if not all(map(_is_finite, state.values())):
         raise ValueError(f"{where}: holds weights that are not finite")
-    net.load_state_dict(state)
+    if any(v.is_meta for v in own.values()):
+        state = {k: v.to(own[k].dtype).contiguous() for k, v in state.items()}
+        net.load_state_dict(state, assign=True)
+    else:
+        net.load_state_dict(state)
     return net.eval()
 
 
@@ -56,30 +82,3 @@ def _is_count(name: str) -> bool:
 def _is_finite(x: Tensor) -> bool:
     """No infinity and no NaN among the values; one pass over them where their sum has none."""
     return bool(torch.isfinite(x.sum()) or torch.isfinite(x).all())
-
-
-class NothingDrawn(TorchFunctionMode):
-    """Networks that are made within it get zeros for the parameters that they would draw.
-
-    For one that is filled next: to draw the 57 million of alexnet takes longer than to read them.
-    Other tensors are drawn as ever: trunc_normal_ draws anew until a value lies within its bounds.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func in _DRAWING:
-            tensor = args[0] if args else kwargs["tensor"]
-            if isinstance(tensor, nn.Parameter):
-                with torch.no_grad():
-                    return tensor.zero_()
-        return func(*args, **kwargs)
-
-
-# What draws, or is asked of this mode first; inside a function that was asked none is.
-_DRAWING = (
-    Tensor.uniform_,
-    Tensor.normal_,
-    nn.init.uniform_,
-    nn.init.normal_,
-    nn.init.kaiming_uniform_,
-)

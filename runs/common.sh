@@ -23,8 +23,7 @@ python=${PYTHON:-.venv/bin/python}
 if ! command -v "$python" > /dev/null; then python=python3; fi
 # On a CPU, glibc returns large freed tensors to the kernel, which clears their pages at every step.
 # These settings keep the memory; elsewhere they have no effect.
-export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-4294967296}
-export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-8589934592}
+export MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0
 
 read -ra datasets <<< "${DATASETS:-${default_datasets:-cifar10 SVHN}}"
 read -ra seeds <<< "${SEEDS:-0 1 2}"

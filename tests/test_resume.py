@@ -41,7 +41,7 @@ def weights(run):
     for path in sorted(run.glob("*.pth")):
         checkpoint = experiment.load_checkpoint(path)
         found |= {(path.name, k): v for k, v in checkpoint["state_dict"].items()}
-        sent = [checkpoint.get(k, 0) for k in ("refreshes", "bytes_sent", "answer_bytes")]
+        sent = [checkpoint.get(k, 0) for k in ("refreshes", "bytes_sent")]
         found[path.name, "sent"] = torch.tensor(sent)
     for path in sorted(run.glob("*.npz")):
         arrays = {k: v for k, v in np.load(path).items() if v.dtype.kind in "if"}

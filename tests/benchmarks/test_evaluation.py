@@ -16,7 +16,7 @@ def test_settings_are_the_papers_and_twelve():
 def test_rows(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(evaluation, "SETTINGS", evaluation.SETTINGS[40:44])
     flags = ["--edge_net", "convnet", "--images", "40", "--train_images", "30", "--rounds", "2"]
-    flags += ["--device", "cpu", "--second_steps", "1", "--out", str(tmp_path / "found.json")]
+    flags += ["--device", "cpu", "--out", str(tmp_path / "found.json")]
     evaluation.main(flags)
     assert "4 settings" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
@@ -32,5 +32,3 @@ def test_rows(monkeypatch, tmp_path, capsys):
     ]  # fmt: skip
     assert all(value > 0 for value in row["parts"].values())
     assert row["multiply_adds"]["rejector"] == 651_720 - 8 * 84
-    assert [r["batch"] for r in found["second"]] == [evaluation.BATCH, 16]
-    assert all(set(r["milliseconds"]) == {"grouped", "batched"} for r in found["second"])

@@ -2,18 +2,48 @@
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
-from benchmarks import budgeted as plain
 from deferral import exits, rules
 from deferral.predictions import Predictions
 from losses.early_exit import assign_exits, doubts, exit_shares
 
 COSTS = [3, 7, 8, 20]
+
+
+def plain_shares(p: int, num_exits: int) -> list[Fraction]:
+    """q^k / sum of q^j with q = p / 20, exactly."""
+    powers = [Fraction(p, 20) ** k for k in range(1, num_exits + 1)]
+    return [power / sum(powers) for power in powers]
+
+
+def plain_thresholds(confidence: list[list[float]], shares: list[Fraction]) -> list[float]:
+    """One point: walk the exits, each takes its share of the most confident that are left."""
+    n = len(confidence[0])
+    left, thresholds = range(n), []
+    for sure, share in zip(confidence[:-1], shares[:-1], strict=True):
+        take, threshold = math.floor(n * share), math.inf
+        if 0 < take <= len(left):
+            threshold = sorted((sure[i] for i in left), reverse=True)[take - 1]
+        thresholds.append(threshold)
+        left = [i for i in left if sure[i] < threshold]
+    return [*thresholds, -math.inf]
+
+
+def plain_stops(confidence: list[list[float]], thresholds: list[float]) -> list[int]:
+    """One point: the first exit of each sample that is sure enough."""
+    stops = []
+    for i in range(len(confidence[0])):
+        for k, threshold in enumerate(thresholds):
+            if confidence[k][i] >= threshold:
+                stops.append(k)
+                break
+    return stops
 
 
 def predictions(seed=0, n=(60, 90), num_exits=4, classes=5, split=None):
@@ -37,7 +67,7 @@ def predictions(seed=0, n=(60, 90), num_exits=4, classes=5, split=None):
 def test_shares():
     for p in (1, 15, 20, 39):
         found = exits.shares(p / 20, 6)
-        np.testing.assert_allclose(found, [float(s) for s in plain.plain_shares(p, 6)], rtol=1e-14)
+        np.testing.assert_allclose(found, [float(s) for s in plain_shares(p, 6)], rtol=1e-14)
     np.testing.assert_allclose(exits.shares(1.0, 4), [0.25] * 4)
     np.testing.assert_allclose(exits.shares(2.0, 3), [1 / 7, 2 / 7, 4 / 7])
     rows = exits.shares(np.array([0.5, 1.5]), 3)
@@ -53,7 +83,7 @@ def test_shares():
 def test_thresholds_and_stops_are_the_plain_loop(levels, num_exits, n):
     """With few levels of confidence nearly all are ties, and exits find too few left."""
     points = range(1, exits.POINTS + 1)
-    exact = [plain.plain_shares(p, num_exits) for p in points]
+    exact = [plain_shares(p, num_exits) for p in points]
     none, starved = 0, 0
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -61,13 +91,11 @@ def test_thresholds_and_stops_are_the_plain_loop(levels, num_exits, n):
         if levels:
             val, test = (np.floor(levels * x) / levels for x in (val, test))
         thresholds = exits.fit_thresholds(val, exits.shares(np.array(points) / 20, num_exits))
-        expected = [plain.plain_thresholds(val.tolist(), shares) for shares in exact]
+        expected = [plain_thresholds(val.tolist(), shares) for shares in exact]
         np.testing.assert_array_equal(thresholds, expected)
         for rows in (val, test):
             stop = exits.stops(rows, thresholds)
-            np.testing.assert_array_equal(
-                stop, [plain.plain_stops(rows.tolist(), t) for t in expected]
-            )
+            np.testing.assert_array_equal(stop, [plain_stops(rows.tolist(), t) for t in expected])
             assert stop.dtype == np.int64
         asked = np.array([[math.floor(n * share) for share in shares] for shares in exact])[:, :-1]
         taken = thresholds[:, :-1] < np.inf
@@ -109,10 +137,10 @@ def test_a_share_that_is_a_whole_number_is_not_lost_to_rounding():
     """Training and evaluation: 18 * 5/6 = 15 and 210 * 5/6 = 175 come out a hair too low."""
     for p, n in ((4, 18), (4, 210), (22, 210)):
         val = np.random.default_rng(p).random((2, n))
-        exact = plain.plain_shares(p, 2)
+        exact = plain_shares(p, 2)
         assert (n * exact[0]).denominator == 1
         thresholds = exits.fit_thresholds(val, exits.shares(p / 20, 2))
-        assert thresholds.tolist() == plain.plain_thresholds(val.tolist(), exact)
+        assert thresholds.tolist() == plain_thresholds(val.tolist(), exact)
         taken = assign_exits(torch.from_numpy(val.T.copy()), exit_shares(p / 20, 2))
         assert int((taken == 0).sum()) == n * exact[0]
 
@@ -183,9 +211,9 @@ def test_rows_are_sums_over_samples():
     e = np.exp(saved.stage_logits.astype(np.float64))
     sure = (e / e.sum(-1, keepdims=True)).max(-1) - 1
     for p, row in enumerate(found["budgeted"], start=1):
-        thresholds = plain.plain_thresholds(sure[:, val].tolist(), plain.plain_shares(p, 4))
+        thresholds = plain_thresholds(sure[:, val].tolist(), plain_shares(p, 4))
         np.testing.assert_allclose(exits.thresholds_of(row), thresholds, rtol=1e-10)
-        stop = plain.plain_stops(sure[:, test].tolist(), thresholds)
+        stop = plain_stops(sure[:, test].tolist(), thresholds)
         right = sum(saved.correct[k, i] for k, i in zip(stop, test, strict=True))
         assert row["p"] == p
         assert row["q"] == p / 20
@@ -270,9 +298,9 @@ def test_optimism_is_promise_and_delivery():
     for p in (1, 7, 20, 39):
         delivered = {}
         for name in sure:
-            thresholds = plain.plain_thresholds(sure[name].tolist(), plain.plain_shares(p, 4))
+            thresholds = plain_thresholds(sure[name].tolist(), plain_shares(p, 4))
             for rows, prefix in ((name, "promised_"), ("test", "")):
-                stop = plain.plain_stops(sure[rows].tolist(), thresholds)
+                stop = plain_stops(sure[rows].tolist(), thresholds)
                 right = sum(correct[rows][k][i] for i, k in enumerate(stop))
                 cost = sum(COSTS[k] for k in stop) / len(stop)
                 assert by[name, p][f"{prefix}accuracy"] == right / len(stop)

@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -90,39 +89,6 @@ def test_best_device_is_there():
     device = experiment.pick_device("best")
     assert torch.ones(1, device=device).sum() == 1
     assert experiment.hardware(torch.device("cpu"))
-
-
-FAULTS = """
-import resource, sys, numpy
-from experiment.machine import keep_memory
-if sys.argv[1] == "kept":
-    keep_memory()
-for step in range(6):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    numpy.empty(60_000_000, numpy.uint8).fill(1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
-def test_freed_memory_is_kept():
-    """60 MB that come and go need no new pages; without, what is tested is no longer needed."""
-    faults = {}
-    for way in ("kept", "given back"):
-        done = subprocess.run(
-            [sys.executable, "-c", FAULTS, way], cwd=experiment.ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        faults[way] = int(done.stdout)
-    assert faults["kept"] < 20 <= faults["given back"]
-
-
-@pytest.mark.parametrize("name", ["cpu", "best"])
-def test_on_a_cpu_freed_memory_is_kept(name, monkeypatch):
-    asked = []
-    monkeypatch.setattr(experiment.machine, "keep_memory", lambda: asked.append(name))
-    on_cpu = experiment.pick_device(name).type == "cpu"
-    assert asked == [name] * on_cpu
 
 
 def test_args_json_says_what_was_asked_and_with_what(trained):

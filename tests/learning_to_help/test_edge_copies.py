@@ -202,18 +202,8 @@ def test_bytes_are_exact():
     assert copies.bytes_sent(0) == STEPS // EPOCH * exact
     assert copies.bytes_sent("joint") == 0
     assert copies.sent(4) == {
-        "refreshes": 10, "bytes_sent": 10 * exact, "answer_bytes": 6 * STEPS, "outages": [],
+        "refreshes": 10, "bytes_sent": 10 * exact, "outages": [],
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(("classes", "size"), [(2, 1), (256, 1), (257, 2), (65536, 2), (65537, 3)])
-def test_bytes_of_an_answer(classes, size):
-    """Whole bytes a class; nothing while the link is down."""
-    copies = EdgeCopies(nn.Identity(), ["joint"], [(1, 3)])
-    for i in range(5):
-        logits = torch.zeros(1, classes).expand(7, classes)
-        copies.answers(i, nn.Identity(), logits, torch.zeros(7, 3, 2, 2))
-    assert copies.answer_bytes == 3 * 7 * size
 
 
 @pytest.mark.parametrize("stop", range(0, STEPS, 3))

@@ -1,4 +1,4 @@
-"""The stack cut over rejectors and samples, and its second convolution by either way."""
+"""The stack cut over rejectors and samples."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.localnet import pooled
-from models.rejector import Rejector, StackedRejectors, batched, grouped
+from models.rejector import Rejector, StackedRejectors
 
 
 def even_images(count):
@@ -36,24 +36,6 @@ def test_any_cut_gives_what_each_gives_alone(rejectors, chunk, training, monkeyp
             torch.testing.assert_close(values.grad, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_few_samples_are_given_to_more_rejectors_at_once(monkeypatch):
-    """One pass where all fit: at batch 2 no cut is needed for 20 rejectors."""
-    calls = []
-    monkeypatch.setattr("models.rejector.CPU_CHUNK", 40)
-    stacked = StackedRejectors([Rejector()] * 20)
-
-    def second(x, weight, bias):
-        calls.append((len(weight), len(x)))
-        return grouped(x, weight, bias)
-
-    stacked.second = second
-    stacked(torch.randn(2, 3, 32, 32))
-    assert calls == [(20, 2)]
-    calls.clear()
-    stacked(torch.randn(12, 3, 32, 32))
-    assert calls == [(8, 5), (8, 5), (8, 2)] * 2 + [(4, 5), (4, 5), (4, 2)]
-
-
 def test_pooling_without_gradients_is_pooling():
     torch.manual_seed(0)
     x = torch.randint(-3, 3, (4, 6, 10, 8)).float()  # full of ties
@@ -69,35 +51,10 @@ def test_pooling_without_gradients_is_pooling():
     assert torch.equal(*gradients)
 
 
-@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_batched_is_grouped(memory):
-    torch.manual_seed(0)
-    x = torch.randn(4, 3 * 6, 14, 14).contiguous(memory_format=memory)
-    given = [v.requires_grad_() for v in (x, torch.randn(3, 16, 6, 5, 5), torch.randn(3, 16))]
-    ways = [f(*given) for f in (grouped, batched)]
-    assert ways[1].shape == (4, 3 * 16, 10, 10)
-    torch.testing.assert_close(*ways, rtol=1e-4, atol=1e-4)
-    seen = torch.randn(4, 3 * 16, 10, 10)
-    gradients = [torch.autograd.grad((way * seen).sum(), given) for way in ways]
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
-
-
-def test_the_stack_takes_either():
-    torch.manual_seed(0)
-    stacked, x = StackedRejectors([Rejector() for _ in range(3)]), torch.randn(5, 3, 32, 32)
-    before = stacked(x)
-    stacked.second = batched
-    after = stacked(x)
-    torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("way", [grouped, batched])
-def test_a_gpu_is_never_waited_for(way):
+def test_a_gpu_is_never_waited_for():
     """A pretended GPU: a mix of devices, or a value read back, would raise."""
     with FakeTensorMode(), torch.device("cuda"):
         stacked = StackedRejectors([Rejector() for _ in range(3)])
-        stacked.second = way
         logits = stacked(torch.randn(4, 3, 28, 28))  # a backward pass needs a real one
     assert logits.shape == (3, 4, 2)
     assert logits.device.type == "cuda"
