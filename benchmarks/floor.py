@@ -190,14 +190,6 @@ def main(argv=None):
     parser.add_argument("--nets", nargs="+", default=["lenet5", "alexnet"], help="also vit, ...")
     parser.add_argument("--steps", type=int, default=20, help="steps a round (lenet5: ten times)")
     parser.add_argument("--rounds", type=int, default=5, help="turns taken; the median counts")
-    parser.add_argument(
-        "--settings",
-        type=int,
-        nargs="+",
-        choices=SETTINGS,
-        default=[*SETTINGS],
-        help="which counts",
-    )
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("--out", help="write the rows there as JSON")
     args = parser.parse_args(argv)
@@ -216,7 +208,7 @@ def main(argv=None):
         made = (
             local_ways(device, steps)
             if net == "lenet5"
-            else edge_ways(net, device, steps, args.compile, args.settings)
+            else edge_ways(net, device, steps, args.compile, [*SETTINGS])
         )
         for epoch, _ in made.values():
             epoch()  # compile, capture, and fill caches

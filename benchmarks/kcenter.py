@@ -139,7 +139,6 @@ def main(argv=None):
     )
     for name, default in (("pool", 40000), ("labelled", 3000), ("picks", 1500), ("width", 1280)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--features", choices=KINDS, nargs="+", default=KINDS)
     parser.add_argument("--full_matrix", action="store_true", help="that way too; 4 M^2 bytes")
     parser.add_argument("--rounds", type=int, default=3, help="the medians count")
     parser.add_argument("--out", help="write the numbers there as JSON")
@@ -155,7 +154,7 @@ def main(argv=None):
         f"{os.cpu_count()} cores, OMP_NUM_THREADS {threads}"
     )
     results = {}
-    for kind in args.features:
+    for kind in KINDS:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             rng = np.random.default_rng(0)

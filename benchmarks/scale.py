@@ -149,7 +149,6 @@ def parse_args(argv=None):
     count = number(int, 1)
     parser.add_argument("--edges", nargs="+", default=["convnet", "alexnet"], help="edge nets")
     parser.add_argument("--counts", type=count, nargs="+", default=COUNTS, help="K")
-    parser.add_argument("--freqs", type=count, nargs="+", default=[1], help="S, in turn")
     parser.add_argument("--steps", type=count, default=4, help="a turn; fewer where K is large")
     parser.add_argument("--rounds", type=count, default=5, help="turns taken; the median counts")
     parser.add_argument("--device", default="best", help="cuda, cpu or best")
@@ -157,9 +156,9 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def measure(edges, counts, freqs, steps, rounds, device) -> list[dict]:
+def measure(edges, counts, steps, rounds, device) -> list[dict]:
     """Rows of the file: for every edge its step alone, the plain way's, and that of every K."""
-    rows = []
+    rows, freqs = [], [1]
     for name in edges:
         edge = new_edge(name, device)  # one for all: what it has learnt changes no time
         kept = kept_of(edge.edge, device)
