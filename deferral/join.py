@@ -40,7 +40,7 @@ from experiment import (
 
 TOLERANCE = 1e-3  # of logits: one network's, computed by two scripts in other batches
 # What a server's file says of the server.
-EDGE = {"edge": "edge", "edge_data": "edge_data", "edge_seed": "seed"}
+EDGE = {"edge": "edge", "edge_seed": "seed"}
 EDGE |= {"remote_scores": "remote_scores"}  # a stranger's: how they were read
 
 
@@ -94,7 +94,7 @@ def join(exits: Predictions, server: Predictions, cost_flops: float = 0.0) -> Pr
     of `server` decide at the last exit: they come along if its first stage's logits are those of
     that exit to within TOLERANCE, else `joined` in the settings says why they are left out. Its
     pictures come along in any case, its training losses in none. Settings are those of `exits`, but
-    for `local`, what the device is; of the server's there are `edge`, `edge_seed` and `edge_data`.
+    for `local`, what the device is; of the server's there are `edge` and `edge_seed`.
     `cost_flops`: of one multiply-add, in units of one local error.
 
     ValueError, one line, where `exits` does not say what its exits cost, the two are not of the

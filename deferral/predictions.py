@@ -22,7 +22,7 @@ progress_bytes     int64    [P, L]     sent until then to refresh the rejector's
 A rejector's setting: stem, surrogate, cost_1, cost_e, and async_freq: the batches between refreshes
 of its copy of the edge, 0 for once an epoch, "adaptive-TOL" for one when more than a share TOL of
 the edge's answers have changed, or "joint" for no copy. Optional: parameters, multiply_adds;
-refreshes, bytes_sent (by them), answer_bytes (had answers been sent instead), outages.
+refreshes, bytes_sent (by them), outages.
 
 Settings may hold inputs: the SHA-256 of the data and of each file that the predictions were made
 from, by its path from the folder of the predictions.
@@ -293,7 +293,7 @@ def _check_settings(
     if len(set(names)) < len(names):
         raise ValueError(f"settings name an estimator twice: {', '.join(names)}")
     for setting in (*settings["rejectors"], *estimators):
-        for key in ("parameters", "multiply_adds", "refreshes", "bytes_sent", "answer_bytes"):
+        for key in ("parameters", "multiply_adds", "refreshes", "bytes_sent"):
             if not _is_count(setting.get(key, 0)):
                 raise ValueError(f"settings hold {key} {setting[key]!r}: not a whole number >= 0")
     return settings

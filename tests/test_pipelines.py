@@ -56,7 +56,7 @@ def test_conf_score(run, chain):
     ok(chain("train-conf-score.sh", run, EXTRA=FEW))
     ok(chain("eval.sh", run, EXTRA=FEW))
     said = ok(chain("plot.sh", run, EXTRA=FEW))
-    assert "confidence" in said
+    assert "max softmax" in said
     folder = run / "conf-score"
     assert len(list(folder.glob("tiny-edgenet-async-1-*.pth"))) == 42
     names = {p.name for p in (folder / "figures").iterdir()}
@@ -86,7 +86,7 @@ def test_async(run, chain):
 def test_noniid(tmp_path, chain):
     """A local net of its own, on some classes; edge and test keep all ten."""
     run = tmp_path / "run"
-    assert "confidence" in ok(chain("runs/noniid.sh", run, EXTRA=FEW, LOCAL_CLASSES="0-7"))
+    assert "max softmax" in ok(chain("runs/noniid.sh", run, EXTRA=FEW, LOCAL_CLASSES="0-7"))
     assert {p.name for p in run.iterdir()} == {"noniid", "noniid-localnet"}
     predictions = saved.load(run / "noniid" / "tiny-predictions.npz")
     assert predictions.settings["local_classes"] == list(range(8))

@@ -99,11 +99,11 @@ def test_rows_stages_and_rules(exits, server):
 
 
 def test_settings(exits, server):
-    told = join(exits, changed(server, edge_data="other"), 1e-3).settings
+    told = join(exits, server, 1e-3).settings
     kept = {k: v for k, v in exits.settings.items() if k != "rejectors"}
     assert {k: told[k] for k in kept} == kept
     assert told["local"] == "msdnet, 3 exits"
-    assert (told["edge"], told["edge_seed"], told["edge_data"]) == ("resnet18", 43, "other")
+    assert (told["edge"], told["edge_seed"]) == ("resnet18", 43)
     assert told["cost_flops"] == 1e-3
     assert told["rejectors"] == server.settings["rejectors"]
     assert told["estimators"] == server.settings["estimators"]
