@@ -28,9 +28,11 @@ from torch.func import functional_call
 from torch.profiler import ProfilerActivity, profile
 
 import experiment
+from deferral.exits import exit_counts
+from deferral.exits import shares as shares_of_exits
 from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
-from losses.early_exit import assign_exits, doubts, exit_losses, exit_shares
+from losses.early_exit import assign_exits, doubts, exit_losses
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights
 
@@ -66,7 +68,8 @@ def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple
     buffers = {name: x.clone() for name, x in net.named_buffers()}
     logits = functional_call(net, {**stepped, **buffers}, (b.images,))
     losses_b = exit_losses(logits, b.labels, method.label_smoothing)
-    exits = assign_exits(doubts(logits).detach(), method.shares)
+    counts = exit_counts(len(b.images), method.shares).tolist()
+    exits = assign_exits(doubts(logits).detach(), counts)
     meta = sum(losses_b[exits == k, k].mean() for k in range(net.num_exits) if (exits == k).any())
     if pruned:
         return torch.autograd.grad(meta, list(method.weight_net.parameters()))
@@ -100,7 +103,7 @@ def make(device: torch.device, batch: int, dtype: torch.dtype = torch.float32):
     method = L2W(
         net, net, optimizer, Workers(),
         weight_net=weight_net, meta_optimizer=meta_optimizer,
-        shares=exit_shares(0.75, net.num_exits), save_memory=True,
+        shares=shares_of_exits(0.75, net.num_exits), save_memory=True,
     )  # fmt: skip
     halves = [
         Half(

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from deferral.exits import shares as shares_of_exits
 from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
 from experiment import Parser, number
 from experiment import cuda_graph as graphs
-from losses.early_exit import METHODS, exit_shares
+from losses.early_exit import METHODS
 from models.exit_net import EQUILIBRIA, ExitNet
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
 
@@ -192,7 +193,7 @@ def make_method(
     meta_optimizer = torch.optim.Adam(
         weight_net.parameters(), args.meta_lr, weight_decay=args.meta_weight_decay
     )
-    shares = exit_shares(args.target_p_index / TARGET_P, net.num_exits)
+    shares = shares_of_exits(args.target_p_index / TARGET_P, net.num_exits)
     return L2W(
         *common,
         weight_net,

@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from deferral.exits import exit_counts
 from early_exit import meta_gradient
 from early_exit.steps import Base, Boosted
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
@@ -56,7 +58,7 @@ class L2W(Base):
     meta_optimizer: torch.optim.Adam = None
     epsilon: float = 0.8
     dimension: str = "col"
-    shares: Tensor = None  # [E] of samples at each exit, in the meta loss
+    shares: np.ndarray = None  # [E] of samples at each exit, in the meta loss
     meta_interval: int = 1
     save_memory: bool = False  # a pass more over each half, and never two graphs at once
     steps: int = 0  # batches seen in this epoch
@@ -161,7 +163,8 @@ class L2W(Base):
         stepped = meta_gradient.pseudo_step(params, gradients, self.optimizer)
         losses_b, logits = self.pass_elsewhere(stepped, b.images, b.labels)
         with torch.no_grad():
-            taken = assign_exits(self.workers.gather(doubts(logits), b.first), self.shares)
+            doubt = self.workers.gather(doubts(logits), b.first)
+            taken = assign_exits(doubt, exit_counts(len(doubt), self.shares).tolist())
             charge = self.workers.share(exit_means(taken, losses_b), b.first)
         along = torch.autograd.grad(
             (charge * losses_b).sum(), list(stepped.values()), materialize_grads=True

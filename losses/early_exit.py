@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deferral import exits
-
 METHODS = ("base", "l2w", "boosted")
 
 
@@ -73,25 +71,17 @@ def boosted_losses(
     return exit_losses(shifted, labels, label_smoothing)
 
 
-def exit_shares(q: float, num_exits: int) -> Tensor:
-    """Share of samples that leaves at each exit: p_k proportional to q^k, k = 1..E; sums to 1.
-
-    Float64 [E]; q = 1 is uniform, less means earlier exits. ValueError unless q is above 0.
-    """
-    return torch.from_numpy(exits.shares(q, num_exits))
-
-
-def assign_exits(doubt: Tensor, shares: Tensor | Sequence[float]) -> Tensor:
+def assign_exits(doubt: Tensor, counts: Sequence[int]) -> Tensor:
     """The exit that each sample of a batch would take: int64 [B], from doubts [B, E].
 
-    Exit k takes the floor(B p_k) most confident of those not yet taken (`exits.exit_counts`), the
-    last exit the rest (L2W, section 3.2). Equals go in the batch's order.
+    Exit k takes the counts[k] = floor(B p_k) most confident of those not yet taken
+    (`deferral.exits.exit_counts`), the last exit the rest (L2W, section 3.2). Equals go in the
+    batch's order.
     """
     batch, num_exits = doubt.shape
     taken_by = torch.full((batch,), num_exits - 1, device=doubt.device)
-    counts = exits.exit_counts(batch, shares)
     left = doubt.clone()
-    for k, count in enumerate(counts[:-1].tolist()):
+    for k, count in enumerate(counts[:-1]):
         free = left[:, k].argsort(stable=True)[:count]
         taken_by.index_fill_(0, free, k)
         left.index_fill_(0, free, 2.0)  # above every doubt: not free any more

@@ -10,10 +10,10 @@ import sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from deferral.exits import shares as shares_of_exits
 from early_exit import train
 from early_exit.methods import L2W
 from early_exit.parallel import Workers
-from losses.early_exit import exit_shares
 from models.vit_exits import ViTExits
 from models.weight_net import WeightNet
 
@@ -38,7 +38,7 @@ def steps(workers: Workers, dimension: str, batch: int) -> list[torch.Tensor]:
         # Adam would make rounding of tiny gradients as large as the gradients.
         meta_optimizer=torch.optim.SGD(weight_net.parameters(), 1.0),
         dimension=dimension,
-        shares=exit_shares(0.75, 3),
+        shares=shares_of_exits(0.75, 3),
     )
     for _ in range(3):
         images, labels = torch.randn(batch, 3, 32, 32), torch.randint(0, 4, (batch,))

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from benchmarks.meta_gradient import double_backward
+from deferral.exits import shares as shares_of_exits
 from early_exit import meta_gradient
 from early_exit.methods import L2W, Half
 from early_exit.parallel import Workers
 from experiment import cuda_graph as graphs
-from losses.early_exit import exit_losses, exit_means, exit_shares
+from losses.early_exit import exit_losses, exit_means
 from models.exit_nets import EXIT_NETS
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights
@@ -56,7 +57,7 @@ def make(optimizer, label_smoothing=0.0, dimension="col", inputs="loss", warm=Tr
     method = L2W(
         net, net, stepper, Workers(), label_smoothing,
         weight_net=weight_net, meta_optimizer=torch.optim.Adam(weight_net.parameters(), 1e-2),
-        dimension=dimension, shares=exit_shares(0.75, 3),
+        dimension=dimension, shares=shares_of_exits(0.75, 3),
     )  # fmt: skip
     a, b = (
         Half(torch.randn(n, 3, 32, 32), torch.randint(0, 4, (n,)), n, f)

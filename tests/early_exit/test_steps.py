@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from deferral.exits import shares as shares_of_exits
 from early_exit import meta_gradient, train
 from early_exit.flags import graphable, make_method
 from early_exit.methods import L2W, Base, Boosted, draws
 from early_exit.parallel import Workers
 from experiment.cuda_graph import StepGraph, portable
-from losses.early_exit import assign_exits, doubts, exit_losses, exit_means, exit_shares
+from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
 from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet
 from tests import recorded
@@ -41,7 +42,7 @@ def method_of(kind, graph=None):
         *common, graph=graph,
         weight_net=weight_net,
         meta_optimizer=torch.optim.Adam(weight_net.parameters(), 1e-3, fused=True),
-        shares=exit_shares(0.75, 2),
+        shares=shares_of_exits(0.75, 2),
         meta_interval=2,
     )  # fmt: skip
 
@@ -172,7 +173,8 @@ def test_nothing_of_l2w_lies_on_another_device_or_is_read():
         along = {name: torch.randn_like(p) for name, p in params.items()}
         stepped = meta_gradient.pseudo_step(params, along, optimizer)
         along = meta_gradient.through_step(along, params, along, optimizer)
-        taken = assign_exits(doubts(logits).detach(), [0.25] * net.num_exits)
+        counts = [int(0.25 * len(images))] * net.num_exits
+        taken = assign_exits(doubts(logits).detach(), counts)
         products = meta_gradient.inner_products(
             lambda p: exit_losses(meta_gradient.call(net, p, images), labels, 0.1), params, along
         )

@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 
+from deferral.exits import exit_counts
+from deferral.exits import shares as shares_of_exits
 from losses.early_exit import (
     assign_exits,
     boosted_logits,
     boosted_losses,
     doubts,
     exit_losses,
-    exit_shares,
 )
 
 
@@ -110,13 +111,13 @@ def test_doubts():
 
 
 def test_shares():
-    got = exit_shares(0.75, 4)
+    got = shares_of_exits(0.75, 4)
     powers = [0.75, 0.75**2, 0.75**3, 0.75**4]
     assert got.tolist() == pytest.approx([x / sum(powers) for x in powers], abs=1e-15)
-    assert exit_shares(1.0, 5).tolist() == pytest.approx([0.2] * 5)
+    assert shares_of_exits(1.0, 5).tolist() == pytest.approx([0.2] * 5)
     for wrong in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="above 0"):
-            exit_shares(wrong, 3)
+            shares_of_exits(wrong, 3)
 
 
 def assign_slowly(doubt, shares):
@@ -136,7 +137,8 @@ def test_assigned_exits(batch, q):
     generator = torch.Generator().manual_seed(batch)
     for exits in (1, 3, 5):
         doubt = torch.randint(0, 6, (batch, exits), generator=generator) / 5
-        shares = exit_shares(q, exits)
-        got = assign_exits(doubt, shares)
+        shares = shares_of_exits(q, exits)
+        counts = exit_counts(batch, shares).tolist()
+        got = assign_exits(doubt, counts)
         assert got.tolist() == assign_slowly(doubt, shares.tolist())
-    assert torch.equal(assign_exits(doubt, shares), got)  # its input is left as it was
+    assert torch.equal(assign_exits(doubt, counts), got)  # its input is left as it was
