@@ -1,0 +1,132 @@
+"""What the columns of a file of answers are, by their names; deferral/external.py lists them.
+
+Case does not matter, and a model's name is spelt as it was met first.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deferral.table import Columns
+
+# A sample's own columns, and what else they may be called.
+SINGLE = {
+    "label": ("label", "labels", "y", "y_true", "target", "targets", "truth", "gold"),
+    "split": ("split",),
+    "group": ("group", "groups"),
+    "id": ("id",),
+    "text": ("text", "prompt"),
+    "image": ("image", "images"),
+    "classes": ("classes",),
+    "rejector_names": ("rejector_names",),
+    "cost_e": ("cost_e",),
+}
+# What a model's column may hold, and what that may be called: score_NAME or NAME_score.
+OF_MODEL = {
+    "answer": ("answer", "prediction", "pred"),
+    "correct": ("correct",),
+    "quality": ("quality",),
+    "score": ("score", "confidence"),
+    "cost": ("cost",),
+    "logits": ("logits",),  # [N, K] in an npz
+    "scores": ("scores", "probabilities", "probs"),
+}
+# Words that name a model even where only its class scores are in the file; cheap ones first.
+ROLES = ("local", "device", "small", "weak", "cheap", "remote", "server", "big", "strong", "dear")
+
+
+@dataclass
+class Roles:
+    """Names of columns, by what they are."""
+
+    single: dict[str, str] = field(default_factory=dict)  # kind to column
+    rejectors: dict[str, str] = field(default_factory=dict)  # rule to column
+    models: dict[str, dict[str, str]] = field(default_factory=dict)  # model to kind to column
+    classes: dict[str, dict[str, str]] = field(default_factory=dict)  # model to class to column
+    unused: list[str] = field(default_factory=list)
+
+    def model(self, name: str) -> str:
+        """The spelling under which a model was met first."""
+        spelt = next((m for m in self.models if m.lower() == name.lower()), name)
+        self.models.setdefault(spelt, {})
+        return spelt
+
+
+def find_roles(columns: Columns) -> Roles:
+    """Sort the names. ValueError where two columns are the same thing, or classes have gaps."""
+    roles, rest = Roles(), []
+    for name in columns:
+        key = name.lower()
+        kind = next((kind for kind, names in SINGLE.items() if key in names), None)
+        if kind:
+            _place(roles.single, kind, name, kind)
+        elif key == "rejector" or key.startswith("rejector_"):
+            roles.rejectors[name[len("rejector_") :] or "rejector"] = name
+        elif of_model := _of_model(name):
+            kind, model = of_model
+            model = roles.model(model)
+            _place(roles.models[model], kind, name, f"{kind} of {model}")
+        else:
+            rest.append(name)
+    for name in rest:
+        if class_column := _class_column(name, columns[name], roles):
+            model, label = class_column
+            _place(roles.classes.setdefault(roles.model(model), {}), label, name, name)
+        else:
+            roles.unused.append(name)
+    for model in list(roles.classes):
+        roles.classes[model] = _in_order(model, roles.classes[model])
+    return roles
+
+
+def _place(where: dict[str, str], kind: str, name: str, what: str) -> None:
+    if kind in where:
+        raise ValueError(f"columns {where[kind]} and {name} are both the {what}; one must go")
+    where[kind] = name
+
+
+def _of_model(name: str) -> tuple[str, str] | None:
+    """("cost", "gpt") of cost_gpt and of gpt_cost."""
+    first, _, after = name.partition("_")
+    before, _, last = name.rpartition("_")
+    for word, model in ((first, after), (last, before)):
+        for kind, words in OF_MODEL.items():
+            if word.lower() in words and model:
+                return kind, model
+    return None
+
+
+def _class_column(name: str, column: np.ndarray, roles: Roles) -> tuple[str, str] | None:
+    """("local", "3") of local_3, and ("local", "cat") of local_cat where local is a model."""
+    if column.dtype.kind not in "fiu" or column.ndim != 1:
+        return None
+    known = [m for m in (*roles.models, *ROLES) if name.lower().startswith(f"{m.lower()}_")]
+    if known:
+        model = max(known, key=len)
+        return name[: len(model)], name[len(model) + 1 :]
+    model, _, label = name.rpartition("_")
+    return (model, label) if model and label.isdecimal() else None
+
+
+def _in_order(model: str, by_class: dict[str, str]) -> dict[str, str]:
+    """Numbered classes in the order of their numbers, from 0 or 1 without gaps; others as found."""
+    if not all(label.isdecimal() for label in by_class):
+        return by_class
+    numbered = {int(label): column for label, column in by_class.items()}
+    start, count = min(numbered), len(numbered)
+    if start > 1 or max(numbered) != start + count - 1 or count < len(by_class):
+        raise ValueError(
+            f"class scores {', '.join(by_class.values())} must be {model}_0 to "
+            f"{model}_{{K-1}}, or {model}_1 to {model}_{{K}}, without gaps"
+        )
+    return {str(number): numbered[number] for number in sorted(numbered)}
+
+
+def hint(name: str, roles: Roles) -> str:
+    """The name, with the nearest one that would be understood, if one is near."""
+    kinds = [word for words in OF_MODEL.values() for word in words]
+    known = [n for names in SINGLE.values() for n in names]
+    known += [f"{kind}_{model}" for kind in kinds for model in roles.models]
+    near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], 1, 0.75)
+    return f"{name} (is it {near[0]}?)" if near else name
