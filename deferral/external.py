@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from deferral.classes import Classes, as_text, find_classes
+from deferral.classes import Classes, as_words, find_classes
 from deferral.columns import ROLES, Roles, find_roles, hint
 from deferral.scores import as_logits
 from deferral.table import Columns, read
@@ -143,7 +143,7 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         group=group,
         query_cost=cost_e,
         rejectors=rejectors,
-        text=as_text(columns[text]) if text else None,
+        text=np.array(_texts(columns[text])) if text else None,
         images=_images(columns, roles, n),
         understood=tuple(notes),
         source=source,
@@ -244,11 +244,11 @@ def _labels(
                 f"has no column of labels; without one nobody knows whether {wanting[0]} is right"
             )
         return None, Classes((), {}), ""
-    words = as_text(columns[name])
-    if (missing := np.flatnonzero(words == "")).size:
-        raise ValueError(f"{name} is empty in row {missing[0]} (from 0)")
+    words = as_words(columns[name])
+    if (row := words.first("")) is not None:
+        raise ValueError(f"{name} is empty in row {row} (from 0)")
     if not logits:
-        shown = np.unique(words).tolist()
+        shown = words.unique
         classes, note = Classes(tuple(shown), {word: k for k, word in enumerate(shown)}), name
     else:
         model, scores = next(iter(logits.items()))
@@ -256,7 +256,7 @@ def _labels(
         if len(keys) != scores.shape[1]:  # one column, the probability of class 1
             keys = ["0", "1"]
         given = roles.single.get("classes")
-        shown = as_text(np.atleast_1d(columns[given])).tolist() if given else keys
+        shown = _texts(np.atleast_1d(columns[given])) if given else keys
         classes, note = find_classes(words, keys, shown, scores.argmax(1), model, name)
     return classes.number(words), classes, note
 
@@ -283,7 +283,7 @@ def _model(
             raise ValueError(f"{kinds['correct']} must be 0 and 1; for others use quality_{name}")
     else:
         if "answer" in kinds:
-            answer, missing, note = classes.answers(as_text(columns[kinds["answer"]]))
+            answer, missing, note = classes.answers(as_words(columns[kinds["answer"]]))
             notes.append(note)
         elif logits is not None:
             missing = np.isnan(logits).all(1)
@@ -358,10 +358,11 @@ def _split(
         split = (~np.isin(np.arange(n) if group is None else group, chosen)).astype(np.int64)
         unit = "rows" if group is None else "groups"
         return split, f"not in the file: a random half of the {unit} is val (seed {seed})"
-    words = np.char.lower(as_text(columns[roles.single["split"]]))
-    if strange := [word for word in np.unique(words) if word not in SPLIT_WORDS]:
-        raise ValueError(f"split holds {str(strange[0])!r}; it must be 0 or val, 1 or test")
-    return np.array([SPLIT_WORDS[word] for word in words], dtype=np.int64), "as in the file"
+    words = as_words(columns[roles.single["split"]])
+    if strange := [word for word in words.unique if word.lower() not in SPLIT_WORDS]:
+        raise ValueError(f"split holds {strange[0]!r}; it must be 0 or val, 1 or test")
+    numbers = np.array([SPLIT_WORDS[word.lower()] for word in words.unique], dtype=np.int64)
+    return numbers[words.code], "as in the file"
 
 
 def _rejectors(columns: Columns, roles: Roles) -> dict[str, np.ndarray]:
@@ -371,7 +372,7 @@ def _rejectors(columns: Columns, roles: Roles) -> dict[str, np.ndarray]:
         array = columns[name]
         if array.ndim == 2:
             names = roles.single.get("rejector_names")
-            rules = as_text(columns[names]).tolist() if names else []
+            rules = _texts(columns[names]) if names else []
             rules = rules or [f"rejector {k + 1}" for k in range(len(array))]
             if len(rules) != len(array) or len(set(rules)) < len(rules):
                 raise ValueError(f"rejector_names are not {len(array)} different names")
@@ -388,19 +389,32 @@ def _group(
 ) -> tuple[np.ndarray | None, str]:
     """Which samples belong together, int64 [N]: the file's groups, or copies of one sample."""
     if name := roles.single.get("group"):
-        group = np.unique(as_text(columns[name]), return_inverse=True)[1].astype(np.int64)
-        return group, f"{name}, {group.max() + 1} groups of {n} rows"
+        words = as_words(columns[name])
+        return words.code, f"{name}, {len(words.unique)} groups of {n} rows"
     scores = [model.logits for model in models if model.logits is not None]
-    if not scores or all(len(np.unique(rows)) <= 2 for rows in scores):
+    if not scores or all(len(np.unique(rows[:1000])) <= 2 for rows in scores):
         return None, ""  # few values: equal rows are no sign of a copy
     values = np.concatenate([rows.astype(np.float32) for rows in scores], axis=1)
-    as_bytes = np.ascontiguousarray(values).view(np.dtype((np.void, 4 * values.shape[1])))[:, 0]
-    unique, group = np.unique(as_bytes, return_inverse=True)
-    if n - len(unique) <= COPIES * n:
+    key = _row_hash(values)
+    different = len(np.unique(key))
+    if n - different <= COPIES * n:
         return None, ""
-    return group.astype(np.int64), (
-        f"{n - len(unique)} of {n} rows repeat an earlier one: equal rows are taken as one group"
+    return np.unique(key, return_inverse=True)[1].astype(np.int64), (
+        f"{n - different} of {n} rows repeat an earlier one: equal rows are taken as one group"
     )
+
+
+def _row_hash(rows: np.ndarray) -> np.ndarray:
+    """uint64 [N], equal for equal rows of float32 [N, F], different for others but by accident."""
+    bits = np.ascontiguousarray(rows).view(np.uint32).astype(np.uint64)
+    odd = np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64) * 2 + 1
+    mixed = bits @ odd
+    return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    words = as_words(values)
+    return [words.unique[code] for code in words.code]
 
 
 def _numbers(columns: Columns, name: str, low: float = -np.inf, nan: bool = False) -> np.ndarray:
@@ -411,9 +425,9 @@ def _numbers(columns: Columns, name: str, low: float = -np.inf, nan: bool = Fals
     if column.ndim != 1:
         raise ValueError(f"{name} is {column.shape}, but must be [N]")
     if column.dtype.kind not in "fiub":
-        words = as_text(column)
+        words = _texts(column)
         row = next((i for i, word in enumerate(words) if not _is_number(word)), 0)
-        raise ValueError(f"{name} is {str(words[row])!r} in row {row} (from 0): no number")
+        raise ValueError(f"{name} is {words[row]!r} in row {row} (from 0): no number")
     values = column.astype(np.float64)
     bad = np.flatnonzero(np.isinf(values) | (values < low) | (np.isnan(values) & (not nan)))
     if bad.size:

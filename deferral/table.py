@@ -60,6 +60,7 @@ def read(path: str | Path) -> tuple[Columns, str]:
 
 def _read_text(path: Path, packed: bool) -> tuple[Columns, str]:
     """Text with a separator, which is the one that the header has most of."""
+    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -67,15 +68,17 @@ def _read_text(path: Path, packed: bool) -> tuple[Columns, str]:
     if not header.strip():
         raise ValueError("has no rows; it needs a header and a row a sample")
     separator = max(SEPARATORS, key=header.count)
-    # One block: a column's type is inferred from all of its rows, not from the first megabyte.
-    whole = arrow_csv.ReadOptions(block_size=2**31 - 1)
     nulls = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
-    table = arrow_csv.read_csv(
-        path,
-        read_options=whole,
-        parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(null_values=nulls, strings_can_be_null=True),
-    )
+    convert = arrow_csv.ConvertOptions(null_values=nulls, strings_can_be_null=True)
+    parse = arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    try:
+        table = arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid as e:
+        if "conversion error" not in str(e):
+            raise
+        # A column's type was inferred from the first megabyte: infer it from all rows at once.
+        whole = arrow_csv.ReadOptions(block_size=2**31 - 1)
+        table = arrow_csv.read_csv(path, whole, parse, convert)
     columns = _from_arrow(table)
     name = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}[separator]
     decimal = separator != "," and _convert_decimal_commas(columns)
