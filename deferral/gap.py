@@ -51,14 +51,13 @@ def cost_at_quality(cost: np.ndarray, quality: np.ndarray, wanted: float) -> flo
 
     cost, quality [M], in the order of the curve.
     """
-    best = float("nan")
-    for c0, c1, q0, q1 in zip(cost[:-1], cost[1:], quality[:-1], quality[1:], strict=True):
-        for c, q in ((c0, q0), (c1, q1)):
-            if q >= wanted - 1e-12:
-                best = float(np.fmin(best, c))
-        if min(q0, q1) < wanted < max(q0, q1):
-            best = float(np.fmin(best, c0 + (wanted - q0) / (q1 - q0) * (c1 - c0)))
-    return best
+    cost, quality = np.asarray(cost, dtype=np.float64), np.asarray(quality, dtype=np.float64)
+    q0, q1 = quality[:-1], quality[1:]
+    crossing = np.flatnonzero((np.minimum(q0, q1) < wanted) & (wanted < np.maximum(q0, q1)))
+    share = (wanted - q0[crossing]) / (q1 - q0)[crossing]
+    between = cost[crossing] + share * (cost[crossing + 1] - cost[crossing])
+    found = np.concatenate([cost[quality >= wanted - 1e-12], between])
+    return float(found.min()) if found.size else float("nan")
 
 
 def quality_at_cost(cost: np.ndarray, quality: np.ndarray, budget: float) -> float:
