@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 import experiment
 from deferral import exits
 from figures import style
-from figures.command import NotDrawn
+from figures.command import Main, NotDrawn
 from figures.published_exits import Published
 
+NetworkKey = tuple[str, str, tuple[int, ...]]  # data set, architecture, costs of the exits
 ARCHS = {"msdnet": "MSDNet", "ranet": "RANet", "resnet": "ResNet", "vit": "ViT", "bert": "BERT"}
 BIG = 3e8  # multiply-adds from which the axis is in 1e8
 OPTIMISM = (
@@ -91,7 +92,10 @@ def read(run_dirs: list[Path]) -> list[Network]:
         run = read_run(path)
         found[run.dataset, run.arch, run.multiply_adds].append(run)
     names = _names(list(found))
-    return [Network(name, *network, _by_method(found[network])) for network, name in names.items()]
+    return [
+        Network(name, dataset, arch, costs, _by_method(found[dataset, arch, costs]))
+        for (dataset, arch, costs), name in names.items()
+    ]
 
 
 def read_run(path: Path) -> ExitRun:
@@ -126,9 +130,7 @@ def read_run(path: Path) -> ExitRun:
     return run
 
 
-def command(
-    doc: str, *draws: Callable[..., list[Path]], published: bool = True
-) -> Callable[[list[str] | None], None]:
+def command(doc: str | None, *draws: Callable[..., list[Path]], published: bool = True) -> Main:
     """The `main` of figures of early-exit runs; each of `draws` does one network.
 
     draw(network, out) writes files, or draw(network, out, forced) where published points are drawn,
@@ -136,7 +138,7 @@ def command(
     """
 
     @experiment.script
-    def main(argv: list[str] | None = None) -> None:
+    def main(argv: Sequence[str] | None = None) -> None:
         parser = experiment.Parser(doc)
         parser.add_argument(
             "run_dirs", metavar="RUN_DIR", type=Path, nargs="+", help="*-eval.json in or below it"
@@ -275,7 +277,7 @@ def _by_method(runs: list[ExitRun]) -> dict[str, list[ExitRun]]:
     return {method: found[method] for method in methods}
 
 
-def _names(networks: list[tuple[str, str, tuple[int, ...]]]) -> dict[tuple, str]:
+def _names(networks: list[NetworkKey]) -> dict[NetworkKey, str]:
     """Data set and architecture; with exits, then costs, where that is not enough."""
     names = {}
     for network in networks:
