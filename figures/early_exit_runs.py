@@ -6,9 +6,7 @@ seed. Curves, tables and published points are drawn a network at a time.
 
 import json
 import math
-import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-import experiment
 from deferral import exits
 from figures import style
-from figures.command import Main, NotDrawn
 from figures.published_exits import Published
 
 NetworkKey = tuple[str, str, tuple[int, ...]]  # data set, architecture, costs of the exits
@@ -128,46 +124,6 @@ def read_run(path: Path) -> ExitRun:
     if any(not ((x >= 0) & (x <= 1)).all() for x in (run.accuracy, run.curve[1])):
         raise ValueError(f"{path}: holds accuracies outside 0..1")
     return run
-
-
-def command(doc: str | None, *draws: Callable[..., list[Path]], published: bool = True) -> Main:
-    """The `main` of figures of early-exit runs; each of `draws` does one network.
-
-    draw(network, out) writes files, or draw(network, out, forced) where published points are drawn,
-    and returns their paths. Bad input ends in one line and status 2 before anything is written.
-    """
-
-    @experiment.script
-    def main(argv: Sequence[str] | None = None) -> None:
-        parser = experiment.Parser(doc)
-        parser.add_argument(
-            "run_dirs", metavar="RUN_DIR", type=Path, nargs="+", help="*-eval.json in or below it"
-        )
-        parser.add_argument(
-            "--out", type=Path, help="where files go (default: figures/ in the folder of all runs)"
-        )
-        if published:
-            parser.add_argument(
-                "--published",
-                action="store_true",
-                help="published points beside whatever network, not just the one they are of",
-            )
-        args = parser.parse_args(argv)
-        with experiment.one_line_errors():
-            networks = read(args.run_dirs)
-        together = os.path.commonpath([path.resolve() for path in args.run_dirs])
-        # The folder as it was typed where there is one, so that printed paths are short.
-        out = args.run_dirs[0] if len(args.run_dirs) == 1 else Path(together)
-        forced = (args.published,) if published else ()
-        for network in networks:
-            for draw in draws:
-                try:
-                    for path in draw(network, args.out or out / "figures", *forced):
-                        print(path)
-                except NotDrawn as reason:
-                    print(f"{network.name}: not drawn: {reason}")
-
-    return main
 
 
 def label(method: str, count: int | None = None) -> str:
