@@ -15,6 +15,8 @@ import numpy as np
 
 from deferral import rules
 
+Doubt = Callable[[np.ndarray], np.ndarray]
+
 # In the order of a table. "bound": ways to hold a rejector to a reject rate.
 KINDS = ("limit", "oracle", "confidence", "estimates", "rejector", "bound")
 
@@ -56,7 +58,7 @@ class Rule:
     kind: str
     about: str
     look: Look = Look("#444444", (1, 1), "X")
-    doubt: Callable[[np.ndarray], np.ndarray] | None = None
+    doubt: Doubt | None = None
     with_exits: str = ""
     summarised: bool = True
     column: str = ""
@@ -159,8 +161,9 @@ ESTIMATORS = [
 ]
 AGAIN = [(8, 2), (4, 1, 1, 1), (1, 1)]
 
-# Thresholds on a doubt of the logits: what needs no training.
-CONFIDENCE: dict[str, Rule] = {name: r for name, r in RULES.items() if r.doubt is not None}
+# Rules that need no training: thresholds on a doubt of the logits.
+DOUBTS: dict[str, Doubt] = {name: r.doubt for name, r in RULES.items() if r.doubt is not None}
+CONFIDENCE: dict[str, Rule] = {name: RULES[name] for name in DOUBTS}
 SUMMARY: list[Rule] = [rule for rule in RULES.values() if rule.summarised]
 BOUNDS: list[Rule] = [rule for rule in RULES.values() if rule.kind == "bound"]
 

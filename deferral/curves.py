@@ -6,10 +6,11 @@ O(N log N). Everything here takes two stages: correct [2, N] bool, local and edg
 exits is one (`stages.as_two`), its costs then [2, N], and samples that stop early have score -inf.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.integrate import trapezoid
 
 from deferral.risk import stage_costs
 from deferral.rules import cut_places
@@ -66,12 +67,12 @@ def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.nda
     return deferral_curve(3 * saved + gain, correct, query_cost, error_cost)
 
 
-def accuracy_at(curve: Curve, rates: Sequence[float] = RATES) -> np.ndarray:
+def accuracy_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
     """Accuracy when exactly these shares are sent, linear between the points of the curve."""
     return _at(curve.rate, curve.accuracy, rates)
 
 
-def risk_at(curve: Curve, rates: Sequence[float] = RATES) -> np.ndarray:
+def risk_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
     """Risk when exactly these shares are sent, linear between the points of the curve."""
     return _at(curve.rate, curve.risk, rates)
 
@@ -84,10 +85,10 @@ def normalised_area(curve: Curve, oracle: Curve) -> float:
     play no part. Below 0: worse than random. nan where the oracle gains nothing over random.
     """
     random = (curve.accuracy[0] + curve.accuracy[-1]) / 2
-    best = _area(oracle.rate, oracle.accuracy) - random
+    best = trapezoid(oracle.accuracy, oracle.rate) - random
     if best <= 1e-12:
         return float("nan")
-    return (_area(curve.rate, curve.accuracy) - random) / best
+    return float((trapezoid(curve.accuracy, curve.rate) - random) / best)
 
 
 def error_area(curve: Curve) -> float:
@@ -98,7 +99,7 @@ def error_area(curve: Curve) -> float:
     edge: all samples are answered at every rate, the two are one number, the area under error
     against reject rate. With an edge that is always right it is `augrc` of the local net.
     """
-    return 1 - _area(curve.rate, curve.accuracy)
+    return float(1 - trapezoid(curve.accuracy, curve.rate))
 
 
 def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -114,7 +115,7 @@ def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
     selective = kept[1:] / np.arange(1, len(kept))
     if len(selective) == 1:
         return float(selective[0])
-    return float((selective.sum() - (selective[0] + selective[-1]) / 2) / (len(selective) - 1))
+    return float(trapezoid(selective) / (len(selective) - 1))
 
 
 def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -126,8 +127,7 @@ def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
     (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2, as the paper has it. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
-    n = len(kept) - 1
-    return float((kept.sum() - (kept[0] + kept[-1]) / 2) / n**2)
+    return float(trapezoid(kept) / (len(kept) - 1) ** 2)
 
 
 def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -140,12 +140,8 @@ def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(score.size + 1), kept, errors)
 
 
-def _at(rate: np.ndarray, values: np.ndarray, rates: Sequence[float]) -> np.ndarray:
-    rates = np.asarray(rates, dtype=np.float64)
-    if ((rates < 0) | (rates > 1) | np.isnan(rates)).any():
-        raise ValueError(f"rates {rates.tolist()}: each must be in 0..1")
-    return np.interp(rates, rate, values)
-
-
-def _area(rate: np.ndarray, values: np.ndarray) -> float:
-    return float((np.diff(rate) * (values[1:] + values[:-1])).sum() / 2)
+def _at(rate: np.ndarray, values: np.ndarray, rates: ArrayLike) -> np.ndarray:
+    wanted = np.asarray(rates, dtype=np.float64)
+    if not ((wanted >= 0) & (wanted <= 1)).all():
+        raise ValueError(f"rates {wanted.tolist()}: each must be in 0..1")
+    return np.interp(wanted, rate, values)

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.integrate import trapezoid
 
 from deferral.metrics import beside_accuracy
 from deferral.predictions import SPLITS, Predictions
@@ -61,11 +63,11 @@ def confidence(stage_logits: np.ndarray) -> np.ndarray:
     if stage_logits.ndim != 3 or not stage_logits.shape[-1]:
         raise ValueError(f"stage_logits {stage_logits.shape} must be [E, N, K], K >= 1")
     rows = max(1, CHUNK // stage_logits.shape[-1])
-    found = np.empty(stage_logits.shape[:2])
+    confidences = np.empty(stage_logits.shape[:2])
     for k, logits in enumerate(stage_logits):
         for start in range(0, len(logits), rows):
-            found[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
-    return found
+            confidences[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
+    return confidences
 
 
 def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -202,35 +204,32 @@ def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray,
     method's curve on one network has the same range of costs.
     """
     rows = [anytime_rows[0], *points, anytime_rows[-1]]
-    return tuple(np.array([row[key] for row in rows]) for key in ("multiply_adds", "accuracy"))
+    costs, accuracies = ([row[key] for row in rows] for key in ("multiply_adds", "accuracy"))
+    return np.array(costs), np.array(accuracies)
 
 
-def sorted_curve(
-    costs: Sequence[float], accuracies: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def sorted_curve(costs: ArrayLike, accuracies: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Sorted by cost; points of equal cost are one, with the mean of their accuracies."""
-    costs, accuracies = (np.asarray(x, dtype=np.float64) for x in (costs, accuracies))
-    if costs.ndim != 1 or costs.shape != accuracies.shape or not costs.size:
-        raise ValueError(f"costs {costs.shape} and accuracies {accuracies.shape} must be [P], P up")
-    distinct, where = np.unique(costs, return_inverse=True)
-    return distinct, np.bincount(where, weights=accuracies) / np.bincount(where)
+    x, y = np.asarray(costs, dtype=np.float64), np.asarray(accuracies, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or not x.size:
+        raise ValueError(f"costs {x.shape} and accuracies {y.shape} must be [P], P >= 1")
+    distinct, where = np.unique(x, return_inverse=True)
+    return distinct, np.bincount(where, weights=y) / np.bincount(where)
 
 
-def accuracy_at(
-    costs: Sequence[float], accuracies: Sequence[float], full: float, share: float
-) -> float | None:
+def accuracy_at(costs: ArrayLike, accuracies: ArrayLike, full: float, share: float) -> float | None:
     """Accuracy at the cost share * full; None where the curve does not reach so far.
 
     Between two neighbours of `sorted_curve` it is a straight line: what tossing a coin between
     their thresholds gives in expectation. `full` is the cost of the last exit.
     """
-    costs, accuracies = sorted_curve(costs, accuracies)
-    if not costs[0] <= share * full <= costs[-1]:
+    x, y = sorted_curve(costs, accuracies)
+    if not x[0] <= share * full <= x[-1]:
         return None
-    return float(np.interp(share * full, costs, accuracies))
+    return float(np.interp(share * full, x, y))
 
 
-def area(costs: Sequence[float], accuracies: Sequence[float], full: float) -> float:
+def area(costs: ArrayLike, accuracies: ArrayLike, full: float) -> float:
     """Area under accuracy against cost, from the lowest cost to `full`, divided by that width.
 
     So it is an accuracy, 0..1: the mean over budgets spread evenly between the cheapest and the
@@ -238,13 +237,10 @@ def area(costs: Sequence[float], accuracies: Sequence[float], full: float) -> fl
     range is from the first exit to the last whatever the method, and two methods on one network
     compare. ValueError where the curve does not end at `full`.
     """
-    costs, accuracies = sorted_curve(costs, accuracies)
-    if not np.isclose(costs[-1], full, rtol=1e-9, atol=0):
-        raise ValueError(f"the curve ends at {costs[-1]:g}, not at the full cost {full:g}")
-    if len(costs) == 1:
-        return float(accuracies[0])
-    trapezoids = np.diff(costs) * (accuracies[1:] + accuracies[:-1]) / 2
-    return float(trapezoids.sum() / (costs[-1] - costs[0]))
+    x, y = sorted_curve(costs, accuracies)
+    if not np.isclose(x[-1], full, rtol=1e-9, atol=0):
+        raise ValueError(f"the curve ends at {x[-1]:g}, not at the full cost {full:g}")
+    return float(trapezoid(y, x) / (x[-1] - x[0]) if len(x) > 1 else y[0])
 
 
 def evaluate(
@@ -293,38 +289,37 @@ def optimism(
             f"optimism needs confidence and correct of val and test, not of {sorted(confidence)} "
             f"and {sorted(correct)}"
         )
-    q, num_exits = _q(points), len(confidence["test"])
-    promised, delivered = {}, {}
-    for name, sure in confidence.items():
-        thresholds = fit_thresholds(sure, shares(q, num_exits))
-        for found, rows in ((promised, name), (delivered, "test")):
-            stop = stops(confidence[rows], thresholds)
-            found[name] = spent(stop, correct[rows], multiply_adds)[1:]
-    ends = [
-        {"accuracy": _mean(correct["test"][k]), "multiply_adds": multiply_adds[k]} for k in (0, -1)
-    ]
-    clean_accuracy, clean_cost = delivered["val"]
-    clean = [
-        {"accuracy": a, "multiply_adds": c} for a, c in zip(clean_accuracy, clean_cost, strict=True)
-    ]
-    curve = sorted_curve(*whole_curve(ends, clean))
-    found = []
-    for name, (accuracy, cost) in delivered.items():
+    q = _q(points)
+    thresholds = {n: fit_thresholds(sure, shares(q, len(sure))) for n, sure in confidence.items()}
+
+    def measured(rows: str, fitted_on: str) -> tuple[np.ndarray, np.ndarray]:
+        stop = stops(confidence[rows], thresholds[fitted_on])
+        return spent(stop, correct[rows], multiply_adds)[1:]
+
+    clean_accuracy, clean_cost = measured("test", "val")
+    first, last = (_mean(correct["test"][k]) for k in (0, -1))
+    curve = sorted_curve(
+        [multiply_adds[0], *clean_cost, multiply_adds[-1]], [first, *clean_accuracy, last]
+    )
+    table = []
+    for name in confidence:
+        promised_accuracy, promised_cost = measured(name, name)
+        accuracy, cost = measured("test", name)
         columns = {
-            "promised_accuracy": promised[name][0],
-            "promised_multiply_adds": promised[name][1],
+            "promised_accuracy": promised_accuracy,
+            "promised_multiply_adds": promised_cost,
             "accuracy": accuracy,
             "multiply_adds": cost,
             "accuracy_gap": accuracy - clean_accuracy,
             "multiply_adds_gap": cost - clean_cost,
             "above_clean_curve": accuracy - np.interp(cost, *curve),
         }
-        found += [
+        table += [
             {"fitted_on": name, "p": i + 1, "q": float(q[i])}
             | {key: float(values[i]) for key, values in columns.items()}
             for i in range(points)
         ]
-    return found
+    return table
 
 
 def _metrics(predictions: Predictions) -> Callable[[np.ndarray], dict[str, float]]:

@@ -20,6 +20,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,9 @@ def join(exits: Predictions, server: Predictions, cost_flops: float = 0.0) -> Pr
     server_answers = server.stage_logits[-1:, rows].astype(exits.stage_logits.dtype)
     left_out = _foreign(exits, server, rows)
     scores, estimates = server.scores[:, rows], server.estimates
-    rules = {k: server.settings[k] for k in ("rejectors", "estimators") if k in server.settings}
+    rules: dict[str, Any] = {
+        key: server.settings[key] for key in ("rejectors", "estimators") if key in server.settings
+    }
     if left_out:
         scores, estimates, rules = scores[:0], None, {"rejectors": []}
     about = {name: server.settings.get(key) for name, key in EDGE.items()}
@@ -162,8 +165,8 @@ def _same_samples(exits: Predictions, server: Predictions) -> np.ndarray:
             for _, samples, classes in (p.stage_logits.shape for p in (exits, server))
         ]
         raise ValueError(f"{both} are of different data: {sizes[0]}; {sizes[1]}")
-    keys = [np.stack([p.split, p.index]) for p in (exits, server)]
-    if not np.array_equal(*keys) and len(np.unique(keys[0], axis=1).T) < len(exits.labels):
+    keys, server_keys = (np.stack([p.split, p.index]) for p in (exits, server))
+    if not np.array_equal(keys, server_keys) and np.unique(keys, axis=1).shape[1] < keys.shape[1]:
         raise ValueError(f"{both} have their rows in another order, and some have the same index")
     order = [np.lexsort((p.index, p.split)) for p in (exits, server)]
     for name in ("split", "index"):

@@ -9,25 +9,23 @@ Multi-Class Settings. Where what a stage costs depends on the sample, as for a d
 taken as one stage (`stages.as_two`), query_cost and error_cost may be [E, N].
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 Pair = tuple[float, float]  # (c_1, c_e)
+Costs = tuple[np.ndarray, np.ndarray]  # query_cost and error_cost
 
 
-def costs(
-    cost_1: float, cost_e: float, device: Sequence[float] = (0.0,)
-) -> tuple[np.ndarray, np.ndarray]:
+def costs(cost_1: float, cost_e: float, device: ArrayLike = (0.0,)) -> Costs:
     """query_cost (d_1, ..., d_E, d_E + c_e) and error_cost (1, ..., 1, c_1), each [E + 1].
 
-    `device` is what the device itself has spent at each of its E exits, cumulated: the server is
-    asked after the last of them. Without it (0, c_e) and (1, c_1), those of learning to help.
-    ValueError where it is empty, falls, or holds what is no number >= 0.
+    device [E]: the cumulated cost of the device at each of its exits; the server is asked after the
+    last of them. The default gives (0, c_e) and (1, c_1), the costs of learning to help.
+    ValueError unless `device` holds one or more finite numbers >= 0 that never fall.
     """
     spent = np.asarray(device, dtype=np.float64)
     if spent.ndim != 1 or not spent.size or not np.isfinite(spent).all():
-        raise ValueError(f"device costs {spent.tolist()}: need a number for each exit")
+        raise ValueError(f"device costs {spent.tolist()}: need a finite number for each exit")
     if spent[0] < 0 or (np.diff(spent) < 0).any():
         raise ValueError(f"device costs {spent.tolist()}: must be >= 0 and never fall")
     return np.append(spent, spent[-1] + cost_e), np.append(np.ones(spent.size), cost_1)

@@ -101,15 +101,15 @@ def cheapest_cut(falling: np.ndarray, extra: np.ndarray) -> float:
     total = np.concatenate([[0.0], np.cumsum(extra)])
     # Sums of the same costs in another order differ in their last bits: those are ties.
     least = total[cuts].min()
-    best = cuts[np.argmax(total[cuts] <= least + 1e-9 * max(1.0, np.abs(total).max()))]
-    return _between(falling, int(best))
+    best = int(cuts[np.argmax(total[cuts] <= least + 1e-9 * max(1.0, np.abs(total).max()))])
+    return _between(falling, best)
 
 
 def rate_threshold(score: np.ndarray, rate: float) -> float:
     """The threshold that sends as near to `rate` of these samples as it can, and never more."""
     order, cuts = cut_places(score)
-    sent = cuts[cuts / max(1, len(order)) <= _share(rate)].max()
-    return _between(np.asarray(score, dtype=np.float64)[order], int(sent))
+    sent = int(cuts[cuts / max(1, len(order)) <= _share(rate)].max())
+    return _between(np.asarray(score, dtype=np.float64)[order], sent)
 
 
 def thin_or_top_up(
@@ -143,7 +143,7 @@ def sliding_window(stop: np.ndarray, rate: float) -> np.ndarray:
     if _share(rate) == 0:
         return allowed
     window = math.ceil(1 / rate - 1e-9)  # 1 / (1 / 49) is a little above 49 in floating point
-    free_from = 0
+    free_from: int | np.integer = 0
     for n in np.flatnonzero(stop):
         if n >= free_from:
             allowed[n] = stop[n]

@@ -8,12 +8,11 @@ Shapes: correct [S, N] bool, doubt [E, N] (higher is less sure), thresholds [E],
 error_cost [S] as in deferral/risk.py, exit [N] in 0..E-1 (the exit that answers what is not sent).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deferral.predictions import Predictions
-from deferral.risk import stage_costs
+from deferral.risk import Costs, stage_costs
 from deferral.rules import cheapest_cut, cut_places
 
 SWEEPS = 100  # at most; each lowers the risk, so they end of themselves: in trials 2 to 6 a start
@@ -44,12 +43,12 @@ def device_costs(predictions: Predictions) -> np.ndarray:
 
 def as_two(
     correct: np.ndarray, exit: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Costs]:
     """The device as one stage, whose answer to each sample is that of `exit` [N]; and the server.
 
-    Returns correct [2, N], query_cost [2, N] and error_cost [2, N], for everything that takes two
-    stages: so a curve moves the decision to ask, the exits being as they are. A sample that the
-    device could answer early is asked for at the price of all its exits, as the server comes last.
+    Returns correct [2, N] and the costs (query_cost [2, N], error_cost [2, N]) for functions of two
+    stages: a curve then varies the decision to ask while the exits stay as they are. A sample that
+    the device could answer early pays for all exits if it is sent, because the server comes last.
     With E = 1 these are the arguments, and the costs are [2].
     """
     correct, exit = np.asarray(correct, dtype=bool), np.asarray(exit)
@@ -57,26 +56,26 @@ def as_two(
     if exit.shape != correct.shape[1:] or (exit.size and not 0 <= exit.min() <= exit.max() < exits):
         raise ValueError(f"exit {exit.shape} does not fit correct {correct.shape}: 0..{exits - 1}")
     if exits == 1:
-        return correct, np.asarray(query_cost), np.asarray(error_cost)
+        return correct, (np.asarray(query_cost), np.asarray(error_cost))
     rows = np.arange(exit.size)
 
     def both(of_stage: np.ndarray) -> np.ndarray:
         return np.stack([of_stage[exit], np.full(exit.size, of_stage[-1])])
 
     two = np.stack([correct[exit, rows], correct[-1]])
-    return two, both(np.asarray(query_cost)), both(np.asarray(error_cost))
+    return two, (both(np.asarray(query_cost)), both(np.asarray(error_cost)))
 
 
-def leave(doubt: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def leave(doubt: np.ndarray, thresholds: ArrayLike) -> np.ndarray:
     """The first exit k with doubt_k <= threshold_k, [N] in 0..M; M where there is none.
 
     doubt [M, N], thresholds [M]. With M = E it is the stage that answers, E being the server.
     """
     doubt = np.asarray(doubt, dtype=np.float64)
-    thresholds = np.asarray(thresholds, dtype=np.float64)
-    if doubt.ndim != 2 or thresholds.shape != doubt.shape[:1]:
-        raise ValueError(f"thresholds {thresholds.shape} do not fit doubt {doubt.shape}")
-    stays = np.concatenate([doubt > thresholds[:, None], np.zeros_like(doubt[:1], dtype=bool)])
+    t = np.asarray(thresholds, dtype=np.float64)
+    if doubt.ndim != 2 or t.shape != doubt.shape[:1]:
+        raise ValueError(f"thresholds {t.shape} do not fit doubt {doubt.shape}")
+    stays = np.concatenate([doubt > t[:, None], np.zeros_like(doubt[:1], dtype=bool)])
     return stays.argmin(0) if len(doubt) else np.zeros(doubt.shape[1], dtype=np.int64)
 
 
@@ -143,19 +142,19 @@ def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
         for t in np.quantile(doubt[k], [0.25, 0.5, 0.75]):
             starts.append(np.where(np.arange(count) == k, t, first))
     best, least, seen = first, np.inf, set()
-    for found in starts:
-        paid = _paid(doubt, price, found)
+    for thresholds in starts:
+        paid = _paid(doubt, price, thresholds)
         for _ in range(SWEEPS):
-            moved = _sweep(doubt, price, order, found)
-            if moved.tobytes() in seen:  # an earlier start came by here
+            moved = _sweep(doubt, price, order, thresholds)
+            if moved.tobytes() in seen:  # a descent from an earlier start was here
                 break
             seen.add(moved.tobytes())
             now = _paid(doubt, price, moved)
             if not now < paid - _hair(paid):
                 break
-            found, paid = moved, now
+            thresholds, paid = moved, now
         if paid < least - _hair(least):
-            best, least = found, paid
+            best, least = thresholds, paid
     return best
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from deferral import rules
-from deferral.catalogue import CONFIDENCE, SUMMARY
+from deferral.catalogue import DOUBTS, SUMMARY
 from deferral.predictions import Predictions, tolerance
 from deferral.risk import Pair, accuracy, costs, random_risk, risk, send_rate, stage_costs
 
@@ -43,10 +43,10 @@ class Baselines:
         self.correct_val, self.correct_test = correct_val, correct_test
         self.doubts = {}
         for rule in SUMMARY:
-            if rule.name in CONFIDENCE:
-                on_val = rule.doubt(logits_val)
+            if doubt := DOUBTS.get(rule.name):
+                on_val = doubt(logits_val)
                 order, _ = rules.cut_places(on_val)
-                self.doubts[rule.key] = order, on_val[order], rule.doubt(logits_test)
+                self.doubts[rule.key] = order, on_val[order], doubt(logits_test)
 
     def stops(self, cost_1: float, cost_e: float) -> dict[str, np.ndarray]:
         """stop [Nt] of never, always, every confidence rule and the oracle, by `Rule.key`."""

@@ -168,7 +168,7 @@ def draw(runs: list[Predictions], out: Path, args) -> list[Path]:
     rows = table(found, shares, settings["multiply_adds"])
     seeds = f", {len(runs)} seeds" if len(runs) > 1 else f", seed {settings.get('seed')}"
     about = (
-        f"{settings['dataset']}: {ARCHS.get(settings.get('arch'), 'device')} with "
+        f"{settings['dataset']}: {ARCHS.get(str(settings.get('arch')), 'device')} with "
         f"{len(one.stage_logits) - 1} exits, server {settings.get('edge', 'unknown')}{seeds}, "
         f"{style.tested(one)}"
     )

@@ -31,8 +31,8 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
         ax.set_title(f"$c_1$ = {cost_1:g}")
         style.cost_axis(ax, cost_e)
         ax.set_ylim(bottom=0)
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("risk on test data")
+    for ax in axes[::3]:
+        ax.set_ylabel("risk on test data")
     _same_height(axes)
     about = f"{style.nets(predictions)}\n{style.tested(predictions)}, {settings.in_words(sweep[0])}"
     style.finish(fig, about, 3)

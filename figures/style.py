@@ -73,10 +73,22 @@ def _look(color: str, marker: str, dash: Any, label: str, **more: Any) -> dict[s
     } | more
 
 
-REFRESH = {1: "#332288", 10: "#66BBEE", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA3377"}
+REFRESH: dict[int | str, str] = {
+    1: "#332288",
+    10: "#66BBEE",
+    100: "#44AA99",
+    1000: "#CC9A1F",
+    0: "#AA3377",
+}
 REFRESH |= {"joint": "#777777"}
-MARKERS = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
-DASHES = {1: "-", 100: (0, (6, 1.5)), 1000: (0, (3, 1.5)), 0: (0, (1, 1.1)), "joint": (0, (8, 2))}
+MARKERS: dict[int | str, str] = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
+DASHES: dict[int | str, Any] = {
+    1: "-",
+    100: (0, (6, 1.5)),
+    1000: (0, (3, 1.5)),
+    0: (0, (1, 1.1)),
+    "joint": (0, (8, 2)),
+}
 # How exits are trained.
 METHODS = {
     "base": _look("#666666", "s", (0, (5, 1.4)), "base", zorder=3),

@@ -7,10 +7,11 @@ other; the legend is left to the page. Rules are drawn as deferral/catalogue.py 
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -77,8 +78,10 @@ def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str
         for row in reversed(grid["rules"]):
             look, y = looks[row["name"]], _floats(row["difference_at"])[columns]
             if row in banded:
-                ends = [_floats(row[f"difference_{end}_at"])[columns] for end in ("low", "high")]
-                ax.fill_between(x, *ends, color=look.color, alpha=0.14, linewidth=0)
+                lower, upper = (_floats(row[f"difference_{end}_at"]) for end in ("low", "high"))
+                ax.fill_between(
+                    x, lower[columns], upper[columns], color=look.color, alpha=0.14, linewidth=0
+                )
             if row["kind"] != "oracle":
                 ax.plot(x, y, **_over_cost(look, len(x)))
         ax.set(ylabel="difference of risks", ylim=(low - room, high + room))
@@ -86,7 +89,9 @@ def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str
     return _panels_by_cost_1(grid, "Difference of risks", draw)
 
 
-def _panels_by_cost_1(grid: dict[str, Any], what: str, draw: Any) -> list[str]:
+def _panels_by_cost_1(
+    grid: dict[str, Any], what: str, draw: Callable[[Axes, list[int], list[float]], None]
+) -> list[str]:
     """draw(ax, columns of the grid, their c_e) for every c_1."""
     panels = []
     for cost_1 in sorted({cost["cost_1"] for cost in grid["costs"]}):
@@ -94,7 +99,9 @@ def _panels_by_cost_1(grid: dict[str, Any], what: str, draw: Any) -> list[str]:
         columns.sort(key=lambda i: grid["costs"][i]["cost_e"])
         x = [grid["costs"][i]["cost_e"] for i in columns]
 
-        def fill(ax: Axes, columns=columns, x=x, cost_1=cost_1) -> None:
+        def fill(
+            ax: Axes, columns: list[int] = columns, x: list[float] = x, cost_1: float = cost_1
+        ) -> None:
             draw(ax, columns, x)
             ax.set_title(f"c₁ = {cost_1:g}", loc="left")
             ax.set_xlabel("cost of asking, cₑ")
@@ -121,7 +128,7 @@ def _floats(values: list[float | None]) -> np.ndarray:
 def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
     """Accuracy and risk against reject rate; a large marker is where a rule itself stands."""
 
-    def draw(ax: Axes, key: str) -> None:
+    def draw(key: str, ax: Axes) -> None:
         x = 100 * np.array(numbers["rates"])
         scale = 100 if key == "accuracy" else 1
         for row in reversed(numbers["rules"]):
@@ -137,7 +144,7 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
         panel(
             f"curve-{key}",
             f"{key} of every rule against reject rate",
-            lambda ax, k=key: draw(ax, k),
+            partial(draw, key),
         )
         for key in ("accuracy", "risk")
     ]
@@ -188,13 +195,13 @@ def promises(numbers: dict[str, Any]) -> list[str]:
     """Reject rate that comes about, and accuracy, against the rate that was promised."""
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
-    def draw(ax: Axes, key: str) -> None:
+    def draw(key: str, ax: Axes) -> None:
         for rule in BOUNDS:
-            found = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
-            ax.plot(x, [100 * one[key] for one in found], **rule.look.line())
+            outcomes = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
+            ax.plot(x, [100 * outcome[key] for outcome in outcomes], **rule.look.line())
             if key == "rate" and rule.name in ("guaranteed", "empirical"):
-                spread = np.array([np.quantile(one["rates"], [0.05, 0.95]) for one in found])
-                ax.fill_between(x, *(100 * spread.T), color=rule.look.color, alpha=0.15, lw=0)
+                low, high = np.quantile([x["rates"] for x in outcomes], [0.05, 0.95], axis=1)
+                ax.fill_between(x, 100 * low, 100 * high, color=rule.look.color, alpha=0.15, lw=0)
         if key == "rate":
             ax.plot(x, x, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         unit = "reject rate that came about" if key == "rate" else "accuracy"
@@ -204,7 +211,7 @@ def promises(numbers: dict[str, Any]) -> list[str]:
         panel(
             f"promise-{key}",
             f"{key} against the reject rate allowed",
-            lambda ax, k=key: draw(ax, k),
+            partial(draw, key),
         )
         for key in ("rate", "accuracy")
     ]
@@ -215,7 +222,7 @@ def reliability(
 ) -> list[str]:
     """How often a net was right against how often it was estimated to be; a panel a net."""
 
-    def draw(ax: Axes, net: str) -> None:
+    def draw(net: str, ax: Axes) -> None:
         ax.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         for row in rows:
             if row["net"] == net:
@@ -228,7 +235,7 @@ def reliability(
         panel(
             f"reliability-{net}",
             f"Estimated and observed: {titles[net].removeprefix('the ')}",
-            lambda ax, n=net: draw(ax, n),
+            partial(draw, net),
             top=TITLE,
         )
         for net in ("local", "remote")
@@ -254,10 +261,10 @@ def panel(
     Sizes are in inches; `left` is the room for the y axis, `top` that for a title. matplotlib's own
     layouts would draw every figure twice to find them.
     """
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    with style.context([STYLE, {"svg.hashsalt": name}]):
         fig = Figure(figsize=(width, height))
-        room = [left / width, 0.44 / height, 1 - (left + 0.08) / width, 1 - (top + 0.44) / height]
-        draw(fig.add_axes(room))
+        size = 1 - (left + 0.08) / width, 1 - (top + 0.44) / height
+        draw(fig.add_axes((left / width, 0.44 / height, *size)))
         file = io.StringIO()
         fig.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     return _inline(file.getvalue(), alt)
@@ -273,7 +280,7 @@ def _inline(svg: str, alt: str) -> str:
     svg = re.sub(r" font-family: [^;\"]*(;|(?=\"))", "", svg)  # the page says which
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
-    box = re.search(r'viewBox="[^"]+"', svg)[0]
+    box = re.findall(r'viewBox="[^"]+"', svg)[0]
     head = f'<svg class="chart" role="img" aria-label="{_attribute(alt)}" {box}>'
     return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()
 

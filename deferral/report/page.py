@@ -55,6 +55,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
     labels = labels_of(report["settings"][0]["rules"])
     estimators = list(dict.fromkeys(row["name"] for row in report["reliability"]))
     splits = report["rate_promises"]["splits"]
+    images = np.array([]) if pictures_of.examples is None else pictures_of.examples.images
     return environment.get_template("page.html.j2").render(
         report=report,
         looks=looks,
@@ -72,7 +73,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         by_chance=binom.interval(0.95, splits, report["rate_promises"]["delta"]),
         facts=[(fact["what"], fact["value"]) for fact in report["facts"]],
         terms=words.terms(report),
-        png=lambda example: png(pictures_of.example_images[example]),
+        png=lambda example: png(images[example]),
         **_grid(report["grid"], looks),
         **_classes(report),
     )

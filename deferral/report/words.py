@@ -7,6 +7,7 @@ from typing import Any
 
 from deferral.catalogue import CONFIDENCE
 from deferral.predictions import Predictions
+from deferral.report.numbers import Options
 
 Row = dict[str, Any]
 
@@ -80,7 +81,7 @@ def label(row: Row, who: Nets) -> str:
     """A rule in a sentence."""
     if row["kind"] == "limit" and row["name"].startswith("exit "):
         return f"{row['label']} alone"
-    return {"never": who.never, "always": "always asking"}.get(row["name"], row["label"])
+    return {"never": who.never, "always": "always asking"}.get(row["name"]) or str(row["label"])
 
 
 def lowest(rows: list[Row]) -> Row:
@@ -386,7 +387,7 @@ def about_run(report: dict[str, Any]) -> str:
     return " · ".join(part for part in [*parts, runs] if part)
 
 
-def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]:
+def facts(data: dict[str, Any], options: Options) -> list[dict[str, str]]:
     """How the report was made, as lines of `what` and `value`."""
     val_rows, adds = sorted(set(data["val_rows"])), data.get("multiply_adds") or []
     more = len(adds) > 1
@@ -405,8 +406,7 @@ def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]
         "remote scores": data["remote_scores"],
         "split into val and test": data["split"],
         **(FITTED_EXITS if more else FITTED),
-        "intervals": f"{100 * options['level']:g} %, {options['draws']:,} draws, "
-        f"seed {options['seed']}",
+        "intervals": f"{100 * options.level:g} %, {options.draws:,} draws, seed {options.seed}",
         "made with": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "commit of the runs": data["commit"] and ", ".join(dict.fromkeys(map(str, data["commit"]))),
         "hardware of the runs": data["hardware"]

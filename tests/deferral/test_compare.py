@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 
 from deferral import bootstrap, rules
-from deferral.catalogue import CONFIDENCE
+from deferral.catalogue import DOUBTS
 from deferral.compare import compare, decide
+from deferral.decide import Decision, scored
 from deferral.estimates import bayes_score, post_hoc
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, costs, risk, send_rate
-
-DOUBTS = {name: rule.doubt for name, rule in CONFIDENCE.items()}
 
 PAIRS = [(1.0, 0.0), (1.25, 0.25), (0.5, 0.4), (1.0, 0.05)]
 COLUMN = {pair: c for c, pair in enumerate(PAIRS)}
@@ -111,7 +110,7 @@ def test_decisions_are_the_obvious_ones(one, cost):
 def test_scores_and_thresholds_give_the_decisions(one):
     for decision in decide(one, *PAIRS[1]).values():
         if decision.rule.kind in ("limit", "oracle"):
-            assert decision.score is decision.score_val is decision.threshold is None
+            assert type(decision) is Decision
         else:
             again = rules.threshold(decision.score, decision.threshold)
             np.testing.assert_array_equal(decision.stop, again)
@@ -131,9 +130,8 @@ def test_val_scores_are_those_of_val(one):
         scores=one.scores[:, rows],
         estimates=one.estimates[..., rows],
     )
-    for name, d in decide(twice, *PAIRS[1]).items():
-        if d.score is not None:
-            assert np.array_equal(d.score, d.score_val) == (name != "post_hoc")
+    for name, d in scored(decide(twice, *PAIRS[1])).items():
+        assert np.array_equal(d.score, d.score_val) == (name != "post_hoc")
 
 
 def test_comparison_is_the_measured_numbers(one, compared):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deferral import estimates
 from deferral import predictions as saved
 from deferral.compare import compare
 from deferral.decide import prepared
@@ -37,6 +38,13 @@ def write(folder, dataset="digits", seed=0, rows=(60, 90), draw=None, **changes)
         settings=np.array(json.dumps(settings)),
     )
     return saved.load(folder / f"{dataset}-predictions.npz")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_fits():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, "STRENGTHS", (3e-3,))
+        yield
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def test_exits_and_server(tmp_path, runs, capsys):
     assert "2 seeds, 90 test samples" in capsys.readouterr().out
 
 
-def test_cost_flops_overrides_the_files(tmp_path, runs):
+def test_cost_flops_overrides_the_files(tmp_path, runs, finished):
     flags = [str(tmp_path / "runs"), "--cost_e", "0.1", "--draws", "5", "--cost_flops", "0.01"]
     exits_and_server.main([*flags, "--out", str(tmp_path / "out")])
     numbers = json.loads((tmp_path / "out" / "digits-exits_and_server.json").read_text())
