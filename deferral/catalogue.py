@@ -100,6 +100,15 @@ RULES: dict[str, Rule] = {
             Look("#F0C15A", (2, 1)), rules.entropy_doubt, summarised=False,
         ),
         Rule(
+            "score", "own score", "confidence", "the model's score in the file, negated",
+            Look("#7F5F00", (6, 1.5), "D"), summarised=False,
+        ),
+        Rule(
+            "score_gap", "difference of scores", "confidence",
+            "the dear model's score in the file minus the cheap one's",
+            Look("#D9A441", (1, 1), "P"), summarised=False,
+        ),
+        Rule(
             "oracle", "oracle", "oracle", "the cheaper answer of each sample; sees labels",
             Look("#009E73", (), "D"), with_exits="the cheapest stage of each sample; sees labels",
         ),

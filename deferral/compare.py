@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from deferral import bootstrap
-from deferral.catalogue import CONFIDENCE, KINDS, Rule
-from deferral.decide import Decision, Prepared, decide, prepared, scored
+from deferral.catalogue import KINDS, Rule
+from deferral.decide import Decision, Prepared, confidence_rule, decide, prepared, scored
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, send_rate, stage_costs
 
@@ -56,7 +56,8 @@ class Comparison:
     accuracy_std: np.ndarray
     draws: np.ndarray  # [D, R, C + 1]: bootstrap risks
     level: float  # of the intervals, 0.95
-    best_confidence: str  # the confidence rule of least mean risk on val: the one to beat
+    best_confidence: str  # the confidence rule of least mean risk on val: the one to beat; where
+    # there is none, the better one of never and always
 
     def against(self, reference: str | None = None) -> Differences:
         """Every rule against one of them (default: best_confidence). ValueError if not there.
@@ -117,7 +118,8 @@ def compare(
     for run, other in zip(runs, fits, strict=True):
         if not fits[0].same_test(other):
             raise ValueError(f"{run.source}: has other test rows than {runs[0].source}")
-        if not np.array_equal(fits[0].device, other.device):
+        prices = [fit.price(1.0, 1.0)[0] for fit in (fits[0], other)]
+        if not np.array_equal(*prices):
             raise ValueError(f"{run.source}: has exits of other costs than {runs[0].source}")
     decisions = [[fit.decide(*cost) for cost in costs] for fit in fits]
     rules = {name: d.rule for run in decisions for by_name in run for name, d in by_name.items()}
@@ -130,7 +132,8 @@ def compare(
         spread[f"{name}_std"] = (
             values.std(0, ddof=1) if len(runs) > 1 else np.full_like(values[0], np.nan)
         )
-    means = bootstrap.resample(paid.reshape(*paid.shape[:2], -1), draws, seed)
+    columns = paid.reshape(*paid.shape[:2], -1)
+    means = bootstrap.resample(columns, draws, seed, fits[0].group)
     return Comparison(
         rules=ordered,
         costs=costs,
@@ -174,11 +177,16 @@ def _best_confidence(
     costs: list[tuple[float, float]],
 ) -> str:
     """The confidence rule of least risk on val, summed over costs and runs."""
-    total = dict.fromkeys(CONFIDENCE, 0.0)
+    names = [name for name in fits[0].doubts if confidence_rule(name).kind == "confidence"]
+    total = dict.fromkeys(names or ("never", "always"), 0.0)
     for fit, run in zip(fits, decisions, strict=True):
         for cost, by_name in zip(costs, run, strict=True):
-            for name in CONFIDENCE:
-                total[name] += fit.val_risk(scored(by_name)[name], *cost)
+            alone = stage_costs(fit.correct_val, *fit.val_price(*cost)).mean(1)
+            for name in total:
+                if name in names:
+                    total[name] += fit.val_risk(scored(by_name)[name], *cost)
+                else:
+                    total[name] += float(alone[-2 if name == "never" else -1])
     return min(total, key=lambda name: total[name])
 
 

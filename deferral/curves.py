@@ -34,7 +34,7 @@ def deferral_curve(
 
     correct [2, N], costs [2] or [2, N]. ValueError where lengths differ or there are no samples.
     """
-    correct, score = np.asarray(correct, dtype=bool), np.asarray(score, dtype=np.float64)
+    correct, score = np.asarray(correct), np.asarray(score, dtype=np.float64)
     if correct.ndim != 2 or len(correct) != 2 or score.shape != correct.shape[1:] or not score.size:
         raise ValueError(
             f"score {score.shape} does not fit correct {correct.shape}: [N] and [2, N]"
@@ -56,14 +56,15 @@ def deferral_curve(
 def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> Curve:
     """The best any score can do at every rate: those first whose sending saves most.
 
-    What is saved takes four values at most, so the curve has at most five points; it has the lowest
+    What is saved takes four values at most, so the curve has at most five points (more where
+    `correct` is a quality); it has the lowest
     risk and the highest accuracy at every rate (of equal savings, the one that turns a wrong
     answer into a right one goes first, which matters only at c_1 = 0). Costs are [2]: with costs of
     a sample's own, which answers save most and which gain most accuracy may differ.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
     saved = np.unique(local - remote, return_inverse=True)[1]
-    gain = np.asarray(correct[1], dtype=int) - np.asarray(correct[0], dtype=int)
+    gain = np.asarray(correct[1], dtype=float) - np.asarray(correct[0], dtype=float)
     return deferral_curve(3 * saved + gain, correct, query_cost, error_cost)
 
 

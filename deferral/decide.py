@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from deferral import estimates, rules, stages
-from deferral.catalogue import CONFIDENCE, DOUBTS, RULES, Rule
+from deferral.catalogue import DOUBTS, RULES, Rule
 from deferral.predictions import Predictions
 from deferral.risk import Costs, Pair, costs, risk
 from deferral.stopping import Stopping
@@ -95,12 +95,12 @@ class Prepared:
         self.test_labels, self.test_index = test.labels, test.index
         self.correct_val, self.correct_test = val.correct, test.correct
         self.last = len(self.device) - 1
-        val_exits, test_exits = val.stage_logits[:-1], test.stage_logits[:-1]
-        self.doubts = {
-            name: (np.stack([*map(doubt, val_exits)]), np.stack([*map(doubt, test_exits)]))
-            for name, doubt in DOUBTS.items()
-        }
-        self.stopping = Stopping(val, test)
+        self.paid_val, self.paid_test = _paid(val), _paid(test)
+        self.group = None if test.own is None else test.own.group
+        on_val, on_test = _doubts(val), _doubts(test)
+        self.doubts = {name: (on_val[name], on_test[name]) for name in on_val}
+        fitted = val.own is None or len(val.own.signals) > 0
+        self.stopping = Stopping(val, test) if fitted else None
         self.estimators: list[tuple[Rule, np.ndarray, np.ndarray]] = []
         if val.estimates is not None and test.estimates is not None:
             for setting, *estimated in zip(
@@ -119,8 +119,16 @@ class Prepared:
         )
 
     def price(self, cost_1: float, cost_e: float) -> Costs:
-        """query_cost and error_cost, [E + 1] each."""
-        return costs(cost_1, cost_e, self.device)
+        """query_cost and error_cost of the test rows, [E + 1] each; or of each row, [E + 1, Nt]."""
+        return self._price(cost_1, cost_e, self.paid_test)
+
+    def val_price(self, cost_1: float, cost_e: float) -> Costs:
+        """The same of the val rows."""
+        return self._price(cost_1, cost_e, self.paid_val)
+
+    def _price(self, cost_1: float, cost_e: float, paid: np.ndarray | None) -> Costs:
+        query, error = costs(cost_1, cost_e, self.device)
+        return (query, error) if paid is None else (cost_e * paid, error)
 
     def stage(self, decision: Decision) -> np.ndarray:
         """Which of all stages answers each test sample, [Nt] in 0..E, E being the server."""
@@ -134,7 +142,7 @@ class Prepared:
         self, decision: ScoredDecision, cost_1: float, cost_e: float
     ) -> tuple[np.ndarray, Costs]:
         """The same of the val rows."""
-        return stages.as_two(self.correct_val, decision.exit_val, *self.price(cost_1, cost_e))
+        return stages.as_two(self.correct_val, decision.exit_val, *self.val_price(cost_1, cost_e))
 
     def val_risk(self, decision: ScoredDecision, cost_1: float, cost_e: float) -> float:
         """Risk on val under the decision's own threshold: what a choice among rules goes by."""
@@ -153,12 +161,14 @@ class Prepared:
         for name, cost in (("cost_1", cost_1), ("cost_e", cost_e)):
             if not 0 <= cost < math.inf:
                 raise ValueError(f"{name} {cost}: a cost must be a number >= 0")
-        price = self.price(cost_1, cost_e)
-        decisions = self._limits(price)
-        decisions += [self._confidence(rule, price) for rule in CONFIDENCE.values()]
-        if self.last:
+        price = self.val_price(cost_1, cost_e)
+        decisions = self._limits(self.price(cost_1, cost_e))
+        decisions += [self._confidence(confidence_rule(name), price) for name in self.doubts]
+        if self.last and self.doubts:
             decisions.append(self._exits_only(price))
-        decisions.append(self._optimum(RULES["optimum" if self.last else "post_hoc"], price))
+        if self.stopping:
+            rule = RULES["optimum" if self.last else "post_hoc"]
+            decisions.append(self._optimum(rule, self.stopping, price))
         for rule, on_val, on_test in self.estimators:
             score_val = estimates.bayes_score(on_val, cost_1, cost_e)
             score = estimates.bayes_score(on_test, cost_1, cost_e)
@@ -211,8 +221,8 @@ class Prepared:
         _, on_test = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
         return Decision(RULES["exits only"], rules.never(len(on_test)), on_test)
 
-    def _optimum(self, rule: Rule, price: Costs) -> Decision:
-        on_val, on_test = self.stopping.decide(*price)
+    def _optimum(self, rule: Rule, stopping: Stopping, price: Costs) -> Decision:
+        on_val, on_test = stopping.decide(*price)
         exits = [on_val.exit, on_test.exit]
         return self._decision(rule, on_val.score, on_test.score, 0.0, exits)
 
@@ -225,7 +235,8 @@ class Prepared:
 
     def _before(self, send: np.ndarray, price: Costs) -> list[np.ndarray]:
         """Exits [Nv] and [Nt] by max softmax, given which val samples the last exit sends, [Nv]."""
-        on_val, on_test = (doubt[:-1] for doubt in self.doubts["max_softmax"])
+        first = "max_softmax" if "max_softmax" in self.doubts else next(iter(self.doubts))
+        on_val, on_test = (doubt[:-1] for doubt in self.doubts[first])
         thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, send)
         return [stages.leave(doubt, thresholds) for doubt in (on_val, on_test)]
 
@@ -237,6 +248,26 @@ class Prepared:
             on_val = np.where(exit_val == self.last, on_val, -np.inf)
             on_test = np.where(exit == self.last, on_test, -np.inf)
         return ScoredDecision(rule, rules.threshold(on_test, t), exit, on_test, t, on_val, exit_val)
+
+
+def confidence_rule(name: str) -> Rule:
+    """The catalogue's rule, or that of a router's score in a file of answers."""
+    if name in RULES:
+        return RULES[name]
+    about = f"the file's score rejector_{name}"
+    return Rule(name, name, "rejector", about)
+
+
+def _doubts(part: Predictions) -> dict[str, np.ndarray]:
+    """By rule, how unsure each stage but the last is: [E, N], higher is less sure."""
+    if part.own is not None:
+        return part.own.doubts
+    exits = part.stage_logits[:-1]
+    return {name: np.stack([doubt(logits) for logits in exits]) for name, doubt in DOUBTS.items()}
+
+
+def _paid(part: Predictions) -> np.ndarray | None:
+    return None if part.own is None else part.own.paid
 
 
 # A report asks for many costs of one file, so fits are kept as long as the predictions.

@@ -3,9 +3,11 @@
 Estimates are [2, N]: P(m right | x) and P(e right | x), both 0..1.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from deferral.predictions import Predictions
@@ -14,6 +16,8 @@ from deferral.rules import entropy_doubt, margin_doubt, max_softmax_doubt
 TOP = 10  # sorted log-probabilities used at most
 MANY_CLASSES = 100  # above this, no feature has a class of its own
 FOLDS = 5
+MOST = 20_000  # rows that a regression is fitted on, at most
+LEAST = -700.0  # the logarithm that a probability of 0 has
 # Not the confidence rules of the catalogue: one more of these must not change what is published.
 REGRESSORS = (max_softmax_doubt, margin_doubt, entropy_doubt)
 STRENGTHS = (3e-4, 3e-3, 3e-2)  # C of scikit-learn; weak penalties won nowhere in trials
@@ -39,29 +43,57 @@ def post_hoc(val: Predictions, test: Predictions) -> tuple[np.ndarray, np.ndarra
     return right_given(x_val, val.correct, x_test)
 
 
+@dataclass(frozen=True, eq=False)
+class Logistic:
+    """P(right | x) = 1 / (1 + exp(-(weights x + intercept))) for each of M rows."""
+
+    weights: np.ndarray  # [M, F]
+    intercept: np.ndarray  # [M]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """x [N, F] to probabilities [M, N]."""
+        return expit(self.weights @ x.T + self.intercept[:, None])
+
+
 def right_given(
     x_val: np.ndarray, right: np.ndarray, x_test: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """P(right | x) by a logistic regression for each row of right [M, Nv] bool, fitted on val.
+    """P(right | x) of val and test samples: `fit_right` without its coefficients."""
+    on_val, model = fit_right(x_val, right)
+    return on_val, model(x_test)
 
-    x_val [Nv, F] and x_test [Nt, F] as `features` gives them. Returns estimates_val [M, Nv], each
-    sample's from a fit on the other FOLDS - 1 folds, so that they are as honest on val as on test;
-    and estimates_test [M, Nt] from a fit on all of val. The L2 penalty of each row is the one of
-    STRENGTHS of least log loss over these folds. Where all samples are right or all are wrong there
-    is nothing to fit: (right + 1) / (samples + 2), Laplace's rule. Deterministic.
+
+def fit_right(x: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, Logistic]:
+    """P(right | x) by a logistic regression for each row of right [M, N], bool or quality 0..1.
+
+    x [N, F], of variance about 1. Returns estimates [M, N], each sample's from a fit on the other
+    FOLDS - 1 folds, so that they are as honest here as on test; and the fit on all. The L2 penalty
+    of each row is the one of STRENGTHS of least log loss over these folds. Where all samples are
+    right or all are wrong there is nothing to fit: (right + 1) / (samples + 2), Laplace's rule. A
+    quality q counts as q of a right and 1 - q of a wrong answer. Of more than MOST rows a random
+    MOST are fitted, and the others estimated by that fit, which has not seen them. Deterministic.
     """
-    fold = folds(len(x_val))
-    on_val, on_test = np.empty((len(right), len(x_val))), np.empty((len(right), len(x_test)))
+    n, features = x.shape
+    rows = np.arange(n)
+    if n > MOST:
+        rows = np.sort(np.random.default_rng(0).choice(n, MOST, replace=False))
+    fold, seen = folds(len(rows)), x[rows]
+    crossed = np.empty((len(right), len(rows)))
+    weights, intercept = np.empty((len(right), features)), np.empty(len(right))
     # Products this small gain nothing from threads, and wait for them where cores are busy:
     # beside a training on 2 cores this took 4.1 s with threads and 0.2 s without.
     with threadpool_limits(1):
-        for net, one in enumerate(right):
-            crossed = [_cross_fit(x_val, one, fold, strength) for strength in STRENGTHS]
-            losses = [log_loss(one, p, labels=[False, True]) for p in crossed]
-            best = int(np.argmin(losses))
-            on_val[net] = crossed[best]
-            on_test[net] = _fit(x_val, one, x_test, STRENGTHS[best])
-    return on_val, on_test
+        for m, one in enumerate(right[:, rows].astype(np.float64)):
+            tried = [_cross_fit(seen, one, fold, strength) for strength in STRENGTHS]
+            best = int(np.argmin([_log_loss(one, p) for p in tried]))
+            crossed[m] = tried[best]
+            weights[m], intercept[m] = _fit(seen, one, STRENGTHS[best])
+    model = Logistic(weights, intercept)
+    if n == len(rows):
+        return crossed, model
+    estimated = model(x)
+    estimated[:, rows] = crossed
+    return estimated, model
 
 
 def folds(n: int) -> np.ndarray:
@@ -70,31 +102,33 @@ def folds(n: int) -> np.ndarray:
 
 
 def features(logits_val: np.ndarray, logits_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What logits [N, K] of one net say of a sample: [Nv, F] and [Nt, F], standardised on val.
+    """What logits [N, K] of one net say of a sample: `signals` [Nv, F] and [Nt, F], standardised.
 
-    The TOP highest log-probabilities in falling order; the doubts of REGRESSORS; and with at
-    most MANY_CLASSES classes the log-probabilities by class and which class the net answers:
-    with more, these would be as many as the rows that they are fitted on.
+    With val's means and standard deviations.
     """
-    x_val, x_test = _features(logits_val), _features(logits_test)
-    center, scale = x_val.mean(0), x_val.std(0)
-    scale[scale < 1e-9] = 1.0  # a class that the net never answers
+    x_val, x_test = signals(logits_val), signals(logits_test)
+    center, scale = center_and_scale(x_val)
     return (x_val - center) / scale, (x_test - center) / scale
 
 
-def _cross_fit(x: np.ndarray, right: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:
-    """P(right) of each row by a fit on the other folds."""
-    p = np.empty(len(x))
-    for k in np.unique(fold):
-        p[fold == k] = _fit(x[fold != k], right[fold != k], x[fold == k], strength)
-    return p
+def center_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each signal, [F]; 1 for one that never changes."""
+    center, scale = x.mean(0), x.std(0)
+    scale[scale < 1e-9] = 1.0  # such as a class that the net never answers
+    return center, scale
 
 
-def _features(logits: np.ndarray) -> np.ndarray:
-    """[N, K] to [N, F], as `features` says."""
+def signals(logits: np.ndarray) -> np.ndarray:
+    """What a fitted rule sees of logits [N, K]: [N, F].
+
+    The TOP highest log-probabilities in falling order; the doubts of REGRESSORS; and with at
+    most MANY_CLASSES classes the log-probabilities by class and which class the net answers:
+    with more, these would be as many as the rows that they are fitted on. A masked class (-inf) has
+    log-probability LEAST.
+    """
     logits = np.asarray(logits, dtype=np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    log_p = np.maximum(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), LEAST)
     classes = log_p.shape[-1]
     top = min(TOP, classes)
     highest = -np.sort(np.partition(-log_p, top - 1, axis=-1)[:, :top], axis=-1)
@@ -104,9 +138,29 @@ def _features(logits: np.ndarray) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
-def _fit(x: np.ndarray, right: np.ndarray, x_new: np.ndarray, strength: float) -> np.ndarray:
-    """P(right) of new rows."""
-    if right.all() or not right.any():
-        return np.full(len(x_new), (right.sum() + 1) / (right.size + 2))
+def _cross_fit(x: np.ndarray, right: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:
+    """P(right) of each row by a fit on the other folds."""
+    p = np.empty(len(x))
+    for k in np.unique(fold):
+        weights, intercept = _fit(x[fold != k], right[fold != k], strength)
+        p[fold == k] = expit(x[fold == k] @ weights + intercept)
+    return p
+
+
+def _log_loss(right: np.ndarray, p: np.ndarray) -> float:
+    p = np.clip(p, np.finfo(float).eps, 1 - np.finfo(float).eps)
+    return float(-(right * np.log(p) + (1 - right) * np.log1p(-p)).mean())
+
+
+def _fit(x: np.ndarray, right: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
+    """Weights [F] and intercept of P(right); right [N] in 0..1."""
+    if (right == right[:1]).all() or not right.size:
+        share = (right.sum() + 1) / (right.size + 2)
+        return np.zeros(x.shape[1]), float(np.log(share / (1 - share)))
     model = LogisticRegression(C=strength, max_iter=500)
-    return model.fit(x, right).predict_proba(x_new)[:, 1]
+    if np.isin(right, (0, 1)).all():
+        model.fit(x, right > 0)
+    else:
+        label = np.repeat([False, True], len(x))
+        model.fit(np.concatenate([x, x]), label, np.concatenate([1 - right, right]))
+    return model.coef_[0], float(model.intercept_[0])

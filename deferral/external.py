@@ -31,6 +31,7 @@ from deferral import cells
 from deferral.classes import Classes, as_words, find_classes
 from deferral.columns import Roles, find_roles, hint
 from deferral.file_models import Model, Reading, class_scores, in_order, read_model, scores_of
+from deferral.predictions import read_npz
 from deferral.table import Columns, read
 
 
@@ -50,6 +51,11 @@ class Answers:
     images: np.ndarray | None = None  # [N, C, H, W]
     understood: tuple[tuple[str, str], ...] = ()  # what was read, and how: for people
     source: str = "answers"
+
+
+def is_native(path: str | Path) -> bool:
+    """Whether a file is a predictions.npz of this project, to judge by its settings."""
+    return Path(path).suffix.lower() == ".npz" and bool(read_npz(Path(path), ("settings",)))
 
 
 @dataclass(frozen=True, eq=False)

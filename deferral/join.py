@@ -26,6 +26,7 @@ import numpy as np
 
 from deferral import external
 from deferral import predictions as saved
+from deferral.cascade import as_predictions
 from deferral.predictions import Predictions
 from experiment import (
     PREDICTIONS,
@@ -211,7 +212,7 @@ def read(path: Path, exits: Predictions | None = None) -> Predictions:
         path = files[0]
     if exits is None or external.is_native(path):
         return saved.load(path)
-    found = external.load(path, costs=[])
+    found = as_predictions(external.load(path), [])
     same = len(found.labels) == len(exits.labels)
     if not same or not np.array_equal(found.labels, exits.labels):
         raise ValueError(

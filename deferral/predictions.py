@@ -104,6 +104,34 @@ class Progress(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Own:
+    """What a file of answers says that logits do not (deferral/external.py).
+
+    quality [E, N], 0..1: in place of whether the logits are right. doubts: by confidence rule
+    [E - 1, N], higher is less sure; in place of what the logits tell. signals: after each stage but
+    the last, what fitted rules may look at, [N, F]; empty where there is nothing. paid [E, N]: what
+    a sample costs if stage e answers it, in the file's unit; None: 0, and 1 for the last stage.
+    group [N]: samples that belong together. `stage_logits` then has K = 0 where no class is known.
+    """
+
+    quality: np.ndarray
+    doubts: dict[str, np.ndarray]
+    signals: list[np.ndarray]
+    paid: np.ndarray | None = None
+    group: np.ndarray | None = None
+
+    def part(self, rows: np.ndarray) -> "Own":
+        """Some of the samples, rows bool [N]."""
+        return Own(
+            self.quality[:, rows],
+            {name: doubt[:, rows] for name, doubt in self.doubts.items()},
+            [signal[rows] for signal in self.signals],
+            None if self.paid is None else self.paid[:, rows],
+            None if self.group is None else self.group[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """The arrays of one predictions.npz, shapes as in the module's docstring."""
 
@@ -124,11 +152,17 @@ class Predictions:
     progress_risk: np.ndarray | None = None
     progress_accuracy: np.ndarray | None = None
     progress_bytes: np.ndarray | None = None
+    own: "Own | None" = None  # of a file that this project did not write
     source: str = "predictions"  # the file, as error messages name it
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Whether each stage is right: bool [E, N]. Equal logits go to the lower class."""
+        """Whether each stage is right, bool [E, N], or how good its answer is, float [E, N].
+
+        Equal logits go to the lower class.
+        """
+        if self.own is not None:
+            return self.own.quality
         return self.stage_logits.argmax(-1) == self.labels
 
     @property
@@ -169,6 +203,7 @@ class Predictions:
             index=self.index[rows],
             scores=self.scores[:, rows],
             estimates=None if self.estimates is None else self.estimates[..., rows],
+            own=self.own and self.own.part(rows),
         )
         if self.examples is None:
             return part

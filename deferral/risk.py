@@ -1,11 +1,11 @@
 """What a decision costs: the generalized 0-1 risk of a cascade of E stages.
 
-    risk = mean over n of ( query_cost[stop[n]] + error_cost[stop[n]] * (not correct[stop[n], n]) )
+    risk = mean over n of ( query_cost[stop[n]] + error_cost[stop[n]] * (1 - correct[stop[n], n]) )
 
-Shapes: correct [E, N] bool, stop [N] in 0..E-1 (the stage that answers), query_cost [E] (paid on
-reaching a stage, cumulated), error_cost [E]. Costs are in units of one local error. With E = 2
-and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025), Learning to Help in
-Multi-Class Settings. Where what a stage costs depends on the sample, as for a device with exits
+Shapes: correct [E, N] bool, or the quality of each answer, 0..1; stop [N] in 0..E-1 (the stage that
+answers), query_cost [E] (paid on reaching a stage, cumulated), error_cost [E]. Costs are in units
+of one local error. With E = 2 and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025),
+Learning to Help in Multi-Class Settings. Where what a stage costs depends on the sample, as for a device with exits
 taken as one stage (`stages.as_two`), query_cost and error_cost may be [E, N].
 """
 
@@ -41,7 +41,7 @@ def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndar
             f"not {query.shape} and {error.shape}"
         )
     query, error = (x if x.ndim == 2 else x[:, None] for x in (query, error))
-    return query + error * ~correct.astype(bool)
+    return query + error * (1.0 - correct)
 
 
 def per_sample(

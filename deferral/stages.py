@@ -25,8 +25,10 @@ def device_costs(predictions: Predictions) -> np.ndarray:
     (0,) for two stages without multiply_adds, learning to help. ValueError where the file has exits
     and no server, or where more than two stages do not say what their exits cost.
     """
-    stages, settings = len(predictions.stage_logits), predictions.settings
+    stages, settings = len(predictions.correct), predictions.settings
     multiply_adds = settings.get("multiply_adds")
+    if predictions.own is not None:
+        return np.zeros(stages - 1)
     if multiply_adds is None:
         if stages != 2:
             raise ValueError(
@@ -51,7 +53,7 @@ def as_two(
     the device could answer early pays for all exits if it is sent, because the server comes last.
     With E = 1 these are the arguments, and the costs are [2].
     """
-    correct, exit = np.asarray(correct, dtype=bool), np.asarray(exit)
+    correct, exit = np.asarray(correct), np.asarray(exit)
     exits = len(correct) - 1
     if exit.shape != correct.shape[1:] or (exit.size and not 0 <= exit.min() <= exit.max() < exits):
         raise ValueError(f"exit {exit.shape} does not fit correct {correct.shape}: 0..{exits - 1}")
@@ -60,10 +62,10 @@ def as_two(
     rows = np.arange(exit.size)
 
     def both(of_stage: np.ndarray) -> np.ndarray:
-        return np.stack([of_stage[exit], np.full(exit.size, of_stage[-1])])
+        of_sample = np.broadcast_to(of_stage.T, (exit.size, exits + 1)).T  # [E] or [E, N]
+        return np.stack([of_sample[exit, rows], of_sample[-1]])
 
-    two = np.stack([correct[exit, rows], correct[-1]])
-    return two, (both(np.asarray(query_cost)), both(np.asarray(error_cost)))
+    return both(correct), (both(np.asarray(query_cost)), both(np.asarray(error_cost)))
 
 
 def leave(doubt: np.ndarray, thresholds: ArrayLike) -> np.ndarray:

@@ -65,6 +65,15 @@ def optimum(
     return values, stops
 
 
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """P(right) of some stages from an exit's signals x [N, F]: logistic((x - center) / scale)."""
+
+    center: np.ndarray  # [F]
+    scale: np.ndarray  # [F]
+    logistic: estimates.Logistic
+
+
 class Stopping:
     """The policy of a device with exits and a server at any costs, fitted on val.
 
@@ -92,29 +101,38 @@ class Stopping:
     """
 
     def __init__(self, val: Predictions, test: Predictions):
-        stages = len(val.stage_logits)
+        stages = len(val.correct)
         if stages < 2:
             raise ValueError(f"{val.source}: needs an exit and a server, not {stages} stages")
-        self.correct = val.correct
+        self.correct = np.asarray(val.correct, dtype=np.float64)
         self.known: list[
             tuple[np.ndarray, np.ndarray]
         ] = []  # an exit: on val and test, [2 or 3, N]
+        self.models: list[Estimator] = []
         for k in range(stages - 1):
-            x_val, x_test = estimates.features(val.stage_logits[k], test.stage_logits[k])
+            x_val, x_test = (
+                estimates.signals(part.stage_logits[k]) if part.own is None else part.own.signals[k]
+                for part in (val, test)
+            )
+            center, scale = estimates.center_and_scale(x_val)
             later = sorted({k, k + 1, stages - 1})
-            self.known.append(estimates.right_given(x_val, self.correct[later], x_test))
+            on_val, logistic = estimates.fit_right((x_val - center) / scale, self.correct[later])
+            self.known.append((on_val, logistic((x_test - center) / scale)))
+            self.models.append(Estimator(center, scale, logistic))
         self.fits = [_Ridge(*both) for both in self.known[:-1]]
 
     def decide(self, query_cost: np.ndarray, error_cost: np.ndarray) -> tuple[Stops, Stops]:
         """What the policy does with the val rows, out of fold, and with the test rows.
 
-        query_cost and error_cost [S], as `risk.costs` gives them.
+        query_cost [S] or, of the val samples, [S, Nv]; error_cost [S], as `risk.costs` gives them.
         """
         query, error = np.asarray(query_cost), np.asarray(error_cost)
         price = stage_costs(self.correct, query, error)
         last, rows = len(price) - 2, np.arange(price.shape[1])
+        # What asking costs a sample is not known before: on average what it costs on val.
+        ask = float(np.mean(query[-1] - query[-2]))
         scores = [
-            error[-2] * (1 - exit) - (query[-1] - query[-2]) - error[-1] * (1 - server)
+            error[-2] * (1 - exit) - ask - error[-1] * (1 - server)
             for exit, server in self.known[-1]
         ]
         exits = [np.full(score.shape, last) for score in scores]

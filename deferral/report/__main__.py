@@ -28,6 +28,7 @@ import numpy as np
 
 from deferral import external
 from deferral import predictions as saved
+from deferral.cascade import as_predictions
 from deferral.decide import Decision, answered_by, decide, scored
 from deferral.predictions import Predictions
 from deferral.report import numbers
@@ -110,6 +111,8 @@ def read_runs(
     costs: list[Pair],
     split_seed: int | None,
     cost_flops: float | None = None,
+    reading: external.Reading | None = None,
+    pay: str = "cascade",
 ) -> list[Predictions]:
     """The runs of one data set. ValueError or OSError for what cannot be read or compared.
 
@@ -118,10 +121,14 @@ def read_runs(
     files = [f for path in paths for f in (saved.find(path) if path.is_dir() else [path])]
     if len({f.resolve() for f in files}) < len(files):
         raise ValueError("a file is given twice; runs must differ in their seeds")
-    runs = []
+    runs, reading = [], reading or external.Reading()
     for path in files:
         native = external.is_native(path)
-        runs.append(saved.load(path) if native else external.load(path, costs, split_seed or 0))
+        if native:
+            runs.append(saved.load(path))
+        else:
+            answers = external.load(path, replace(reading, split_seed=split_seed or 0))
+            runs.append(as_predictions(answers, costs, pay))
         if split_seed is not None and (native or runs[-1].settings["split"] == "as in the file"):
             raise ValueError(f"--split_seed: {path} says itself which rows are val; leave it out")
     if seeds is not None:
@@ -186,7 +193,9 @@ def measure(
     rows, decided = settings[0]["rules"], decide(runs[0], *main)
     names = [row["name"] for row in rows if row["name"] in scored(decided)]
     shown = rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
-    if shown not in names:
+    if rule is None and shown not in names:
+        shown = names[0] if names else None
+    if shown not in names and names:
         raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(names)} are")
     rates = sorted({*RATES, options.max_reject_rate or RATES[0]})
     data = about_data(runs)
@@ -202,20 +211,22 @@ def measure(
         "curves": numbers.curve_numbers(runs, main),
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
-        "rate_promises": rate_promises(runs, main, shown, rates, options.delta),
+        "rate_promises": shown and rate_promises(runs, main, shown, rates, options.delta),
         "risk_promise": None
-        if options.max_risk is None
+        if options.max_risk is None or shown is None
         else risk_promise(runs, main, shown, options.max_risk, options.delta),
         "reliability": numbers.reliability(runs),
-        "classes": numbers.classes(runs, main, shown),
-        "pictures": pictures(runs[0], decided[shown]),
+        "classes": shown and numbers.classes(runs, main, shown),
+        "pictures": shown and pictures(runs[0], decided[shown]),
     }
     if exits := exit_numbers(runs, main, [row["name"] for row in rows]):
         report["exits"] = exits
     return report | {"verdict": verdict(report)}
 
 
-def _because(shown: str, setting: dict[str, Any]) -> str:
+def _because(shown: str | None, setting: dict[str, Any]) -> str:
+    if shown is None:
+        return "no model says how sure it is, so there is no rule"
     if shown == setting["best_confidence"]:
         return "the best confidence rule on val; the file has no rule of its own at these costs"
     return "of the file's own rules the one with least risk on val"
@@ -238,7 +249,7 @@ def trained_costs(runs: Sequence[Predictions]) -> list[Pair]:
 def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
     """Which example pictures of a run the page shows: evenly over those kept, and those sent."""
     test, stop = answered_by(run.part("test"), decision.exit), decision.stop
-    if test.examples is None:
+    if test.examples is None or not test.stage_logits.shape[-1]:
         return None
     names = [str(name) for name in run.settings["classes"]]
     answers = test.stage_logits.argmax(-1)
@@ -254,7 +265,7 @@ def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
             for stage, net in enumerate(("local", "remote")):
                 picture[net] = names[answers[stage, row]]
                 picture[f"{net}_right"] = bool(test.correct[stage, row])
-            if len(run.stage_logits) > 2:
+            if len(run.correct) > 2:
                 picture["exit"] = int(decision.exit[row]) + 1
             shown.append(picture)
     return {

@@ -173,8 +173,8 @@ def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
             drawn = curves.deferral_curve(decision.score, correct, *price)
             one = _one_curve(drawn, best, grid)
             if not fit.last:
-                one["aurc"] = curves.aurc(decision.score, ~correct[0])
-                one["augrc"] = curves.augrc(decision.score, ~correct[0])
+                one["aurc"] = curves.aurc(decision.score, 1.0 - correct[0])
+                one["augrc"] = curves.augrc(decision.score, 1.0 - correct[0])
             one["own_rate"] = send_rate(decision.stop)
             one["own_accuracy"] = accuracy(correct, decision.stop)
             one["own_risk"] = risk(correct, decision.stop, *price)
@@ -219,8 +219,9 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
     right = np.concatenate([prepared(run).correct_test[-2:] for run in runs], axis=1)
     for run in runs:
         fits = prepared(run)
-        name = "optimum" if fits.last else "post_hoc"
-        pooled.setdefault(name, []).append(fits.stopping.known[-1][1])
+        if fits.stopping:
+            name = "optimum" if fits.last else "post_hoc"
+            pooled.setdefault(name, []).append(fits.stopping.known[-1][1])
         for rule, _, on_test in fits.estimators:
             pooled.setdefault(rule.name, []).append(on_test)
     rows = []
@@ -246,8 +247,13 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
     return rows
 
 
-def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any]:
-    """Which classes one rule sends, and who is taken for whom: counts of all runs together."""
+def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any] | None:
+    """Which classes one rule sends, and who is taken for whom: counts of all runs together.
+
+    None where the runs do not say which classes were answered.
+    """
+    if not all(run.stage_logits.shape[-1] for run in runs):
+        return None
     names = [str(c) for c in runs[0].settings["classes"]]
     shape = len(names), len(names)
     groups, kept, sent = [], np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -288,11 +294,13 @@ def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) 
     first = prepared(runs[0])
     if not first.last:
         return {}
-    adds = np.array(runs[0].settings["multiply_adds"])
+    adds = np.array(runs[0].settings.get("multiply_adds", np.zeros(first.last + 1)), dtype=float)
+    names_of = runs[0].settings.get("models")
     right = np.array([prepared(run).correct_test.mean(1) for run in runs])
-    query, _ = first.price(*cost)
+    query = np.reshape(first.price(*cost)[0].T, (-1, first.last + 2)).mean(0)
     stages = [
         {
+            "name": names_of[k] if names_of else "server" if k > first.last else f"exit {k + 1}",
             "exit": k + 1 if k <= first.last else None,
             "multiply_adds": int(adds[k]) if k <= first.last else None,
             "cost": float(query[k]),

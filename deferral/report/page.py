@@ -19,6 +19,7 @@ from deferral import catalogue
 from deferral.catalogue import BOUNDS, Look
 from deferral.predictions import Predictions
 from deferral.report import charts, words
+from deferral.report.guarantee import SPLITS
 from deferral.report.words import Row, nets
 
 FOLDER = Path(__file__).parent
@@ -54,7 +55,6 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         environment.globals[name] = getattr(words, name)
     labels = labels_of(report["settings"][0]["rules"])
     estimators = list(dict.fromkeys(row["name"] for row in report["reliability"]))
-    splits = report["rate_promises"]["splits"]
     images = np.array([]) if pictures_of.examples is None else pictures_of.examples.images
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -70,7 +70,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         entries=lambda rows: [(looks[row["name"]], row["label"]) for row in rows],
         estimators=[(looks[name], labels[name]) for name in estimators],
         bounds=[(rule.look, rule.label) for rule in BOUNDS],
-        by_chance=binom.interval(0.95, splits, report["rate_promises"]["delta"]),
+        by_chance=binom.interval(0.95, SPLITS, report["options"]["delta"]),
         facts=[(fact["what"], fact["value"]) for fact in report["facts"]],
         terms=words.terms(report),
         png=lambda example: png(images[example]),
@@ -114,9 +114,11 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
     svgs = {
         "ladder": charts.ladder(drawn, main["best_confidence"], looks),
         "curves": charts.curves(report["curves"], looks),
-        "promises": charts.promises(report["rate_promises"]),
-        "reliability": charts.reliability(report["reliability"], looks, titles),
     }
+    if report["rate_promises"]:
+        svgs["promises"] = charts.promises(report["rate_promises"])
+    if report["reliability"]:
+        svgs["reliability"] = charts.reliability(report["reliability"], looks, titles)
     if len(grid["costs"]) > 1:
         whole = grid | {"rules": _drawn(grid, looks)}
         svgs["grid"] = charts.risk_by_cost(whole, looks) + charts.difference_by_cost(whole, looks)
@@ -153,6 +155,8 @@ def _grid(grid: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
 def _classes(report: dict[str, Any]) -> dict[str, Any]:
     """Which classes are listed, sent most first, and the confusions of kept and of sent."""
     numbers, who = report["classes"], nets(report)
+    if not numbers:
+        return {}
     order = sorted(
         (row for row in numbers["classes"] if row["total"]), key=lambda row: -row["reject_rate"]
     )

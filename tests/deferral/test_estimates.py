@@ -122,7 +122,7 @@ def test_post_hoc_of_few_rows_and_many_classes(n, classes):
 def test_many_classes_have_no_feature_of_their_own():
     logits = np.random.default_rng(0).normal(size=(4, 101))
     shuffled = logits[:, np.random.default_rng(1).permutation(101)]
-    assert estimates._features(logits).shape == (4, 13)
-    np.testing.assert_allclose(estimates._features(logits), estimates._features(shuffled))
-    assert estimates._features(logits[:, :100]).shape == (4, 213)
-    assert estimates._features(logits[:, :3]).shape == (4, 12)
+    assert estimates.signals(logits).shape == (4, 13)
+    np.testing.assert_allclose(estimates.signals(logits), estimates.signals(shuffled))
+    assert estimates.signals(logits[:, :100]).shape == (4, 213)
+    assert estimates.signals(logits[:, :3]).shape == (4, 12)

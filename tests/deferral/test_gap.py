@@ -26,7 +26,9 @@ def test_gap_recovered_is_as_routellm_defines_it(routed):
     )
     part = (quality - weak) / (strong - weak)
     np.testing.assert_allclose(recovered(curve), part, atol=1e-12)
-    assert mean_recovered(curve.rate, recovered(curve)) == pytest.approx((part[1:] + part[:-1]).mean() / 2)
+    assert mean_recovered(curve.rate, recovered(curve)) == pytest.approx(
+        (part[1:] + part[:-1]).mean() / 2
+    )
     for wanted in (0.5, 0.8):
         first = called[np.argmax(part >= wanted)]
         assert first - 1 / 400 <= needed(curve.rate, recovered(curve), wanted) <= first
