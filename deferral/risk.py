@@ -5,8 +5,9 @@
 Shapes: correct [E, N] bool, or the quality of each answer, 0..1; stop [N] in 0..E-1 (the stage that
 answers), query_cost [E] (paid on reaching a stage, cumulated), error_cost [E]. Costs are in units
 of one local error. With E = 2 and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025),
-Learning to Help in Multi-Class Settings. Where what a stage costs depends on the sample, as for a device with exits
-taken as one stage (`stages.as_two`), query_cost and error_cost may be [E, N].
+Learning to Help in Multi-Class Settings. Where what a stage costs
+depends on the sample, as for a device with exits taken as one stage (`stages.as_two`), query_cost
+and error_cost may be [E, N].
 """
 
 import numpy as np

@@ -3,6 +3,7 @@
 import numpy as np
 
 FORMS = ("logits", "probabilities", "percentages", "sigmoids")
+MASKED = 1000.0  # so far below the highest logit is a class of probability 0
 ROUNDED = 0.05  # rows of rounded probabilities sum to 1 within this
 
 
@@ -22,6 +23,11 @@ def as_logits(scores: np.ndarray, name: str, form: str = "auto") -> tuple[np.nda
     there = values[present]
     if np.isnan(there).any() or (there == np.inf).any() or (there == -np.inf).all(1).any():
         raise ValueError(f"{name} holds values that are not numbers, or no finite one in a row")
+    if np.isneginf(there).any():
+        lowest = there.max(1, keepdims=True) - MASKED
+        values = values.copy()
+        values[present] = np.where(np.isneginf(there), lowest, there)
+        return values, "logits (classes are masked with -inf)"
     low, high = (there.min(), there.max()) if there.size else (0.0, 0.0)
     sums = there.sum(1, dtype=np.float64)
     reason = "by its name" if form == "named" else "as asked for"
