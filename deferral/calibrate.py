@@ -153,20 +153,20 @@ def simulate(
 
     for _ in range(splits):
         val = rng.integers(0, n, val_rows)
-        own = own_threshold
-        if own is None:
-            own = rules.best_threshold(score[val], correct[:, val], *of_rows(cost, val))
+        threshold = own_threshold
+        if threshold is None:
+            threshold = rules.best_threshold(score[val], correct[:, val], *of_rows(cost, val))
         measured["guaranteed"].append(above(reject_rate_threshold(score[val], max_rate, delta)))
         measured["empirical"].append(above(rules.rate_threshold(score[val], max_rate)))
         measured["bernoulli"].append(
             _thinned(
-                np.array([above(math.inf), above(own), everything]),
-                float((score[val] > own).mean()),
+                np.array([above(math.inf), above(threshold), everything]),
+                float((score[val] > threshold).mean()),
                 max_rate,
             )
         )
         arrival = rng.permutation(n)
-        stop = rules.sliding_window(rules.threshold(score[arrival], own), max_rate)
+        stop = rules.sliding_window(rules.threshold(score[arrival], threshold), max_rate)
         right = correct[:, arrival]
         measured["sliding_window"].append(
             (send_rate(stop), accuracy(right, stop), risk(right, stop, *of_rows(cost, arrival)))

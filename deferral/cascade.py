@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deferral import estimates
-from deferral.catalogue import DOUBTS, RULES
+from deferral.catalogue import DOUBTS
 from deferral.external import Answers, Model
 from deferral.predictions import SPLITS, Own, Predictions
 from deferral.risk import Pair
@@ -48,7 +48,7 @@ def as_predictions(answers: Answers, costs: Sequence[Pair], pay: str = "cascade"
             "understood": [list(note) for note in answers.understood],
             "split": dict(answers.understood)["split"],
             "rejectors": [
-                {"stem": name, "surrogate": f"{name}, at 0", "cost_1": c1, "cost_e": ce}
+                {"stem": name, "surrogate": name, "cost_1": c1, "cost_e": ce}
                 | {"async_freq": 1, "any_cost": True}
                 | {"about": "the file's rejector; sends iff its score is > 0"}
                 for name in rejectors
@@ -101,7 +101,7 @@ def _doubts(answers: Answers, pay: str) -> dict[str, np.ndarray]:
         doubts["score_gap"] = last.score - np.stack([m.score for m in first if m.score is not None])
     if len(answers.models) == 2:
         for name, score in answers.rejectors.items():
-            doubts[f"{name} (file)" if name in RULES else name] = score[None]
+            doubts[f"{name}, fitted"] = score[None]
     return doubts
 
 

@@ -129,4 +129,4 @@ def hint(name: str, roles: Roles) -> str:
     known = [n for names in SINGLE.values() for n in names]
     known += [f"{kind}_{model}" for kind in kinds for model in roles.models]
     near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], 1, 0.75)
-    return f"{name} (is it {near[0]}?)" if near else name
+    return f"{name} (is it {near[0]}?)" if near and near[0] != name.lower() else name

@@ -1,8 +1,8 @@
-"""All rules on the same samples at the same costs, and which differences are more than chance.
+"""All rules on the same samples at the same costs, and which differences are significant.
 
 Thresholds, post-hoc estimates and the choice of the reference are fitted on val; every number of a
-`Comparison` is measured on test. Two stages, local (m) and edge (e); or a device with exits and a
-server, where the answer of the exit at which a rule stops is the local one.
+`Comparison` is measured on test. Either two stages, local (m) and edge (e); or a device with exits
+and a server, where the local answer is that of the exit at which a rule stops.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["Comparison", "Decision", "Differences", "Rule", "compare", "decide"]
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Risk of each rule minus that of `reference`, each [R, C + 1]; nan where one is not there.
+    """Risk of each rule minus that of `reference`, each [R, C + 1]; nan where one is missing.
 
     The last column is the mean over all costs. [low, high] is the bootstrap interval of `level`.
     verdicts[r][c] is "better", "worse", "no difference", or "" where there is no difference.
@@ -40,7 +40,7 @@ class Comparison:
     """R rules at C pairs of costs over S runs; arrays are [R, C + 1], the last column the mean.
 
     risk, reject_rate and accuracy are means over runs of what was measured on test; *_std is their
-    standard deviation over runs (ddof 1; nan for one run). A rule that is not there at some costs
+    standard deviation over runs (ddof 1; nan for one run). A rule that does not exist at some costs
     has nan in those columns and in the mean.
     """
 
@@ -60,7 +60,7 @@ class Comparison:
     # there is none, the better one of never and always
 
     def against(self, reference: str | None = None) -> Differences:
-        """Every rule against one of them (default: best_confidence). ValueError if not there.
+        """Every rule against one of them (default: best_confidence). ValueError for another name.
 
         Each interval is of one difference; with many of them some will exclude zero by chance.
         """
@@ -78,7 +78,7 @@ class Comparison:
         return Differences(reference, difference, low, high, verdicts)
 
     def rows(self, reference: str | None = None) -> list[dict[str, Any]]:
-        """One dict a rule and column, in that order, as JSON has them: None for what is not there.
+        """A dict per rule and column, in that order, with plain values for JSON: None for nan.
 
         cost_1 and cost_e are None in the row of the mean over costs.
         """
@@ -109,7 +109,7 @@ def compare(
 
     runs: S predictions of the same test rows (seeds of one experiment). ValueError where test rows
     or what the exits cost differ, where a pair of costs is given twice, or as in `decide`. The
-    largest array is what each sample costs, float32 [S, N, R (C + 1)].
+    largest array holds the cost of each sample, float32 [S, N, R (C + 1)].
     """
     costs = [(float(cost_1), float(cost_e)) for cost_1, cost_e in costs]
     if not runs or not costs or len(set(costs)) < len(costs):
@@ -119,7 +119,7 @@ def compare(
         if not fits[0].same_test(other):
             raise ValueError(f"{run.source}: has other test rows than {runs[0].source}")
         prices = [fit.price(1.0, 1.0)[0] for fit in (fits[0], other)]
-        if not np.array_equal(*prices):
+        if not np.array_equal(prices[0], prices[1]):
             raise ValueError(f"{run.source}: has exits of other costs than {runs[0].source}")
     decisions = [[fit.decide(*cost) for cost in costs] for fit in fits]
     rules = {name: d.rule for run in decisions for by_name in run for name, d in by_name.items()}

@@ -1,9 +1,9 @@
 """Accuracy and risk against the share that is sent, and one number for a whole curve.
 
-A curve has a point wherever the scores can be cut. Between two points it is a straight line: that
-is what sending equal scores in random order gives in expectation. Sums, then one division;
-O(N log N). Everything here takes two stages: correct [2, N] bool, local and edge; a device with
-exits is one (`stages.as_two`), its costs then [2, N], and samples that stop early have score -inf.
+A curve has a point wherever the scores can be cut. Between two points it is a straight line: the
+expectation when equal scores are sent in random order. O(N log N). Everything here takes two
+stages: correct [2, N] bool, local and edge; a device with exits is one (`stages.as_two`), its costs
+then [2, N], and samples that stop early have score -inf.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Curve:
 def deferral_curve(
     score: np.ndarray, correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> Curve:
-    """Sending the k highest of score [N], equal scores together, k = 0..N.
+    """Accuracy and risk when the k highest of score [N] are sent, equal scores together, k = 0..N.
 
     correct [2, N], costs [2] or [2, N]. ValueError where lengths differ or there are no samples.
     """
@@ -54,13 +54,13 @@ def deferral_curve(
 
 
 def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> Curve:
-    """The best any score can do at every rate: those first whose sending saves most.
+    """The best that any score can do at every rate: samples whose sending saves most go first.
 
-    What is saved takes four values at most, so the curve has at most five points (more where
-    `correct` is a quality); it has the lowest
-    risk and the highest accuracy at every rate (of equal savings, the one that turns a wrong
-    answer into a right one goes first, which matters only at c_1 = 0). Costs are [2]: with costs of
-    a sample's own, which answers save most and which gain most accuracy may differ.
+    The saving takes at most four values, so the curve has at most five points (more for
+    qualities); it has the lowest
+    risk and the highest accuracy at every rate (among equal savings, a sample whose answer becomes
+    right goes first, which matters only at c_1 = 0). Costs are [2]: with costs per sample, the
+    order of least risk and that of highest accuracy may differ.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
     saved = np.unique(local - remote, return_inverse=True)[1]
@@ -79,7 +79,7 @@ def risk_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
 
 
 def normalised_area(curve: Curve, oracle: Curve) -> float:
-    """How much of what there is to gain over random a rule gains: random 0, oracle 1.
+    """The share of the oracle's gain over random that a rule has: random 0, oracle 1.
 
     (area of the rule - area of random) / (area of the oracle - area of random), areas under
     accuracy against reject rate, random the straight line between the two nets' accuracies. Costs
@@ -95,10 +95,10 @@ def normalised_area(curve: Curve, oracle: Curve) -> float:
 def error_area(curve: Curve) -> float:
     """AURC and AUGRC of the two-model system, 0..1: its error rate, averaged over reject rates.
 
-    In selective classification what is rejected costs nothing, so one has to say whether errors are
-    counted among the kept (AURC) or among all (AUGRC). Here what is rejected is answered by the
-    edge: all samples are answered at every rate, the two are one number, the area under error
-    against reject rate. With an edge that is always right it is `augrc` of the local net.
+    In selective classification a rejected sample has no answer, so errors are counted either among
+    the kept samples (AURC) or among all (AUGRC). Here the edge answers rejected samples, so both
+    are the area under error against reject rate. If the edge is always right, it is `augrc` of the
+    local net.
     """
     return float(1 - trapezoid(curve.accuracy, curve.rate))
 
@@ -108,8 +108,9 @@ def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
 
     Geifman, Uziel and El-Yaniv (ICLR 2019), Bias-Reduced Uncertainty Estimation for Deep Neural
     Classifiers. Selective risk at coverage k / N: the share of wrong answers among the k kept.
-    The paper averages it over k = 1..N; here as in torch-uncertainty the first and the last count
-    half (trapezoids from coverage 1 / N to 1, divided by that width): a difference of order 1 / N.
+    The paper averages it over k = 1..N; here, as in torch-uncertainty, the first and the last
+    count half (trapezoids from coverage 1 / N to 1, divided by that width): a difference of order
+    1 / N.
     Equal scores are rejected in random order, in expectation. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
@@ -124,8 +125,8 @@ def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
 
     Traub et al. (NeurIPS 2024), Overcoming Common Flaws in the Evaluation of Selective
     Classification Systems. Generalized risk at coverage k / N: the share of ALL samples that is
-    kept and wrong. Trapezoids from coverage 0 to 1, ties in expectation: so it is exactly
-    (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2, as the paper has it. score [N], wrong [N] bool.
+    kept and wrong. With trapezoids from coverage 0 to 1 and ties in expectation it equals the
+    paper's (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
     return float(trapezoid(kept) / (len(kept) - 1) ** 2)

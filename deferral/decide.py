@@ -1,8 +1,8 @@
-"""What every rule decides: on the test rows of a file, at one pair of costs.
+"""The decisions of every rule on the test rows of a file, at one pair of costs.
 
-Two stages: local (m) and edge (e). Or a device with exits 1..E and a server: then a rule says at
-which exit a sample stops, and what comes to the last one without stopping may be sent. Thresholds
-and estimates are fitted on val.
+Either two stages, local (m) and edge (e); or a device with exits 1..E and a server: then a rule
+decides at which exit a sample stops, and may send a sample that reaches the last one without
+stopping. Thresholds and estimates are fitted on val.
 """
 
 import math
@@ -20,7 +20,7 @@ from deferral.risk import Costs, Pair, costs, risk
 from deferral.stopping import Stopping
 from deferral.summary import setting_name
 
-RECENT = 4  # pairs of costs whose decisions are kept: some MB each
+RECENT = 4  # pairs of costs whose decisions are cached, some MB each
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +50,24 @@ class ScoredDecision(Decision):
 
 
 def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
-    """What every rule does with the test rows at (c_1, c_e), by name, in this order:
+    """The decision of every rule on the test rows at (c_1, c_e), by name, in this order:
 
     never, always, oracle; the confidence rules of deferral/catalogue.py: the local net's doubt
     against the threshold of least risk on val; post_hoc and every estimator of the file, by its
     name: the Bayes rule with the estimates put in, send iff `estimates.bayes_score` > 0; every
     rejector that was trained at exactly these costs: send iff its score > 0. A rejector has the
-    name of its surrogate, with ", S = 100" or ", joint" unless S = 1. A name that is taken gets
-    " #2".
+    name of its surrogate, with ", S = 100" or ", joint" unless S = 1. A second rule of one name
+    gets " #2".
 
     With exits, costs being those of `stages.device_costs` too: never is the last exit alone, and
     "exit 1" to "exit E-1", after always, are the others alone; a confidence rule stops at an exit
     iff the doubt there is no more than its threshold (`stages.fit_thresholds`), and "exits only"
-    does the same with max softmax and never asks; "optimum" (`stopping.Stopping`) stands in the
-    place of post_hoc. Estimators and rejectors decide at the last exit whether to ask, and before
-    it there are thresholds on max softmax, fitted on val with that decision given.
+    does the same with max softmax and never asks; "optimum" (`stopping.Stopping`) replaces
+    post_hoc. Estimators and rejectors decide at the last exit whether to ask; earlier exits have
+    thresholds on max softmax, fitted on val with that decision given.
 
-    What does not depend on the costs is fitted once a `Predictions`. ValueError unless there are
-    2 stages, or exits and a server, val and test rows, and costs >= 0.
+    Fits that do not depend on the costs are made once per `Predictions`. ValueError unless there
+    are 2 stages, or exits and a server, val and test rows, and costs >= 0.
     """
     return prepared(predictions).decide(cost_1, cost_e)
 
@@ -87,7 +87,7 @@ def answered_by(part: Predictions, exit: np.ndarray) -> Predictions:
 
 
 class Prepared:
-    """What a file's rules need at any costs. Keeps no logits: they are the bulk of a file."""
+    """What a file's rules need at any costs. Keeps no logits, which are the bulk of a file."""
 
     def __init__(self, predictions: Predictions):
         self.device = stages.device_costs(predictions)
@@ -254,7 +254,7 @@ def confidence_rule(name: str) -> Rule:
     """The catalogue's rule, or that of a router's score in a file of answers."""
     if name in RULES:
         return RULES[name]
-    about = f"the file's score rejector_{name}"
+    about = f"the file's score {name.removesuffix(', fitted')}"
     return Rule(name, name, "rejector", about)
 
 
@@ -275,7 +275,7 @@ _PREPARED: WeakKeyDictionary[Predictions, Prepared] = WeakKeyDictionary()
 
 
 def prepared(predictions: Predictions) -> Prepared:
-    """The fits of a file, computed once a `Predictions`."""
+    """The fits of a file, computed once per `Predictions`."""
     if predictions not in _PREPARED:
         _PREPARED[predictions] = Prepared(predictions)
     return _PREPARED[predictions]

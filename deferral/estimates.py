@@ -7,24 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from deferral.predictions import Predictions
 from deferral.rules import entropy_doubt, margin_doubt, max_softmax_doubt
 
-TOP = 10  # sorted log-probabilities used at most
-MANY_CLASSES = 100  # above this, no feature has a class of its own
+TOP = 10  # the most sorted log-probabilities that are used
+MANY_CLASSES = 100  # above this, there are no features per class
 FOLDS = 5
-MOST = 20_000  # rows that a regression is fitted on, at most
-LEAST = -700.0  # the logarithm that a probability of 0 has
-# Not the confidence rules of the catalogue: one more of these must not change what is published.
+MOST = 20_000  # the most rows that a regression is fitted on
+LEAST = -700.0  # stands for the logarithm of a probability of 0
+# Not the catalogue's confidence rules: a new rule there must not change published numbers.
 REGRESSORS = (max_softmax_doubt, margin_doubt, entropy_doubt)
-STRENGTHS = (3e-4, 3e-3, 3e-2)  # C of scikit-learn; weak penalties won nowhere in trials
+STRENGTHS = (3e-4, 3e-3, 3e-2)  # C of scikit-learn; larger values won in no trial
 
 
 def bayes_score(estimates: np.ndarray, cost_1: float, cost_e: float) -> np.ndarray:
-    """What asking is expected to save, [N]: (1 - P(m right)) - c_e - c_1 (1 - P(e right)).
+    """The expected saving of asking, [N]: (1 - P(m right)) - c_e - c_1 (1 - P(e right)).
 
     Send iff > 0: the Bayes rule of Wu et al. (ICLR 2025) with the estimates [2, N] put in, optimal
     where they are the true probabilities given x. In units of one local error.
@@ -34,7 +33,7 @@ def bayes_score(estimates: np.ndarray, cost_1: float, cost_e: float) -> np.ndarr
 
 
 def post_hoc(val: Predictions, test: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Both probabilities from the local net's logits alone: no training of nets, no pictures.
+    """Both probabilities from the local net's logits alone, without training a net.
 
     Two logistic regressions, of 1{m = y} and of 1{e = y}, fitted on val: `right_given` the local
     logits. Returns estimates_val [2, Nv], out of fold, and estimates_test [2, Nt].
@@ -97,7 +96,7 @@ def fit_right(x: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, Logistic]:
 
 
 def folds(n: int) -> np.ndarray:
-    """The fold of each of n val samples, 0..FOLDS - 1: [n], drawn once, as rows may be sorted."""
+    """The fold of each of n val samples, [n] in 0..FOLDS - 1; random, as rows may be sorted."""
     return np.random.default_rng(0).permutation(n) % FOLDS
 
 
@@ -157,6 +156,8 @@ def _fit(x: np.ndarray, right: np.ndarray, strength: float) -> tuple[np.ndarray,
     if (right == right[:1]).all() or not right.size:
         share = (right.sum() + 1) / (right.size + 2)
         return np.zeros(x.shape[1]), float(np.log(share / (1 - share)))
+    from sklearn.linear_model import LogisticRegression  # half a second that --help need not wait
+
     model = LogisticRegression(C=strength, max_iter=500)
     if np.isin(right, (0, 1)).all():
         model.fit(x, right > 0)

@@ -1,10 +1,10 @@
-"""Who is sent, class by class: reject rates, accuracies, and the confusion of kept and of sent.
+"""Decisions class by class: reject rates, accuracies, and confusions of kept and sent samples.
 
 When the local net was trained on some classes only (the non-IID case of Wu et al., ICLR 2025), a
-rejector should send the classes that the local net has never seen, and keep what it knows.
+rejector should send the classes that the local net has never seen, and keep the others.
 
     seen      the local net was trained on at least one sample of the class
-    unseen    it was not: all that it can answer there is wrong
+    unseen    it was not, so it never answers the class
 
 Shapes: labels [N] in 0..K-1, correct [E, N] bool, stop [N] in 0..E-1 (0 is kept, above 0 is sent).
 """
@@ -25,9 +25,9 @@ SEEN, UNSEEN = 0, 1  # places in what `seen_and_unseen` returns
 class Groups:
     """Sums over the samples of each of G groups, all [G]; shares of them, nan where total is 0.
 
-    local_correct and edge_correct count what the first and the last stage would get right of ALL
-    samples of the group; cascade_correct what the stage that answers does. cost, the sum of what
-    the samples cost in units of one local error, is None where no costs were given.
+    local_correct and edge_correct count the right answers of the first and the last stage on ALL
+    samples of the group; cascade_correct those of the stage that answers. cost, the total cost of
+    the samples in units of one local error, is None where no costs were given.
     """
 
     total: NDArray[np.int64]
@@ -168,8 +168,8 @@ def _groups(
 ) -> Groups:
     """Sums over the samples of each group; group [N] in 0..count-1."""
     correct, stop = np.asarray(correct, dtype=bool), np.asarray(stop)
-    # With free queries and errors of cost 1 a sample costs 1 iff its answer is wrong. Shapes and
-    # stages are checked there.
+    # With free queries and errors of cost 1 a sample costs 1 iff its answer is wrong; per_sample
+    # checks shapes and stages.
     stages = len(correct)
     wrong = per_sample(correct, stop, np.zeros(stages), np.ones(stages)) > 0
     if group.shape != stop.shape:

@@ -152,8 +152,8 @@ class Predictions:
     progress_risk: np.ndarray | None = None
     progress_accuracy: np.ndarray | None = None
     progress_bytes: np.ndarray | None = None
-    own: "Own | None" = None  # of a file that this project did not write
     source: str = "predictions"  # the file, as error messages name it
+    own: "Own | None" = None  # of a file that this project did not write
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -232,7 +232,7 @@ def load(path: str | Path) -> Predictions:
     for name, array in arrays.items():
         if array.dtype.kind in "iu" and name != "example_images":
             arrays[name] = array.astype(np.int64)
-    return Predictions(**arrays, settings=settings, source=str(path))
+    return Predictions(**arrays, settings=settings, source=str(path), own=None)
 
 
 def find(run_dir: str | Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a decision costs: the generalized 0-1 risk of a cascade of E stages.
+"""The cost of a decision: the generalized 0-1 risk of a cascade of E stages.
 
     risk = mean over n of ( query_cost[stop[n]] + error_cost[stop[n]] * (1 - correct[stop[n], n]) )
 
@@ -33,7 +33,7 @@ def costs(cost_1: float, cost_e: float, device: ArrayLike = (0.0,)) -> Costs:
 
 
 def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> np.ndarray:
-    """What each sample would cost at each stage, [E, N]. ValueError where the lengths differ."""
+    """The cost of each sample at each stage, [E, N]. ValueError where the lengths differ."""
     correct, query, error = np.asarray(correct), np.asarray(query_cost), np.asarray(error_cost)
     fitting = (correct.shape[:1], correct.shape)
     if correct.ndim != 2 or query.shape not in fitting or error.shape not in fitting:
@@ -48,7 +48,7 @@ def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndar
 def per_sample(
     correct: np.ndarray, stop: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> np.ndarray:
-    """What each sample costs where it stops, [N]; its mean is the risk."""
+    """The cost of each sample at the stage where it stops, [N]; its mean is the risk."""
     return _at_stop(stage_costs(correct, query_cost, error_cost), stop)
 
 
@@ -72,7 +72,7 @@ def send_rate(stop: np.ndarray) -> float:
 def random_risk(
     correct: np.ndarray, rate: float, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> float:
-    """Expected risk when each sample is sent with probability `rate`, whatever it is (E = 2)."""
+    """Expected risk when each sample is sent with the same probability `rate` (E = 2)."""
     local, remote = stage_costs(_two_stages(correct), query_cost, error_cost)
     return _mixed(local, remote, rate)
 
@@ -97,7 +97,7 @@ def _two_stages(correct: np.ndarray) -> np.ndarray:
 
 
 def _at_stop(values: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """values[stop[n], n] of values [E, N]; ValueError for stages that are not there."""
+    """values[stop[n], n] of values [E, N]; ValueError for stages outside 0..E-1."""
     stop = np.asarray(stop)
     if values.ndim != 2 or stop.shape != values.shape[1:]:
         raise ValueError(f"stop {stop.shape} does not fit {values.shape} (stages, samples)")

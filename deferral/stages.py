@@ -1,4 +1,4 @@
-"""A device with exits and a server behind it: what the stages cost, and thresholds at all exits.
+"""A device with exits and a server behind it: costs of the stages, and thresholds at all exits.
 
 Stages are the exits 1..E of the device, in order, and then the server: S = E + 1. A sample meets
 the exits one after the other; the server is asked, if at all, after the last of them. Learning to
@@ -15,11 +15,11 @@ from deferral.predictions import Predictions
 from deferral.risk import Costs, stage_costs
 from deferral.rules import cheapest_cut, cut_places
 
-SWEEPS = 100  # at most; each lowers the risk, so they end of themselves: in trials 2 to 6 a start
+SWEEPS = 100  # a bound; each sweep lowers the risk until none does, after 2 to 6 in trials
 
 
 def device_costs(predictions: Predictions) -> np.ndarray:
-    """What the device has spent at each of its exits, [E], in units of one local error.
+    """The cumulated cost of the device at each of its exits, [E], in units of one local error.
 
     d_k = cost_flops * multiply_adds[k] of the settings, cost_flops being 0 where it is not given;
     (0,) for two stages without multiply_adds, learning to help. ValueError where the file has exits
@@ -90,10 +90,10 @@ def fit_thresholds(
 ) -> np.ndarray:
     """Thresholds of least risk on these samples: stop at exit k iff doubt_k <= t_k, [E].
 
-    doubt_val [E, N]. What no exit stops is sent. With `send` [N] bool the decision at the last exit
-    is given: doubt_val is [E - 1, N], of the exits before, and so is what is returned. It is found
-    as `fit_price_thresholds` says; with E = 1 it is `rules.best_threshold`. ValueError where
-    lengths differ or there is no sample.
+    doubt_val [E, N]. Samples that stop at no exit are sent. With `send` [N] bool the decision at
+    the last exit is given: doubt_val is [E - 1, N], of the earlier exits, and thresholds are
+    [E - 1]. Fitted by `fit_price_thresholds`; with E = 1 it is `rules.best_threshold`. ValueError
+    where lengths differ or there is no sample.
     """
     price = stage_costs(correct_val, query_cost, error_cost)
     if send is not None:
@@ -107,21 +107,22 @@ def fit_thresholds(
 def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
     """Thresholds [M] at which these samples cost least: stop at k iff doubt_k <= t_k.
 
-    doubt [M, N]; price [M + 1, N], what each sample costs at each stage, the last for what comes
-    past all M. ValueError where lengths differ or there is no sample.
+    doubt [M, N]; price [M + 1, N]: the cost of each sample at each stage, the last for samples that
+    pass all M. ValueError where lengths differ or there is no sample.
 
-    Coordinate descent. With all other thresholds held, the sum of costs as a function of t_k is one
-    over the samples that reach k, each of which stops there or costs what the later thresholds make
-    of it: a sorted scan finds its minimum exactly. A sweep goes from the last stage to the first;
-    sweeps go on while costs fall. It is begun from: each threshold the best if all samples came to
-    its stage, last stage first; the same with one threshold at a quartile of its doubts; all past
-    all; and each stage alone. The best end is taken, so it costs at most what any one stage does,
-    and each of these starts. O(M N log N) for sorting, then O(M N) a sweep.
+    Coordinate descent. With all other thresholds fixed, the total cost as a function of t_k is a
+    sum over the samples that reach k: each stops there or costs what the later thresholds imply, so
+    a sorted scan finds the minimum exactly. A sweep goes from the last stage to the first; sweeps
+    go on while costs fall. Starts: each threshold the best if all samples came to its stage, last
+    stage first; the same with one threshold at a quartile of its doubts; all samples pass; and each
+    stage alone. The best result is returned, so it costs at most as much as any stage alone and any
+    of these starts. O(M N log N) for sorting, then O(M N) a sweep.
 
-    The end is a minimum in each coordinate, and may not be one over all. Against every vector of
-    thresholds it missed the best in 2 of 1,800 random cases with M = 2 and 8 or 12 samples, and in
-    10 of 600 with M = 3 and 7 samples, by one or two samples' costs. Without the quartiles it ended
-    higher in 10 of 30 cases with M = 6 and 1,000 samples, by up to 0.007 a sample.
+    The result is a minimum in each coordinate, not always the global one. Compared with every
+    vector of thresholds it missed the best in 2 of 1,800 random cases with M = 2 and 8 or 12
+    samples, and in 10 of 600 with M = 3 and 7 samples, by the cost of one or two samples. Without
+    the quartiles it was higher in 10 of 30 cases with M = 6 and 1,000 samples, by up to 0.007 a
+    sample.
     """
     doubt, price = np.asarray(doubt, dtype=np.float64), np.asarray(price, dtype=np.float64)
     fits = doubt.ndim == price.ndim == 2 and price.shape == (len(doubt) + 1, doubt.shape[1])
@@ -163,9 +164,9 @@ def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
 def _sweep(
     doubt: np.ndarray, price: np.ndarray, order: list[np.ndarray], thresholds: np.ndarray
 ) -> np.ndarray:
-    """Each threshold in turn, from the last to the first, at its best with the others held.
+    """Set each threshold, from the last to the first, to its best with the others fixed.
 
-    nan stands for no threshold yet: all samples come past it. One that no sample reaches stays.
+    nan stands for no threshold yet: all samples pass it. One that no sample reaches is unchanged.
     """
     reached = [np.ones(doubt.shape[1], dtype=bool)]
     for row, t in zip(doubt[:-1], thresholds[:-1], strict=True):
@@ -180,10 +181,10 @@ def _sweep(
 
 
 def _paid(doubt: np.ndarray, price: np.ndarray, thresholds: np.ndarray) -> float:
-    """What all samples cost together."""
+    """The total cost of all samples."""
     return float(price[leave(doubt, thresholds), np.arange(doubt.shape[1])].sum())
 
 
 def _hair(paid: float) -> float:
-    """Sums of the same costs in another order differ in their last bits: those are ties."""
+    """A tolerance for ties: sums of the same costs in another order differ in their last bits."""
     return 1e-9 * max(1.0, paid) if np.isfinite(paid) else 0.0

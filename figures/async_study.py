@@ -1,4 +1,4 @@
-"""What fewer refreshes of the rejector's copy of the edge cost, and what they save on the link.
+"""The effect of fewer refreshes of the rejector's copy of the edge on risk and on bytes sent.
 
     python -m figures.async_study results/runs/digits --cost_1 1.25 --cost_e 0.25
 

@@ -1,4 +1,4 @@
-"""The command line of every figure: find the predictions of a folder, draw each data set."""
+"""The command line of every figure: read the predictions in a folder, draw each data set."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def command(doc: str | None, draw: Callable[..., list[Path]], *, one_setting: bo
             parser.add_argument(
                 f"--{cost}",
                 type=experiment.number(float, 0),
-                help=f"of the setting to show (default: the nearest to {near})",
+                help=f"{cost} of the setting to show (default: the nearest to {near})",
             )
         args = parser.parse_args(argv)
         with experiment.one_line_errors():

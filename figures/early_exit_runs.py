@@ -65,8 +65,8 @@ class Network:
         count = f"{len(self.multiply_adds)} exits" if len(self.multiply_adds) > 1 else "1 exit"
         full = f"{self.multiply_adds[-1] / 1e6:,.1f} million multiply-adds"
         epochs = {run.epochs for runs in self.methods.values() for run in runs}
-        known = f", {epochs.pop()} epochs" if len(epochs) == 1 and None not in epochs else ""
-        return f"{self.dataset}: {ARCHS.get(self.arch, self.arch)}, {count}, {full}{known}"
+        same_epochs = f", {epochs.pop()} epochs" if len(epochs) == 1 and None not in epochs else ""
+        return f"{self.dataset}: {ARCHS.get(self.arch, self.arch)}, {count}, {full}{same_epochs}"
 
     @property
     def spread(self) -> str:
@@ -83,13 +83,13 @@ def read(run_dirs: list[Path]) -> list[Network]:
         if not here:
             raise ValueError(f"no *-eval.json in {folder}; run python -m early_exit.eval first")
         paths = here | paths
-    found = defaultdict(list)
+    by_network = defaultdict(list)
     for _, path in sorted(paths.items()):
         run = read_run(path)
-        found[run.dataset, run.arch, run.multiply_adds].append(run)
-    names = _names(list(found))
+        by_network[run.dataset, run.arch, run.multiply_adds].append(run)
+    names = _names(list(by_network))
     return [
-        Network(name, dataset, arch, costs, _by_method(found[dataset, arch, costs]))
+        Network(name, dataset, arch, costs, _by_method(by_network[dataset, arch, costs]))
         for (dataset, arch, costs), name in names.items()
     ]
 
@@ -210,27 +210,27 @@ def _by_split(rows: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
 
 def _by_method(runs: list[ExitRun]) -> dict[str, list[ExitRun]]:
     """Base, l2w, boosted, then others by name. ValueError for runs that are not of one setting."""
-    found = defaultdict(list)
+    by_method = defaultdict(list)
     for run in runs:
-        found[run.method].append(run)
+        by_method[run.method].append(run)
     order = list(style.METHODS)
-    methods = sorted(found, key=lambda m: (order.index(m) if m in order else len(order), m))
+    methods = sorted(by_method, key=lambda m: (order.index(m) if m in order else len(order), m))
     for method in methods:
         by_seed: dict[Any, ExitRun] = {}
-        for run in found[method]:
+        for run in by_method[method]:
             if (other := by_seed.setdefault(run.seed, run)) is not run:
                 raise ValueError(
                     f"{other.source} and {run.source}: both {method} with seed {run.seed} on one "
                     "network; give one of them"
                 )
-        if len(epochs := {run.epochs for run in found[method]}) > 1:
+        if len(epochs := {run.epochs for run in by_method[method]}) > 1:
             of = ", ".join(map(str, sorted(epochs, key=str)))
             raise ValueError(
-                f"{found[method][0].source} and others: {method} runs of {of} epochs are not one "
-                "setting; give those of one"
+                f"{by_method[method][0].source} and others: {method} runs of {of} epochs are not "
+                "one setting; give those of one"
             )
-        found[method].sort(key=lambda run: -1 if run.seed is None else run.seed)
-    return {method: found[method] for method in methods}
+        by_method[method].sort(key=lambda run: -1 if run.seed is None else run.seed)
+    return {method: by_method[method] for method in methods}
 
 
 def _names(networks: list[NetworkKey]) -> dict[NetworkKey, str]:

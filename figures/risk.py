@@ -1,9 +1,9 @@
-"""Test risk against the price of asking, c_e: one panel a c_1, the rejector beside simpler rules.
+"""Test risk against the cost of asking, c_e: a panel per c_1, the rejector beside simpler rules.
 
     python -m figures.risk results/runs/cifar10
 
 Thresholds are fitted on val. The random rule asks as often as the rejector. The oracle sees the
-labels: it bounds what any rule can reach with these two nets.
+labels: it bounds the risk of any rule with these two nets.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One page that says what deferral gains on a data set: every rule, every cost, how sure it is.
+"""A one-page report of what deferral gains on a data set, for every rule, with intervals.
 
   python -m deferral.report results/runs/first/cifar10-predictions.npz --cost_1 1.25 --cost_e 0.25
   python -m deferral.report run-43 run-44 run-45 --costs 1:0.25 1.25:0 --out results/report
@@ -7,10 +7,10 @@
 
 Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
 one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
-remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py says
-how they are called). Or a device with exits and a server behind it, in one file (deferral/join.py):
-then rules say at which exit a sample stops, or that it is sent. Writes NAME-report.html, which
-needs no other file, and NAME-report.json with every number of the page.
+remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py lists
+their names). Or a device with exits and a server behind it, in one file (deferral/join.py): then
+rules decide at which exit a sample stops, or that it is sent. Writes NAME-report.html, which needs
+no other file, and NAME-report.json with every number of the page.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from deferral.risk import Pair
 from deferral.stages import device_costs
 from experiment import Parser, number, one_line_errors, script, sha256, write_bytes
 
-COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no rejector says others
+COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's grid
 SHOWN_PICTURES = 16  # of each side
 
 
@@ -58,50 +58,70 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
     )
     seed = number(int, 0)
-    parser.add_argument("--seeds", type=seed, nargs="+", help="only the runs of these seeds")
+    parser.add_argument("--seeds", type=seed, nargs="+", help="use only the runs of these seeds")
     group = parser.add_argument_group("costs")
-    group.add_argument("--cost_1", type=number(float, 0), default=1.25, help="of a remote error")
-    group.add_argument("--cost_e", type=number(float, 0), default=0.25, help="of asking")
+    group.add_argument(
+        "--cost_1",
+        type=number(float, 0),
+        default=1.25,
+        help="cost of a remote error, in units of one local error",
+    )
+    group.add_argument(
+        "--cost_e",
+        type=number(float, 0),
+        default=0.25,
+        help="cost of asking the remote net, likewise",
+    )
     group.add_argument(
         "--costs", type=cost_pair, nargs="+", metavar="C1:CE",
-        help="more pairs, each with a table of all rules",
+        help="more cost pairs, each with a table of all rules",
     )  # fmt: skip
     group.add_argument(
         "--grid", type=cost_pair, nargs="+", metavar="C1:CE",
-        help="pairs of the grid; if not given, those of the rejector that was trained for most, "
-        "or else --cost_1 with c_e from 0 to 0.5",
+        help="cost pairs of the grid (default: those of the rejector trained for most pairs, or "
+        "else --cost_1 with c_e from 0 to 0.5)",
     )  # fmt: skip
     group.add_argument(
         "--cost_flops", type=number(float, 0), metavar="C",
-        help="of a multiply-add of a device with exits, instead of what the file says",
+        help="cost of a multiply-add of a device with exits, in units of one local error (default: "
+        "the file's)",
     )  # fmt: skip
     group = parser.add_argument_group("promises")
     group.add_argument(
         "--max_reject_rate", type=number(float, 0, 1, above=True, below=True), metavar="Q",
-        help=f"a rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
+        help=f"a reject rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
     )  # fmt: skip
-    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="the risk to promise")
+    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="a risk to promise")
     group.add_argument(
         "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
-        help="how often a promise may be broken",
+        help="probability with which a promise may be broken",
     )  # fmt: skip
     group = parser.add_argument_group("certainty")
-    group.add_argument("--draws", type=number(int, 1), default=1000, help="of the bootstrap")
+    group.add_argument("--draws", type=number(int, 1), default=1000, help="bootstrap draws")
     group.add_argument(
         "--level",
         type=number(float, 0, 1, above=True, below=True),
         default=0.95,
-        help="of the intervals",
+        help="confidence level of the intervals",
     )
-    group.add_argument("--seed", type=seed, default=0, help="of the bootstrap")
+    group.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap")
     group.add_argument(
-        "--split_seed", type=seed, help="of val, where a file has no split; 0 if not given"
+        "--split_seed",
+        type=seed,
+        help="seed of the random val half, for files without a split (default: 0)",
     )
     group = parser.add_argument_group("page")
-    group.add_argument("--rule", help="whose classes and pictures are shown, not the best on val")
-    group.add_argument("--title", help="of the page")
-    group.add_argument("--out", type=Path, metavar="DIR_OR_HTML", help="if not beside the input")
-    group.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    group.add_argument(
+        "--rule", help="rule whose classes and pictures are shown (default: the best on val)"
+    )
+    group.add_argument("--title", help="title of the page")
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR_OR_HTML",
+        help="where the report goes (default: beside the input)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace an existing report")
     return parser.parse_args(argv)
 
 
@@ -116,7 +136,7 @@ def read_runs(
 ) -> list[Predictions]:
     """The runs of one data set. ValueError or OSError for what cannot be read or compared.
 
-    `cost_flops` takes the place of the files' own.
+    `cost_flops` replaces that of the files.
     """
     files = [f for path in paths for f in (saved.find(path) if path.is_dir() else [path])]
     if len({f.resolve() for f in files}) < len(files):
@@ -150,7 +170,7 @@ def read_runs(
 
 
 def _with_cost(run: Predictions, cost_flops: float) -> Predictions:
-    """The same with another cost of a multiply-add."""
+    """The same predictions with another cost of a multiply-add."""
     if "multiply_adds" not in run.settings:
         raise ValueError(f"--cost_flops: {run.source} does not say what its device computes")
     return replace(run, settings=run.settings | {"cost_flops": cost_flops})
@@ -192,7 +212,7 @@ def measure(
     settings = [numbers.at_costs(runs, pair, options) for pair in pairs]
     rows, decided = settings[0]["rules"], decide(runs[0], *main)
     names = [row["name"] for row in rows if row["name"] in scored(decided)]
-    shown = rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
+    shown: str | None = rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
     if rule is None and shown not in names:
         shown = names[0] if names else None
     if shown not in names and names:

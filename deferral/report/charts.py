@@ -1,7 +1,7 @@
-"""The report's line charts: matplotlib to SVG that stands inside an HTML page.
+"""The report's line charts: matplotlib figures as SVG inside an HTML page.
 
-Every panel is an SVG of its own, so that a page can set two beside each other or one below the
-other; the legend is left to the page. Rules are drawn as deferral/catalogue.py says.
+Every panel is an SVG of its own, so that a page can lay them out side by side or one below the
+other; the page draws the legend. deferral/catalogue.py says how rules are drawn.
 """
 
 import io
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from deferral.catalogue import BOUNDS, Look
 
-BOLD = 1.5  # points: lines from here on are the main ones of a figure
+BOLD = 1.5  # points: lines at least this wide are the main ones of a figure
 WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
 TITLE = 0.26  # inches for a panel's title
 INK, MUTED, GRID = "#222222", "#888888", "#E4E4E4"
@@ -50,7 +50,7 @@ STYLE = {
 
 def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
     """Risk against c_e, a panel a c_1; `grid` as `report_numbers.over_grid` has it."""
-    # Always asking may be far above all else, and leaves the panel.
+    # Always asking may be far above everything else; the panel does not extend to it.
     shown = [row for row in grid["rules"] if row["name"] != "always"]
     top = 1.15 * np.nanmax([_floats(row["risk_at"]) for row in shown])
 
@@ -64,13 +64,13 @@ def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
 
 
 def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
-    """Risk minus that of the best confidence rule; bands for the rules that are drawn boldest."""
+    """Risk minus that of the best confidence rule; intervals as bands for the main rules."""
     rows = [row for row in grid["rules"] if row["kind"] in ("confidence", "estimates", "rejector")]
     banded = [row for row in rows if looks[row["name"]].width >= BOLD]
     drawn = [_floats(row["difference_at"]) for row in rows]
     drawn += [_floats(row[f"difference_{end}_at"]) for row in banded for end in ("low", "high")]
     low, high = min(0.0, np.nanmin(drawn)), max(0.0, np.nanmax(drawn))
-    # The worst rules leave the panel: what is near the best confidence rule is to be told apart.
+    # The panel leaves out the worst rules so that those near the best confidence rule are legible.
     high = min(high, max(-3 * low, np.nanquantile(drawn, 0.75), 0.01))
     room = 0.08 * (high - low) or 0.01
 
@@ -126,7 +126,7 @@ def _floats(values: list[float | None]) -> np.ndarray:
 
 
 def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
-    """Accuracy and risk against reject rate; a large marker is where a rule itself stands."""
+    """Accuracy and risk against reject rate; a large marker shows the rule's own threshold."""
 
     def draw(key: str, ax: Axes) -> None:
         x = 100 * np.array(numbers["rates"])
@@ -153,7 +153,7 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
 def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> str:
     """Difference of every rule's risk to the best confidence rule's, with its interval.
 
-    The axis shows the rules that compete; those far outside are an arrow at its edge.
+    The axis covers the rules that compete; a rule far outside is an arrow at its edge.
     """
     rows = [row for row in rows if row["name"] != rival and row["kind"] != "oracle"]
     rows.sort(key=lambda row: row["difference"])
@@ -192,7 +192,7 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
 
 
 def promises(numbers: dict[str, Any]) -> list[str]:
-    """Reject rate that comes about, and accuracy, against the rate that was promised."""
+    """Realised reject rate, and accuracy, against the rate that was promised."""
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
     def draw(key: str, ax: Axes) -> None:
@@ -220,7 +220,7 @@ def promises(numbers: dict[str, Any]) -> list[str]:
 def reliability(
     rows: list[dict[str, Any]], looks: dict[str, Look], titles: dict[str, str]
 ) -> list[str]:
-    """How often a net was right against how often it was estimated to be; a panel a net."""
+    """Observed against estimated probability of a right answer; a panel per net."""
 
     def draw(net: str, ax: Axes) -> None:
         ax.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -258,8 +258,8 @@ def panel(
 ) -> str:
     """One SVG for an HTML page. draw(ax) fills it; `name` keeps its ids apart from others'.
 
-    Sizes are in inches; `left` is the room for the y axis, `top` that for a title. matplotlib's own
-    layouts would draw every figure twice to find them.
+    Sizes are in inches; `left` is the space for the y axis, `top` that for a title. They are fixed
+    because matplotlib's layout engines draw every figure twice.
     """
     with style.context([STYLE, {"svg.hashsalt": name}]):
         fig = Figure(figsize=(width, height))
@@ -271,7 +271,7 @@ def panel(
 
 
 def _inline(svg: str, alt: str) -> str:
-    """matplotlib's file without what HTML has no use for, and with a text for those who hear it."""
+    """matplotlib's SVG without metadata, style and unused ids, and with an aria-label."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
         r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S

@@ -1,4 +1,4 @@
-"""Thresholds that keep a promise, for the rule that a report shows: numbers for page and JSON."""
+"""Thresholds with a guaranteed reject rate or risk, for the rule that a report shows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from deferral.risk import Costs, Pair, accuracy, risk, send_rate
 
 Stages = tuple[np.ndarray, Costs]  # correct [2, N] and costs, of `Prepared.as_two`
 
-RATES = (0.1, 0.2, 0.3, 0.4, 0.5)  # promised where none is asked for
+RATES = (0.1, 0.2, 0.3, 0.4, 0.5)  # promised in every report
 SPLITS = 200
 
 
 def rate_promises(
     runs: Sequence[Predictions], cost: Pair, name: str, rates: Sequence[float], delta: float
 ) -> dict[str, Any]:
-    """`rates` promised for one rule: what test shows (mean over runs), and the simulation.
+    """Promises of `rates` for one rule: results on test (mean over runs), and a simulation.
 
     at: per rate max_rate, threshold (of the first run; None: none or all are sent), reject_rate,
-    accuracy and risk on test with their _std, and `simulated`: what `calibrate.simulate` finds in
-    SPLITS splits of the first run's test rows.
+    accuracy and risk on test with their _std, and `simulated`: the result of
+    `calibrate.simulate` over SPLITS splits of the first run's test rows.
     """
     rows = []
     decisions = _decisions(runs, cost, name)
@@ -48,7 +48,7 @@ def rate_promises(
 def risk_promise(
     runs: Sequence[Predictions], cost: Pair, name: str, max_risk: float, delta: float
 ) -> dict[str, Any]:
-    """A risk promised for one rule: threshold (None: no promise can be kept), test, simulation.
+    """A promise of a risk for one rule: threshold (None: none is safe), test, simulation.
 
     The simulation is that of `calibrate.simulate`: the first run's test rows are the population, a
     split draws half as many with replacement, and the true risk is that of the population.

@@ -1,8 +1,8 @@
 """Every number of a report, as one dict of plain values: what the page shows and the JSON holds.
 
 Runs differ in their seeds alone: the same test rows, in the same order. Thresholds and the choice
-of what is shown are made on val, everything else is measured on test. None stands for what is not
-there or not defined.
+of the rule shown are made on val, everything else is measured on test. None stands for a missing or
+undefined value.
 """
 
 import math
@@ -38,9 +38,9 @@ class Options:
 
 
 def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[str, Any]:
-    """All rules at one pair (c_1, c_e), a row each, and which confidence rule is to be beaten.
+    """A row for each rule at one pair (c_1, c_e), and the best confidence rule, the reference.
 
-    Here as everywhere, a rule that is not in every run is left out.
+    Here as everywhere, a rule that some run lacks is left out.
     """
     comparison = compare(runs, [cost], options.draws, options.seed, options.level)
     decisions = [decide(run, *cost) for run in runs]
@@ -63,7 +63,7 @@ def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[
 def over_grid(runs: Sequence[Predictions], grid: list[Pair], options: Options) -> dict[str, Any]:
     """Risk of every rule at every pair of costs, and on the mean over all of them.
 
-    A rule that is not there at some of the costs has None there, and no mean.
+    A rule that does not exist at some of the costs has None there, and no mean.
     """
     comparison = compare(runs, grid, options.draws, options.seed, options.level)
     rows, against = _rows(comparison, len(grid), runs[0]), comparison.against()
@@ -88,9 +88,9 @@ def over_grid(runs: Sequence[Predictions], grid: list[Pair], options: Options) -
 def _rows(comparison: Comparison, column: int, run: Predictions) -> list[dict[str, Any]]:
     """One column of a comparison as a row a rule, with the bootstrap interval of its risk.
 
-    What the settings of `run` tell of its own rules (at the first of the costs) is added.
+    Adds what the settings of `run` say about the file's own rules (at the first of the costs).
     """
-    own = own_settings(run, comparison.costs[0])
+    own_rules = own_settings(run, comparison.costs[0])
     low, high = interval(comparison.draws[:, :, column], comparison.level)
     against = {
         "difference": comparison.against(),
@@ -99,7 +99,7 @@ def _rows(comparison: Comparison, column: int, run: Predictions) -> list[dict[st
     rows = []
     for r, rule in enumerate(comparison.rules):
         row = {k: getattr(rule, k) for k in ("name", "label", "kind", "about")}
-        setting = own.get(rule.name, {})
+        setting = own_rules.get(rule.name, {})
         row["about"] = setting.get("about", row["about"])
         row |= {key: setting.get(key) for key in ("parameters", "multiply_adds")}
         for key in ("risk", "reject_rate", "accuracy"):
@@ -125,7 +125,8 @@ def own_settings(run: Predictions, cost: Pair) -> dict[str, dict[str, Any]]:
     estimators = run.settings.get("estimators") or []
 
     def names(kind: str) -> list[str]:
-        return [name for name, decision in decided.items() if decision.rule.kind == kind]
+        fitted = prepared(run).doubts  # a router's score with a threshold fitted on val
+        return [n for n, d in decided.items() if d.rule.kind == kind and n not in fitted]
 
     # `decide` keeps the order of the file, after estimates of its own.
     return dict(zip(names("rejector"), rejectors, strict=True)) | dict(
@@ -209,7 +210,7 @@ def _one_curve(curve: curves.Curve, oracle: curves.Curve, grid: np.ndarray) -> d
 
 
 def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
-    """How far estimated probabilities are from what happens, on the test rows of all runs.
+    """Calibration of the estimated probabilities on the test rows of all runs together.
 
     A dict an estimator (post_hoc first, or optimum) and net: name, net ("local" or "remote", the
     last exit or the server), estimated and observed [BINS], calibration_error (mean distance of the
@@ -221,7 +222,7 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
         fits = prepared(run)
         if fits.stopping:
             name = "optimum" if fits.last else "post_hoc"
-            pooled.setdefault(name, []).append(fits.stopping.known[-1][1])
+            pooled.setdefault(name, []).append(fits.stopping.estimated[-1][1])
         for rule, _, on_test in fits.estimators:
             pooled.setdefault(rule.name, []).append(on_test)
     rows = []
@@ -248,7 +249,7 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
 
 
 def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any] | None:
-    """Which classes one rule sends, and who is taken for whom: counts of all runs together.
+    """Reject rates by class, and confusions, under one rule: counts of all runs together.
 
     None where the runs do not say which classes were answered.
     """
@@ -283,13 +284,13 @@ def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any
 
 
 def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """What the exits cost, their accuracy, and the stops of the rules in `names`, on test.
+    """Cost and accuracy of the exits, and the stops of the rules in `names`, on test.
 
     stages: a row an exit, and the server's last: exit (None: the server), multiply_adds and cost
     (in local errors, up to there; the server's with c_e), accuracy with its _std. rules: name,
     shares [E] of the samples that each exit answers, sent, and multiply_adds of the device a sample
-    (all of it for what is sent): means over runs, with their _std. Empty for a device of a single
-    exit, of which there is nothing to tell.
+    (all of it for samples that are sent): means over runs, with their _std. Empty for a device with
+    a single exit.
     """
     first = prepared(runs[0])
     if not first.last:
@@ -330,7 +331,7 @@ def spread(measured: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """numpy to Python's own int, float and list; None for what is not a finite number."""
+    """numpy to Python's own int, float and list; None for nan and infinity."""
     if isinstance(value, np.ndarray) and value.ndim:
         return [plain(one) for one in value]
     if isinstance(value, (bool, np.bool_)):

@@ -115,19 +115,6 @@ def test_risk_threshold_keeps_its_promise(above_least):
         assert given[:, 1].mean() < 0.8 * (score > best).mean()  # sends fewer than the best
 
 
-def test_risk_threshold_needs_the_test_half():
-    """The same promise from the plain best threshold of val breaks far more often."""
-    score, correct = population()
-    least = true_risk(score, correct, rules.best_threshold(score, correct, *COST))
-    rng, broken = np.random.default_rng(1), 0
-    for _ in range(300):
-        val = rng.integers(0, len(score), 600)
-        t = rules.best_threshold(score[val], correct[:, val], *COST)
-        if true_risk(score[val], correct[:, val], t) <= least + 0.001:
-            broken += true_risk(score, correct, t) > least + 0.001
-    assert broken / 300 > 0.3
-
-
 def test_neither_the_choice_nor_the_many_tests_break_the_promise():
     """Two nets that guess and a score of noise: every threshold errs half the time.
 
