@@ -47,6 +47,7 @@ class ScoredDecision(Decision):
     threshold: float
     score_val: np.ndarray  # [Nv]; out of fold where the score was fitted on val
     exit_val: np.ndarray  # [Nv]; out of fold likewise
+    exit_thresholds: tuple[float, ...] = ()  # [E - 1]: stop at exit k iff its doubt is <= this
 
 
 def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
@@ -214,40 +215,56 @@ class Prepared:
         on_val, on_test = self.doubts[rule.name]
         thresholds = stages.fit_thresholds(on_val, self.correct_val, *price)
         exits = [stages.leave(doubt[:-1], thresholds[:-1]) for doubt in (on_val, on_test)]
-        return self._decision(rule, on_val[-1], on_test[-1], float(thresholds[-1]), exits)
+        t = float(thresholds[-1])
+        return self._decision(rule, on_val[-1], on_test[-1], t, exits, thresholds[:-1])
 
     def _exits_only(self, price: Costs) -> Decision:
         """The thresholds of `_before` if nothing is sent."""
-        _, on_test = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
+        (_, on_test), _ = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
         return Decision(RULES["exits only"], rules.never(len(on_test)), on_test)
 
     def _optimum(self, rule: Rule, stopping: Stopping, price: Costs) -> Decision:
         on_val, on_test = stopping.decide(*price)
         exits = [on_val.exit, on_test.exit]
-        return self._decision(rule, on_val.score, on_test.score, 0.0, exits)
+        return self._decision(rule, on_val.score, on_test.score, 0.0, exits, ())
 
     def _by_score(
         self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, price: Costs
     ) -> Decision:
         """A rule with a score at the last exit: send iff it is > 0."""
-        exits = self._before(rules.threshold(on_val, 0.0), price)
-        return self._decision(rule, on_val, on_test, 0.0, exits)
+        exits, thresholds = self._before(rules.threshold(on_val, 0.0), price)
+        return self._decision(rule, on_val, on_test, 0.0, exits, thresholds)
 
-    def _before(self, send: np.ndarray, price: Costs) -> list[np.ndarray]:
+    def _before(self, send: np.ndarray, price: Costs) -> tuple[list[np.ndarray], np.ndarray]:
         """Exits [Nv] and [Nt] by max softmax, given which val samples the last exit sends, [Nv]."""
         first = "max_softmax" if "max_softmax" in self.doubts else next(iter(self.doubts))
         on_val, on_test = (doubt[:-1] for doubt in self.doubts[first])
         thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, send)
-        return [stages.leave(doubt, thresholds) for doubt in (on_val, on_test)]
+        return [stages.leave(doubt, thresholds) for doubt in (on_val, on_test)], thresholds
 
     def _decision(
-        self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, t: float, exits: list[np.ndarray]
+        self,
+        rule: Rule,
+        on_val: np.ndarray,
+        on_test: np.ndarray,
+        t: float,
+        exits: list[np.ndarray],
+        before: Sequence[float] | np.ndarray,
     ) -> ScoredDecision:
         exit_val, exit = exits
         if self.last:
             on_val = np.where(exit_val == self.last, on_val, -np.inf)
             on_test = np.where(exit == self.last, on_test, -np.inf)
-        return ScoredDecision(rule, rules.threshold(on_test, t), exit, on_test, t, on_val, exit_val)
+        return ScoredDecision(
+            rule,
+            rules.threshold(on_test, t),
+            exit,
+            on_test,
+            t,
+            on_val,
+            exit_val,
+            tuple(map(float, before)),
+        )
 
 
 def confidence_rule(name: str) -> Rule:

@@ -102,14 +102,14 @@ def cheapest_cut(falling: np.ndarray, extra: np.ndarray) -> float:
     # Sums of the same costs in another order differ in their last bits and count as ties.
     least = total[cuts].min()
     best = int(cuts[np.argmax(total[cuts] <= least + 1e-9 * max(1.0, np.abs(total).max()))])
-    return _between(falling, best)
+    return between(falling, best)
 
 
 def rate_threshold(score: np.ndarray, rate: float) -> float:
     """The threshold that sends the largest share of these samples that is at most `rate`."""
     order, cuts = cut_places(score)
     sent = int(cuts[cuts / max(1, len(order)) <= _share(rate)].max())
-    return _between(np.asarray(score, dtype=np.float64)[order], sent)
+    return between(np.asarray(score, dtype=np.float64)[order], sent)
 
 
 def thin_or_top_up(
@@ -171,7 +171,7 @@ def _cuts(falling: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], ends, [len(falling)]]).astype(np.int64)
 
 
-def _between(descending: np.ndarray, sent: int) -> float:
+def between(descending: np.ndarray, sent: int) -> float:
     """The threshold that parts the `sent` highest scores from the rest."""
     if sent == 0:
         return math.inf

@@ -1,0 +1,294 @@
+"""What to do: the rule and thresholds that val prefers for what is wanted, measured on test.
+
+Wanted is the least risk at given costs, the least cost at a quality of at least Q, or the highest
+quality at a mean cost of at most B. `paid` is in the file's unit, or in calls of the last model
+where the file has no costs; quality is accuracy where answers are right or wrong.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deferral import bootstrap, rules
+from deferral.catalogue import RULES, Rule
+from deferral.decide import Decision, Prepared, ScoredDecision, prepared, scored
+from deferral.predictions import Predictions
+from deferral.report.numbers import Options, plain
+from deferral.risk import Pair, stage_costs
+
+WANTED = ("risk", "quality", "budget")
+PRICES = 25  # of quality, that rules of three stages and more are fitted to
+TIE = 1e-9
+THRESHOLD_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """kind: one of WANTED; value: Q (0..1) or B, None for risk and for the last model's quality."""
+
+    kind: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """One rule as it would be used, in every run."""
+
+    rule: Rule
+    val: list[np.ndarray]  # the stage that answers each val row, [Nv] in 0..E
+    test: list[np.ndarray]
+    thresholds: list[list[float]]  # of each stage but the last, a run each; none of fixed stages
+    cost: Pair
+
+
+def choose(
+    runs: Sequence[Predictions], cost: Pair, wanted: Wanted, options: Options
+) -> tuple[Option, dict[str, Any]]:
+    """The option that val prefers, and the numbers of the page's first section."""
+    fits = [prepared(run) for run in runs]
+    candidates = _candidates(fits, cost, wanted)
+    best = candidates[int(np.argmin([_loss(fits, c, cost, wanted) for c in candidates]))]
+    by_rule: dict[str, Option] = {}
+    for candidate in candidates:
+        name = candidate.rule.name
+        if name not in by_rule or (
+            _loss(fits, candidate, cost, wanted) < _loss(fits, by_rule[name], cost, wanted)
+        ):
+            by_rule[name] = candidate
+    rows = _measure(fits, [*by_rule.values()], cost, options)
+    return best, {
+        "wanted": wanted.kind,
+        "value": wanted.value,
+        "chosen": best.rule.name,
+        "rules": rows,
+        "models": runs[0].settings.get("models") or _stage_names(len(runs[0].correct)),
+        "thresholds": plain(np.array(best.thresholds[0])) if best.thresholds else [],
+        "threshold_interval": _threshold_interval(fits[0], best, cost, wanted, options),
+    }
+
+
+def _stage_names(count: int) -> list[str]:
+    return (
+        ["local", "remote"]
+        if count == 2
+        else [f"exit {k + 1}" for k in range(count - 1)] + ["server"]
+    )
+
+
+def paid_of(fit: Prepared, split: str) -> np.ndarray:
+    """What each row pays if stage e answers it, [E, N], in the file's unit."""
+    paid, correct = (
+        (fit.paid_val, fit.correct_val) if split == "val" else (fit.paid_test, fit.correct_test)
+    )
+    if paid is not None:
+        return paid
+    query = np.append(fit.device, fit.device[-1] + 1.0)
+    return np.broadcast_to(query[:, None], correct.shape)
+
+
+def _candidates(fits: list[Prepared], cost: Pair, wanted: Wanted) -> list[Option]:
+    """Every usable rule: each stage alone, and rules fitted to the costs or to what is wanted."""
+    count = len(fits[0].correct_val)
+    candidates = [
+        Option(
+            _alone(fits[0], e),
+            [np.full(fit.correct_val.shape[1], e) for fit in fits],
+            [np.full(fit.correct_test.shape[1], e) for fit in fits],
+            [],
+            cost,
+        )
+        for e in range(count)
+    ]
+    if wanted.kind == "risk" or count > 2:
+        prices = [cost] if wanted.kind == "risk" else _prices(fits[0], cost)
+        for price in prices:
+            decided = [scored(fit.decide(*price)) for fit in fits]
+            for name in decided[0]:
+                if all(name in of_run for of_run in decided):
+                    candidates.append(_option(fits, [d[name] for d in decided], price))
+        return candidates
+    decided = [scored(fit.decide(*cost)) for fit in fits]
+    for name in decided[0]:
+        if all(name in of_run for of_run in decided):
+            cuts = [_cut(f, d[name], wanted) for f, d in zip(fits, decided, strict=True)]
+            moved = [
+                _moved(d[name], cut)
+                for d, cut in zip(decided, cuts, strict=True)
+                if cut is not None
+            ]
+            if len(moved) == len(fits):
+                candidates.append(_option(fits, moved, cost))
+    return candidates
+
+
+def _alone(fit: Prepared, e: int) -> Rule:
+    last = len(fit.correct_val) - 1
+    if e == last:
+        return RULES["always"]
+    if e == last - 1:
+        return RULES["never"]
+    return Rule(f"exit {e + 1}", f"exit {e + 1}", "limit", f"exit {e + 1} answers everything")
+
+
+def _option(fits: list[Prepared], decisions: list[ScoredDecision], cost: Pair) -> Option:
+    val = []
+    for fit, decision in zip(fits, decisions, strict=True):
+        send = rules.threshold(decision.score_val, decision.threshold)
+        val.append(np.where(send > 0, fit.last + 1, decision.exit_val))
+    return Option(
+        decisions[0].rule,
+        val,
+        [fit.stage(d) for fit, d in zip(fits, decisions, strict=True)],
+        [[*map(float, d.exit_thresholds), float(d.threshold)] for d in decisions],
+        cost,
+    )
+
+
+def _moved(decision: ScoredDecision, t: float) -> ScoredDecision:
+    """The same score with another threshold."""
+    from dataclasses import replace
+
+    return replace(decision, stop=rules.threshold(decision.score, t), threshold=t)
+
+
+def _cut(fit: Prepared, decision: ScoredDecision, wanted: Wanted) -> float | None:
+    """The threshold on val that meets what is wanted, of two stages; None where none does."""
+    return cut_for(
+        decision.score_val,
+        fit.correct_val,
+        paid_of(fit, "val"),
+        wanted,
+        np.ones(len(decision.score_val)),
+    )
+
+
+def cut_for(
+    score: np.ndarray, quality: np.ndarray, paid: np.ndarray, wanted: Wanted, weight: np.ndarray
+) -> float | None:
+    """The cheapest cut of a quality, or the best cut within a budget; None where there is none.
+
+    score [N], quality and paid [2, N], weight [N] of the rows.
+    """
+    order, places = rules.cut_places(score)
+    w = weight[order]
+    total = w.sum()
+
+    def curve(values: np.ndarray) -> np.ndarray:
+        gain = np.concatenate([[0.0], np.cumsum(w * (values[1] - values[0])[order])])
+        return ((w * values[0][order]).sum() + gain[places]) / total
+
+    q, c = curve(np.asarray(quality, dtype=np.float64)), curve(np.asarray(paid, dtype=np.float64))
+    if wanted.kind == "quality":
+        goal = q[-1] if wanted.value is None else wanted.value
+        usable, loss = q >= goal - TIE, c
+    else:
+        usable, loss = c <= (wanted.value or 0.0) + TIE, -q
+    if not usable.any():
+        return None
+    best = int(np.flatnonzero(usable)[np.argmin(loss[usable])])
+    return rules.between(np.asarray(score, dtype=np.float64)[order], int(places[best]))
+
+
+def _prices(fit: Prepared, cost: Pair) -> list[Pair]:
+    """(1, c_e) from where quality is nearly free to where it is nearly nothing worth."""
+    paid, quality = paid_of(fit, "val").mean(1), fit.correct_val.mean(1)
+    gap = max(float(quality.max() - quality.min()), 1e-3)
+    around = gap / max(float(paid.max() - paid.min()), 1e-12)
+    return [(cost[0], float(x)) for x in around * np.geomspace(1 / 64, 64, PRICES)]
+
+
+def _loss(fits: list[Prepared], option: Option, cost: Pair, wanted: Wanted) -> float:
+    """What is to be least on val, mean over runs; inf where what is wanted is not met."""
+    values = []
+    for fit, stage in zip(fits, option.val, strict=True):
+        rows = np.arange(len(stage))
+        if wanted.kind == "risk":
+            values.append(stage_costs(fit.correct_val, *fit.val_price(*cost))[stage, rows].mean())
+            continue
+        q, c = fit.correct_val[stage, rows].mean(), paid_of(fit, "val")[stage, rows].mean()
+        if wanted.kind == "quality":
+            goal = fit.correct_val[-1].mean() if wanted.value is None else wanted.value
+            values.append(c if q >= goal - TIE else np.inf)
+        else:
+            values.append(-q if c <= (wanted.value or 0) + TIE else np.inf)
+    return float(np.mean(values))
+
+
+def _measure(
+    fits: list[Prepared], options: list[Option], cost: Pair, how: Options
+) -> list[dict[str, Any]]:
+    """One row an option: quality, cost, risk, who answers, and differences to the last stage."""
+    n, size = fits[0].correct_test.shape[1], len(options)
+    columns = np.empty((len(fits), n, 3 * size), dtype=np.float32)
+    for s, fit in enumerate(fits):
+        price = stage_costs(fit.correct_test, *fit.price(*cost))
+        paid, rows = paid_of(fit, "test"), np.arange(n)
+        for k, option in enumerate(options):
+            stage = option.test[s]
+            for part, values in enumerate((fit.correct_test, paid, price)):
+                columns[s, :, part * size + k] = values[stage, rows]
+    means = columns.mean((0, 1), dtype=np.float64).reshape(3, size)
+    draws = bootstrap.resample(columns, how.draws, how.seed, fits[0].group).reshape(-1, 3, size)
+    last = next(k for k, option in enumerate(options) if option.rule.name == "always")
+    rows_out = []
+    for k, option in enumerate(options):
+        shares = np.mean(
+            [np.bincount(s, minlength=len(fits[0].correct_val)) / len(s) for s in option.test],
+            axis=0,
+        )
+        row: dict[str, Any] = {
+            "name": option.rule.name,
+            "label": option.rule.label,
+            "kind": option.rule.kind,
+            "about": option.rule.about,
+            "shares": plain(shares),
+            "sent": float(1 - shares[0]),
+            "thresholds": plain(np.array(option.thresholds[0])) if option.thresholds else [],
+        }
+        for part, name in enumerate(("quality", "cost", "risk")):
+            low, high = bootstrap.interval(draws[:, part, k], how.level)
+            row |= {
+                name: float(means[part, k]),
+                f"{name}_low": float(low),
+                f"{name}_high": float(high),
+            }
+            change = draws[:, part, k] - draws[:, part, last]
+            low, high = bootstrap.interval(change, how.level)
+            row[f"{name}_change"] = float(means[part, k] - means[part, last])
+            row |= {f"{name}_change_low": float(low), f"{name}_change_high": float(high)}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            saved = 1 - draws[:, 1, k] / draws[:, 1, last]
+            row["saved"] = plain(np.float64(1 - means[1, k] / means[1, last]))
+        low, high = (
+            bootstrap.interval(saved, how.level) if np.isfinite(saved).all() else (np.nan,) * 2
+        )
+        row |= {"saved_low": plain(np.float64(low)), "saved_high": plain(np.float64(high))}
+        rows_out.append(row)
+    return rows_out
+
+
+def _threshold_interval(
+    fit: Prepared, option: Option, cost: Pair, wanted: Wanted, how: Options
+) -> list[float | None] | None:
+    """How far the threshold moves when val is drawn anew, of two stages and a fitted threshold."""
+    fitted = option.rule.kind == "confidence" or option.rule.name.endswith(", fitted")
+    if len(fit.correct_val) != 2 or not option.thresholds or not fitted:
+        return None
+    decision = scored(fit.decide(*cost))[option.rule.name]
+    score, rng = decision.score_val, np.random.default_rng(how.seed)
+    order, _ = rules.cut_places(score)
+    falling = np.asarray(score, dtype=np.float64)[order]
+    price, paid = stage_costs(fit.correct_val, *fit.val_price(*cost)), paid_of(fit, "val")
+    extra, found = (price[1] - price[0])[order], []
+    for _ in range(THRESHOLD_DRAWS):
+        weight = rng.poisson(1.0, len(score)).astype(np.float64)
+        if wanted.kind == "risk":
+            found.append(rules.cheapest_cut(falling, extra * weight[order]))
+        else:
+            found.append(cut_for(score, fit.correct_val, paid, wanted, weight))
+    values = np.sort([np.inf if t is None else t for t in found])
+    ends = (1 - how.level) / 2
+    places = [int(ends * (len(values) - 1)), int(np.ceil((1 - ends) * (len(values) - 1)))]
+    return [plain(values[place]) for place in places]
