@@ -18,6 +18,7 @@ from experiment.files import (
 from experiment.lock import lock, script
 from experiment.machine import ROOT, commit, hardware, pick_device, seed_everything
 from experiment.paths import PREDICTIONS, RunPaths
+from experiment.portable import portable
 from experiment.run import Run, read_args
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "number",
     "one_line_errors",
     "pick_device",
+    "portable",
     "progress",
     "read_args",
     "read_json",
