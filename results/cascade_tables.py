@@ -146,7 +146,7 @@ def noniid_classes(published: Path) -> str:
 
 def digits_async(published: Path) -> str:
     """Refreshes, bytes and mean risk by S, with the link up and with an outage."""
-    columns = {}
+    columns: dict[int | str, list[str]] = {}
     for kind in ("up", "outage"):
         frame = summaries(published / "digits-async" / kind)
         means = frame.groupby(["async_freq", "run"], sort=False).mean(numeric_only=True)

@@ -51,7 +51,8 @@ def amortized(published: Path) -> str:
     """One rejector for all costs against 42 stacked ones."""
     one = benchmark(published, "amortized")
     cells = [number(one["one_a_cost_seconds"]), number(one["amortized_seconds"], 1)]
-    cells.append(ratio(one["ratio"], *one["ratio_range"], 0))
+    low, high = one["ratio_range"]
+    cells.append(ratio(one["ratio"], low, high, 0))
     return markdown(["42 stacked rejectors, s", "one for all costs, s", "ratio"], [cells])
 
 
