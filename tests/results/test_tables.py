@@ -1,11 +1,13 @@
 """Tables of the pages come from results/published, and change with it."""
 
 import json
+import re
 import shutil
 
 import pytest
 
 import experiment
+from deferral import predictions
 from results import tables
 
 ROOT = experiment.ROOT
@@ -94,9 +96,10 @@ def test_a_place_without_a_table_is_refused(text, repository, refused):
 def test_published_files_say_nothing_about_the_machine():
     """No absolute path, no page beside the JSON that makes it, at most 8 MB a study."""
     for path in (path for path in PUBLISHED.rglob("*") if path.is_file()):
-        content = path.read_bytes() if path.suffix in (".json", ".csv", ".npz") else b""
-        for directory in (b"/root/", b"/home/", b"/tmp/", b"/work/", b'"/'):
-            assert directory not in content or path.suffix == ".npz", (path, directory)
+        text = path.read_text() if path.suffix in (".json", ".csv") else ""
+        if path.suffix == ".npz":
+            text = json.dumps(predictions.load(path).settings)
+        assert not re.search(r'["\s=:,]/\w', text), path
         assert path.suffix in (".json", ".csv", ".npz", ".png"), path
     for study in PUBLISHED.iterdir():
         assert sum(path.stat().st_size for path in study.rglob("*")) <= 8e6
