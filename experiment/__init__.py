@@ -19,7 +19,8 @@ from experiment.lock import lock, script
 from experiment.machine import ROOT, commit, hardware, pick_device, seed_everything
 from experiment.paths import PREDICTIONS, RunPaths
 from experiment.portable import portable
-from experiment.run import Run, read_args
+from experiment.records import read_args
+from experiment.run import Run
 
 __all__ = [
     "PREDICTIONS",

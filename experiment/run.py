@@ -32,15 +32,14 @@ import numpy as np
 from experiment.command_line import fail
 from experiment.files import (
     load_checkpoint,
-    read_json,
     save_checkpoint,
     sha256,
-    write_bytes,
     write_json,
 )
 from experiment.lock import lock
 from experiment.machine import commit, hardware
 from experiment.portable import files_outside, portable, shell_command
+from experiment.records import read_args, trim_metrics
 from experiment.trackers import Mirror
 
 if TYPE_CHECKING:
@@ -206,28 +205,10 @@ class Run:
         }
         write_json(self.dir / "args.json", json.loads(json.dumps(entries, default=str)))
         done = state["epoch"] if state else 0
-        self._keep_metrics(done, overwritten)
+        trim_metrics(self.dir / "metrics.jsonl", self.stem, done, overwritten)
         if self.mirror:
             self.mirror.start(self.dir, self.stem, self.entry(), done)
         return state
-
-    def _keep_metrics(self, epochs: int, overwritten: Collection[str]) -> None:
-        """Drop this stem's lines after `epochs`, and those of overwritten runs."""
-        path = self.dir / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text().splitlines():
-            try:
-                logged = json.loads(line)
-            except json.JSONDecodeError:  # truncated by a kill or a full disk
-                continue
-            stem = logged.get("run")
-            if stem not in (self.stem, *overwritten) or (
-                stem == self.stem and logged["epoch"] <= epochs
-            ):
-                kept.append(line + "\n")
-        write_bytes(path, "".join(kept).encode())
 
     def end_epoch(
         self, epoch: int, epochs: int, seconds: float, state: dict | None = None, **metrics
@@ -269,12 +250,3 @@ class Run:
         self.state_file.unlink(missing_ok=True)
         if self.mirror:
             self.mirror.close()
-
-
-def read_args(directory: Path) -> dict[str, Any]:
-    """The entries of args.json by stem; {} if there is no such file."""
-    path = directory / "args.json"
-    entries = read_json(path) if path.exists() else {}
-    if not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ValueError(f"{path}: does not describe runs of this project; move it away")
-    return entries
