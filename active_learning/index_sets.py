@@ -101,9 +101,9 @@ def load(place: Place, round_: int, size: int) -> IndexSet:
     except FileNotFoundError:
         raise ValueError(f"{path}: no labels of round {round_} here; {again}") from None
     try:
-        rows = [np.asarray(arrays[name]) for name in ARRAYS[:3]]
+        labelled, unlabelled, queried = (np.asarray(arrays[name]) for name in ARRAYS[:3])
         about = json.loads(str(arrays["about"]))
-        found = IndexSet(*rows, about)
+        found = IndexSet(labelled, unlabelled, queried, about)
     except (KeyError, json.JSONDecodeError):
         raise ValueError(f"{path}: not an index set; {again}") from None
     _check(found, place, round_, size, path)

@@ -53,7 +53,8 @@ def folders_of(ofa_dir: str | Path, names: Iterable[str]) -> dict[str, Path]:
     """
     if not Path(ofa_dir).is_dir():
         raise ValueError(f"{ofa_dir}: no folder of published networks")
-    names, found = list(names), {}
+    names = list(names)
+    found: dict[str, Path] = {}
     for folder in sorted(f for f in Path(ofa_dir).iterdir() if f.is_dir()):
         fit = [n for n in names if re.match(re.escape(n) + r"(?![A-Za-z0-9])", folder.name)]
         if not fit:
@@ -134,10 +135,11 @@ def _checked(path: Path, read_config: Callable[[dict[str, Any]], Any]) -> Any:
 
 
 def _image_size(config: dict[str, Any]) -> int:
-    sizes = config.get("image_size")
-    for size in sizes if isinstance(sizes, list) and sizes else [sizes]:
+    entry = config.get("image_size")
+    sizes: list[Any] = entry if isinstance(entry, list) and entry else [entry]
+    for size in sizes:
         check_size(size)
-    return max(sizes) if isinstance(sizes, list) else sizes
+    return max(sizes)
 
 
 def shape_of_config(config: dict[str, Any]) -> Shape:
@@ -186,10 +188,13 @@ def _block(entry: Any, channels_in: int, where: str) -> Block:
         raise ValueError(f"{where} takes {layers['in_channels']} channels, not {channels_in}")
     channels, kernel = _count(layers, "out_channels", where), _count(layers, "kernel_size", where)
     stride, ratio = _count(layers, "stride", where), layers.get("expand_ratio")
-    middle = layers.get("mid_channels")
-    if middle is not None:
-        _count(layers, "mid_channels", where)
-    elif type(ratio) in (int, float) and 1 <= ratio <= LARGEST["expansions"]:
+    if layers.get("mid_channels") is not None:
+        middle = _count(layers, "mid_channels", where)
+    elif (
+        isinstance(ratio, int | float)
+        and not isinstance(ratio, bool)
+        and 1 <= ratio <= LARGEST["expansions"]
+    ):
         middle = round(channels_in * ratio)
     else:
         raise ValueError(f"{where} has neither mid_channels nor an expand_ratio from 1")

@@ -97,9 +97,9 @@ def _twelve() -> Iterator[Target]:
         ("s7edge_lat@41ms", (4.7, 96), 136, "32242", "3535377553537", "3333633363664"),
         ("s7edge_lat@29ms", (3.8, 66), 128, "23332", "5537773533535", "3336333633433"),
     ):
-        settings = {"net": OFA, "depths": depths, "kernels": kernels, "expansions": expansions}
-        settings |= {key: list(map(int, settings[key])) for key in SPEC[:3]}
-        settings |= {"widths": list(WIDTHS), "size": size}
+        digits = zip(SPEC[:3], (depths, kernels, expansions), strict=True)
+        settings: dict[str, Any] = {"net": OFA, "widths": list(WIDTHS), "size": size}
+        settings |= {key: list(map(int, word)) for key, word in digits}
         published = {"parameters": round(millions[0] * 1e6), "multiply_adds": millions[1] * 10**6}
         yield Target(name, settings, published)
 
