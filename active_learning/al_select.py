@@ -53,8 +53,8 @@ def parse_args(argv=None):
     group.add_argument(
         "--may_end",
         action="store_true",
-        help=f"exit with status {POOL_RAN_OUT} if fewer than --batch_size samples are left: the end "
-        "of the study, not an error",
+        help=f"exit with status {POOL_RAN_OUT} if fewer than --batch_size samples are left, which "
+        "ends the study without error",
     )
     group.add_argument(
         "--DIAMq", type=number(float, 0), default=1.0, help="q, weight of DIAM_qp's first key"

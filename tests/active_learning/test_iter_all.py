@@ -1,111 +1,132 @@
-"""The study by its shell script: killed and continued, equal to the steps run one by one."""
+"""The study's shell script: the commands that it runs, replayed in this process."""
 
+import importlib
 import json
 import os
-import signal
+import shlex
+import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.active_learning.conftest import BATCH, COSTS, INITIAL, TRAIN, TRAINED
+from tests.made import quiet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Stands for Python: writes its arguments to LOG, and fails with STATUS where these contain FAIL.
+STUB = """#!/usr/bin/env bash
+printf '%q ' "$@" >> "$LOG"; echo >> "$LOG"
+if [ -n "${FAIL:-}" ]; then case "$*" in *"$FAIL"*) exit "$STATUS" ;; esac; fi
+"""
 
 
-def start(targets, run, **more):
-    settings = {"PYTHON": sys.executable, "DATASETS": "digits", "SEEDS": "0", "ROUNDS": "1"}
-    settings |= {"TARGETS": str(targets), "INITIAL": str(INITIAL), "BATCH": str(BATCH)}
-    settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))}
-    settings |= {"METHODS": " ".join(TRAINED)} | more
-    return subprocess.Popen(
-        ["bash", "runs/iter_all.sh", "cpu", "2", str(run)],
-        cwd=ROOT, env=os.environ | settings, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+@pytest.fixture
+def script(targets, tmp_path):
+    """script(words, settings): (exit status, output, the commands as lists of words)."""
+    stub, log = tmp_path / "python", tmp_path / "log"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
 
+    def run(*words, **more):
+        settings = {"PYTHON": str(stub), "LOG": str(log), "DATASETS": "digits", "SEEDS": "0"}
+        settings |= {"ROUNDS": "1", "TARGETS": str(targets), "METHODS": " ".join(TRAINED)}
+        settings |= {"INITIAL": str(INITIAL), "BATCH": str(BATCH), "UNSEEN": "2"}
+        settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))}
+        process = subprocess.run(
+            ["bash", "runs/iter_all.sh", *words], cwd=ROOT, env=os.environ | settings | more,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        lines = log.read_text().splitlines() if log.exists() else []
+        return process.returncode, process.stderr, [shlex.split(line)[1:] for line in lines]
 
-def results(run):
-    return sorted(run.rglob("net.json"))
-
-
-@pytest.fixture(scope="module")
-def run(targets, tmp_path_factory):
-    """Two rounds of two methods; the first attempt was killed while it trained round 0."""
-    run = tmp_path_factory.mktemp("chain") / "run"
-    first = start(targets, run)
-    while not results(run) and first.poll() is None:
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
-    assert first.returncode == -signal.SIGKILL
-    before = {p: p.stat().st_mtime_ns for p in results(run)}
-    assert 1 <= len(before) < 4
-    second = start(targets, run)
-    output, _ = second.communicate()
-    assert second.returncode == 0, output[-3000:]
-    assert all(p.stat().st_mtime_ns == then for p, then in before.items())  # none trained again
     return run
 
 
-def test_it_gives_what_the_steps_give(run, study):
-    """`study` is the same two rounds, step by step in one process."""
-    for method in TRAINED:
-        queries = Path("index_sets", "2", "digits", method, "1.npz")
-        both = np.load(run / "seed-0" / queries), np.load(study / queries)
-        np.testing.assert_array_equal(both[0]["queried"], both[1]["queried"])
-        for round_ in ("0", "1"):
-            text = Path("extracted_results", "2", "digits", method, round_, "performances.txt")
-            assert (run / "seed-0" / text).read_text() == (study / text).read_text()
+def replay(commands):
+    for module, *argv in commands:
+        quiet(importlib.import_module(module).main, *argv)
 
 
-def test_it_ends_in_figures_and_tables(run):
+def test_it_skips_finished_steps_and_gives_what_the_steps_give(script, study, tmp_path):
+    """`study` is the same two rounds, step by step; one net and one result of it are deleted."""
+    run = tmp_path / "run"
+    status, error, commands = script("cpu", "2", str(run))
+    assert status == 0, error
+    shutil.copytree(study, run / "seed-0")
+    shutil.rmtree(next((run / "seed-0/nets/digits/lenet5").glob("*")))
+    (run / "seed-0/extracted_results/2/digits/DIAM/1/performances.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("net.pth")}
+    replay(commands)
+    assert all(p.stat().st_mtime_ns == then for p, then in before.items())
+    assert len(list(run.rglob("net.pth"))) == len(before) + 1
+    texts = sorted(study.rglob("performances.txt"))
+    assert len(texts) == 9 + len(TRAINED)
+    for text in texts:
+        assert (run / "seed-0" / text.relative_to(study)).read_text() == text.read_text()
     names = {p.name for p in (run / "figures").iterdir()}
     for figure in ("curves", "differences", "risk-differences"):
         assert {f"digits-2-{figure}.pdf", f"digits-2-{figure}.png"} <= names
     assert {f"digits-2-methods.{kind}" for kind in ("md", "tex", "csv", "json")} <= names
     summary = json.loads((run / "figures" / "digits-2-methods.json").read_text())
-    assert (list(summary["methods"]), summary["rounds"]) == (list(TRAINED), [0, 1])
+    assert [m for m in summary["methods"] if "1" in summary["methods"][m]["runs"]["0"]] == [
+        *TRAINED
+    ]
 
 
-def test_a_pool_that_runs_out_ends_the_study_in_order(targets, tmp_path):
-    """With a val cut of 40 % the pool has 718 samples; the data flags reach every step."""
-    small = {"STUDY": f"--val_size 0.4 --split_seed 1 --data_root {tmp_path}", "METHODS": "random"}
-    small |= {"EXTRA": "--epochs 2 --batch_size 120 --DIS_frac 1", "INITIAL": "700", "FORGET": "1"}
-    process = start(targets, tmp_path / "run", **small)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output[-3000:]
-    (line,) = (line for line in output.splitlines() if "pool ran out" in line)
-    assert "18 samples are unlabelled before round 1" in line
-    summary = json.loads((tmp_path / "run" / "figures" / "digits-2-methods.json").read_text())
-    assert (summary["rounds"], summary["labelled"]) == ([0], {"0": 700})
+def test_a_pool_that_runs_out_ends_the_study_in_order(script, tmp_path):
+    run = str(tmp_path / "run")
+    stop = {"FAIL": "al_select --save_dir", "STATUS": "3"}
+    status, _, commands = script("cpu", "2", run, **stop)
+    names = [module.removeprefix("active_learning.") for module, *_ in commands]
+    assert (status, names) == (0, ["test_multi_models", "al_select", "plot", "table"])
+
+
+def test_flags_reach_every_step(script, tmp_path):
+    run = str(tmp_path / "run")
+    settings = {"STUDY": "--val_size 0.4 --split_seed 1", "ROUNDS": "2", "FORGET": "1"}
+    status, _, commands = script("cpu", "2", run, **settings)
+    assert status == 0
+    for _, *argv in commands[:-2]:
+        assert "--val_size 0.4 --split_seed 1" in " ".join(argv)
+    forgets = [argv[argv.index("--al_iter") + 1] for _, *argv in commands if "--forget" in argv]
+    assert forgets == ["2"]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"UNSEEN": "2 1"}, "--unseen 1: is a voting target; use ids >= 2"),
-        ({"EXTRA": "--epochs 1"}, "DIAM has no votes to go by"),
-        ({"DIAMQ": "2"}, "DIAMQ has no effect without DIAM_qp"),
+        ({"CASCADE": "--local_id 1"}, "a cascade needs two nets"),
+        ({"STUDY": "--init weights"}, "--init weights has no effect"),
         ({"DATASETS": "digits digit"}, "near: digits"),
     ],
 )
-def test_bad_settings_end_it_before_any_training(targets, tmp_path, settings, message):
-    process = start(targets, tmp_path / "run", **settings)
-    output, _ = process.communicate()
-    assert process.returncode == 2, output
-    assert output.splitlines()[-1].startswith("error: ")
-    assert message in output
+def test_bad_settings_fail_in_the_checks_before_any_training(
+    script, tmp_path, refused, settings, message
+):
+    _, _, commands = script("cpu", "2", str(tmp_path / "run"), **settings)
+    checks = [command for command in commands if command[-1] == "--check"]
+    assert checks == commands[: len(checks)]
+    *good, bad = checks
+    replay(good)
+    refused(importlib.import_module(bad[0]).main, *bad[1:], telling=message)
     assert not (tmp_path / "run" / "seed-0" / "nets").exists()
 
 
-def test_wrong_arguments_print_the_usage():
+def test_a_step_that_fails_ends_it(script, tmp_path):
+    for step, count in (("--check", 1), ("train_net", 3)):
+        (tmp_path / "log").unlink(missing_ok=True)
+        fail = {"FAIL": step, "STATUS": "2"}
+        status, _, commands = script("cpu", "2", str(tmp_path / "run"), **fail)
+        assert (status, len(commands)) == (2, count)
+
+
+def test_wrong_arguments_and_settings_start_nothing(script):
     for words in ([], ["cpu"], ["cpu", "2", "run", "more"]):
-        process = subprocess.run(
-            ["bash", "runs/iter_all.sh", *words], cwd=ROOT, capture_output=True, text=True
-        )
-        assert process.returncode != 0
-        assert "usage:" in process.stderr
+        status, error, commands = script(*words)
+        assert (status, commands) == (2, [])
+        assert "usage:" in error
+    status, error, commands = script("cpu", "2", DIAMQ="2")
+    assert (status, commands) == (2, [])
+    assert "DIAMQ has no effect without DIAM_qp" in error
