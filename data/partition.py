@@ -211,14 +211,14 @@ def _as_npz(images: Images, train: Rows, test: Rows) -> bytes:
     part, split_of, classes = images
     pixels = part.images.permute(0, 2, 3, 1).numpy()
     labels, index = part.labels.numpy(), part.index.numpy()
-    arrays: dict[str, NDArray[Any]] = {"classes": np.array(classes)}
-    for name, rows in (("train", train), ("test", test)):
-        arrays[f"x_{name}"] = pixels[rows]
-        arrays[f"y_{name}"] = labels[rows]
-        arrays[f"index_{name}"] = index[rows]
-        arrays[f"split_{name}"] = split_of[rows]
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # not compressed: photographs hardly get smaller by it
+    np.savez(  # not compressed: photographs hardly get smaller by it
+        buffer, classes=np.array(classes),
+        x_train=pixels[train], y_train=labels[train],
+        index_train=index[train], split_train=split_of[train],
+        x_test=pixels[test], y_test=labels[test],
+        index_test=index[test], split_test=split_of[test],
+    )  # fmt: skip
     return buffer.getvalue()
 
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 INK, FILL = "#222222", "#0072B2"
 LABELS = 8.5  # points
-NUMBERED = (
-    20  # up to so many clients and classes, cells show their counts and clients keep their order
-)
+# Up to so many clients and classes, cells show their counts and clients keep their order.
+NUMBERED = 20
 NAMED = 30  # up to so many classes, the axis shows their names
 
 # One hue, light to dark; white is left for cells without images.
