@@ -9,7 +9,7 @@ import torch
 
 import data
 import experiment
-from active_learning import al_select, trained
+from active_learning import al_select
 from active_learning.strategies import METHODS, Pool, select
 from active_learning.target_models import read_targets
 from tests.active_learning.conftest import COSTS, sizes
@@ -169,21 +169,6 @@ def test_weights_are_forgotten_after_their_last_use(study, common, tmp_path, ref
     refused(
         al_select.main, *flags, telling="deleted by --forget; train_net --overwrite trains it again"
     )
-
-
-def test_diam_qp_looks_at_its_candidates_alone(study, common, tmp_path, monkeypatch):
-    """Of 1017 unlabelled samples a fifth, with both targets."""
-    seen = []
-    real = trained.features
-
-    def counting(net, batches, numbers):
-        seen.append(len(batches.labels))
-        return real(net, batches, numbers)
-
-    monkeypatch.setattr(trained, "features", counting)
-    run = copied(study, tmp_path)
-    quiet(al_select.main, *common(run, 1, "DIAM_qp"), *sizes(1))
-    assert seen == [203, 203]
 
 
 def test_a_pool_that_runs_out_is_told_from_an_error(study, common, tmp_path, capsys):

@@ -137,28 +137,6 @@ def test_doubts_are_scaled_and_averaged(method):
     assert all(expected[:12] != rows for rows in alone)
 
 
-@pytest.mark.parametrize("method", DOUBTS)
-def test_doubts_known_answer_and_ties(method):
-    # p of class 0 is 0.5, 0.9, 0.5, 0.6: the first and third tie, then the fourth, the second last.
-    p = np.array([0.5, 0.9, 0.5, 0.6])
-    logits = np.log(np.stack([p, 1 - p], 1))[None]
-    assert pick(method, Pool(4, logits=logits), 4) == [0, 2, 3, 1]
-    # A target of which all samples are alike says nothing, and is no division by zero.
-    both = np.concatenate([np.zeros((1, 4, 2)), logits])
-    assert pick(method, Pool(4, logits=both), 4) == [0, 2, 3, 1]
-    assert pick(method, Pool(4, logits=both[:1]), 3) == [0, 1, 2]
-    # Certain to the last bit, and no overflow.
-    assert pick(method, Pool(3, logits=np.array([[[1e4, 0], [0, 0], [0, -1e4]]])), 1) == [1]
-
-
-def test_random_takes_each_row_alike():
-    taken = np.bincount(
-        np.concatenate([pick("random", Pool(8), 3, seed) for seed in range(800)]), minlength=8
-    )
-    # 300 each, with a standard deviation of 13.7.
-    assert abs(taken - 300).max() < 60
-
-
 def test_coreset_risk_and_qp_get_their_own_targets():
     pool = made_pool()
     assert (
