@@ -4,8 +4,8 @@
     run.config   JSON: `image_size`, px, or several, of which the largest counts
     init         weights on ImageNet as torch.save writes them, a state dict or {"state_dict": ...}
 
-Two spellings are about, in net.config and in the weights: a block's layers are called
-`mobile_inverted_conv` in older files and `conv` in newer ones. All errors are ValueError of one
+A block's layers are called `mobile_inverted_conv` in older files and `conv` in newer ones, both in
+net.config and in the weights. All errors are ValueError of one
 line that begins with the file's name.
 """
 
@@ -27,7 +27,7 @@ from models.weights import fill, is_state_dict, under
 FILES = ("net.config", "run.config", "init")
 HEAD = ("classifier.linear.weight", "classifier.linear.bias")
 INNER = ("mobile_inverted_conv", "conv")
-# What the layers outside the blocks are; a network that says otherwise is none of the space.
+# The layers outside the blocks; a network with other values is not of this space.
 ALWAYS = {
     "first_conv": {"kernel_size": 3, "stride": 2, "in_channels": 3, "use_bn": True},
     "final_expand_layer": {"kernel_size": 1, "stride": 1, "use_bn": True},
@@ -37,7 +37,7 @@ PLAIN = {"dilation": 1, "groups": 1, "bias": False, "act_func": "h_swish"}
 
 
 class Files(NamedTuple):
-    """What a folder holds: the network, the px that it works at, and its weights by file."""
+    """Contents of a folder: the network, its input size in px, and the file of its weights."""
 
     shape: Shape
     size: int
@@ -71,7 +71,7 @@ def folders_of(ofa_dir: str | Path, names: Iterable[str]) -> dict[str, Path]:
 
 
 def read(folder: Path) -> Files:
-    """All three files, with the weights tried out; ValueError where one is missing or wrong."""
+    """Reads all three files and loads the weights once; ValueError if one is missing or wrong."""
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: lacks {name}; a network is {', '.join(FILES)}")
