@@ -1,25 +1,24 @@
-"""How far a difference of risks may be chance: the paired percentile bootstrap.
+"""Intervals for differences of risks: the paired percentile bootstrap.
 
 Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13. Every rule is
-resampled with the same rows of the same test set, so what makes a sample hard for all rules alike
-cancels in a difference.
+resampled with the same test rows, so samples that are hard for all rules cancel in a difference.
 """
 
 import numpy as np
 
-CHUNK = 100  # draws whose counts are in memory at once: 100 x N floats
+CHUNK = 100  # draws per matrix product: bounds memory to 100 x N floats
 
 
 def resample(costs: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Bootstrap means of many columns at once, [D, J].
 
-    costs [S, N, J]: what each of N test samples costs in each of S runs under each of J rules.
-    A draw takes N samples with replacement, the same ones in every run and column, and S runs
-    with replacement (of one run: that run). So run and sample are crossed: all runs must have seen
-    the same test set, which the caller has to know. float32 in, float32 sums; else float64.
+    costs [S, N, J]: what each of N test samples costs in each of S runs under each of J rules. A
+    draw takes N samples with replacement, the same ones in every run and column, and S runs with
+    replacement. Run and sample are crossed, so all runs must have the same test rows, which the
+    caller ensures. Sums are float32 for float32 costs, else float64.
 
-    With few runs the spread over runs is understated: its variance by (S - 1) / S, so that of three
-    runs two thirds are left. ValueError if costs are not [S, N, J] with S, N >= 1, or draws < 1.
+    With few runs the spread over runs is understated: its variance by a factor (S - 1) / S.
+    ValueError if costs are not [S, N, J] with S, N >= 1, or draws < 1.
     """
     costs = np.asarray(costs)
     if costs.ndim != 3 or not costs.shape[0] or not costs.shape[1]:
@@ -29,7 +28,6 @@ def resample(costs: np.ndarray, draws: int, seed: int) -> np.ndarray:
     kind = np.float32 if costs.dtype == np.float32 else np.float64
     runs, n, columns = costs.shape
     rng = np.random.default_rng(seed)
-    # One draw of runs a row; its samples are drawn after all of these, draw by draw.
     weights = _counts(rng.integers(0, runs, (draws, runs)), runs, kind)
     means = np.zeros((draws, columns))
     for start in range(0, draws, CHUNK):
@@ -41,7 +39,7 @@ def resample(costs: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval over the first axis, [D, ...] to two of [...]; nan where values are."""
+    """Percentile interval over the first axis, [D, ...] to two of [...]; nan stays nan."""
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -49,7 +47,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
 
 
 def verdict(low: float, high: float) -> str:
-    """What an interval of (risk - reference's risk) says; no correction for many comparisons."""
+    """The verdict that an interval of (risk - reference's risk) allows, for a single comparison."""
     if np.isnan(low) or np.isnan(high):
         raise ValueError("an interval that is not a number has no verdict")
     if high < 0:
@@ -58,5 +56,5 @@ def verdict(low: float, high: float) -> str:
 
 
 def _counts(drawn: np.ndarray, n: int, kind: type) -> np.ndarray:
-    """How often each of 0..n-1 is in each row: [D, k] to [D, n]."""
+    """How often each of 0..n-1 occurs in each row: [D, k] to [D, n]."""
     return np.stack([np.bincount(row, minlength=n) for row in drawn]).astype(kind)

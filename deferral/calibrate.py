@@ -1,7 +1,7 @@
-"""Thresholds with a guarantee: what is promised holds for the unseen, not just for val.
+"""Thresholds with a guarantee: a bound on reject rate or risk holds for new samples, not just val.
 
-Val rows are taken as independent draws of what will be asked later. "With probability at least
-1 - delta" is over that draw. Send iff score > threshold, as in `rules.threshold`.
+Val rows are taken as independent draws from the distribution of new samples. "With probability at
+least 1 - delta" is over that draw. Send iff score > threshold, as in `rules.threshold`.
 """
 
 import math
@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from deferral import rules
 from deferral.curves import deferral_curve
-from deferral.risk import accuracy, risk, send_rate, stage_costs
+from deferral.risk import Costs, accuracy, risk, send_rate, stage_costs
 
 SIMULATED = ("guaranteed", "empirical", "bernoulli", "sliding_window")
 STEPS = 20  # thresholds that `risk_threshold` may test, from the best one to sending none
@@ -91,11 +91,10 @@ def risk_threshold(
     # Random order: rows may be sorted by class, and the betting p-value takes them one by one.
     rows = np.random.default_rng(seed).permutation(score.size)
     choose, test = rows[: score.size // 2], rows[score.size // 2 :]
-    chosen = _rows((query_cost, error_cost), choose)
-    start = rules.best_threshold(score[choose], correct[:, choose], *chosen)
+    cost = of_rows((query_cost, error_cost), choose)
+    start = rules.best_threshold(score[choose], correct[:, choose], *cost)
     rate = float((score[choose] > start).mean())
-    every = [np.ravel(query_cost), np.ravel(np.add(query_cost, error_cost)), [highest]]
-    possible = np.unique(np.concatenate(every))
+    possible = np.unique(np.append((query_cost, np.add(query_cost, error_cost)), highest))
     passed = None
     for step in range(STEPS + 1):
         t = rules.rate_threshold(score[choose], rate * (1 - step / STEPS)) if step else start
@@ -109,7 +108,7 @@ def risk_threshold(
 def simulate(
     score: np.ndarray,
     correct: np.ndarray,
-    cost: tuple[np.ndarray, np.ndarray],
+    cost: Costs,
     *,
     max_rate: float,
     delta: float,
@@ -146,7 +145,7 @@ def simulate(
         raise ValueError(f"val_share {val_share} and splits {splits}: must give rows and splits")
     ascending = np.sort(score)
     everything = (1.0, float(curve.accuracy[-1]), float(curve.risk[-1]))
-    found: dict[str, list] = {name: [] for name in SIMULATED}
+    measured: dict[str, list] = {name: [] for name in SIMULATED}
 
     def above(t):
         rate = (n - np.searchsorted(ascending, t, side="right")) / n
@@ -154,36 +153,37 @@ def simulate(
 
     for _ in range(splits):
         val = rng.integers(0, n, val_rows)
-        own = own_threshold
-        if own is None:
-            own = rules.best_threshold(score[val], correct[:, val], *_rows(cost, val))
-        found["guaranteed"].append(above(reject_rate_threshold(score[val], max_rate, delta)))
-        found["empirical"].append(above(rules.rate_threshold(score[val], max_rate)))
-        found["bernoulli"].append(
+        threshold = own_threshold
+        if threshold is None:
+            threshold = rules.best_threshold(score[val], correct[:, val], *of_rows(cost, val))
+        measured["guaranteed"].append(above(reject_rate_threshold(score[val], max_rate, delta)))
+        measured["empirical"].append(above(rules.rate_threshold(score[val], max_rate)))
+        measured["bernoulli"].append(
             _thinned(
-                np.array([above(math.inf), above(own), everything]),
-                float((score[val] > own).mean()),
+                np.array([above(math.inf), above(threshold), everything]),
+                float((score[val] > threshold).mean()),
                 max_rate,
             )
         )
         arrival = rng.permutation(n)
-        stop = rules.sliding_window(rules.threshold(score[arrival], own), max_rate)
-        came = correct[:, arrival]
-        found["sliding_window"].append(
-            (send_rate(stop), accuracy(came, stop), risk(came, stop, *_rows(cost, arrival)))
+        stop = rules.sliding_window(rules.threshold(score[arrival], threshold), max_rate)
+        right = correct[:, arrival]
+        measured["sliding_window"].append(
+            (send_rate(stop), accuracy(right, stop), risk(right, stop, *of_rows(cost, arrival)))
         )
     return {
         "max_rate": max_rate,
         "delta": delta,
         "splits": splits,
         "val_rows": val_rows,
-        "rules": {name: _summary(np.array(values), max_rate) for name, values in found.items()},
+        "rules": {name: _summary(np.array(values), max_rate) for name, values in measured.items()},
     }
 
 
-def _rows(cost: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    """Costs of some samples, where each has its own."""
-    return [one if np.ndim(one) == 1 else np.asarray(one)[:, rows] for one in cost]
+def of_rows(cost: Costs, rows: np.ndarray) -> Costs:
+    """The costs of some samples: those [2, N] are indexed, those [2] hold for every sample."""
+    query, error = (x if np.ndim(x) == 1 else np.asarray(x)[:, rows] for x in cost)
+    return query, error
 
 
 def _thinned(ends: np.ndarray, own_rate: float, rate: float) -> np.ndarray:

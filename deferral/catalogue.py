@@ -1,4 +1,4 @@
-"""Every decision rule once: its name, label, kind, what it does, and how it is drawn.
+"""The one list of decision rules: name, label, kind, what each does, and how it is drawn.
 
 The report, the figures, eval_fprint.py, eval_all.py and the summary tables read RULES. A new
 confidence rule is a function of logits in deferral/rules.py and an entry of kind "confidence" here.
@@ -15,16 +15,18 @@ import numpy as np
 
 from deferral import rules
 
+Doubt = Callable[[np.ndarray], np.ndarray]
+
 # In the order of a table. "bound": ways to hold a rejector to a reject rate.
 KINDS = ("limit", "oracle", "confidence", "estimates", "rejector", "bound")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a rule is drawn, in every chart, legend and figure."""
+    """Colour, dashes, marker and width of a rule in every chart, legend and figure."""
 
     color: str
-    dash: tuple[float, ...] = ()  # lengths on and off, in line widths; none is a solid line
+    dash: tuple[float, ...] = ()  # lengths on and off, in line widths; empty for a solid line
     marker: str = ""  # one of matplotlib's o s ^ D v P X
     width: float = 1.1  # points
 
@@ -56,7 +58,7 @@ class Rule:
     kind: str
     about: str
     look: Look = Look("#444444", (1, 1), "X")
-    doubt: Callable[[np.ndarray], np.ndarray] | None = None
+    doubt: Doubt | None = None
     with_exits: str = ""
     summarised: bool = True
     column: str = ""
@@ -141,7 +143,8 @@ RULES: dict[str, Rule] = {
     )
 }  # fmt: skip
 
-# Rejectors after the first one of a file, and estimators, in their order; then with other dashes.
+# Looks of the second and later rejectors of a file, and of its estimators, in order of the file;
+# where these run out they repeat with the dashes of AGAIN.
 MORE_REJECTORS = [
     Look("#003B5C", (), "s"),
     Look("#5E8FC0", (6, 1.5), "o"),
@@ -159,8 +162,9 @@ ESTIMATORS = [
 ]
 AGAIN = [(8, 2), (4, 1, 1, 1), (1, 1)]
 
-# Thresholds on a doubt of the logits: what needs no training.
-CONFIDENCE: dict[str, Rule] = {name: r for name, r in RULES.items() if r.doubt is not None}
+# Rules that need no training: thresholds on a doubt of the logits.
+DOUBTS: dict[str, Doubt] = {name: r.doubt for name, r in RULES.items() if r.doubt is not None}
+CONFIDENCE: dict[str, Rule] = {name: RULES[name] for name in DOUBTS}
 SUMMARY: list[Rule] = [rule for rule in RULES.values() if rule.summarised]
 BOUNDS: list[Rule] = [rule for rule in RULES.values() if rule.kind == "bound"]
 
@@ -168,21 +172,21 @@ BOUNDS: list[Rule] = [rule for rule in RULES.values() if rule.kind == "bound"]
 def looks(kinds: Mapping[str, str]) -> dict[str, Look]:
     """A look for every rule of a file; `kinds` maps their names to their kinds, in order.
 
-    An exit alone has none: it is shown in tables only.
+    Single exits get none: only tables show them.
     """
     by_name: dict[str, Look] = {}
     count = {"rejector": 0, "estimates": 0}
     for name, kind in kinds.items():
-        known = RULES.get(name)
-        # A rejector or estimator of the file may bear the name of another rule.
-        if known and kind != "rejector" and (known.kind == kind or kind == "limit"):
-            by_name[name] = known.look
+        rule = RULES.get(name)
+        # A rejector or estimator of the file may have the name of a rule of the catalogue.
+        if rule and kind != "rejector" and (rule.kind == kind or kind == "limit"):
+            by_name[name] = rule.look
         elif kind in count:
             palette = [REJECTOR, *MORE_REJECTORS] if kind == "rejector" else ESTIMATORS
             turn, number = divmod(count[kind], len(palette))
             count[kind] += 1
             look = palette[number]
-            # From the second round on, none is to stand out.
+            # Repeated looks get the default width, so that none of them stands out.
             dash = AGAIN[(turn - 1) % len(AGAIN)]
             by_name[name] = look if turn == 0 else Look(look.color, dash, look.marker)
     return by_name

@@ -1,8 +1,8 @@
-"""All rules on the same samples at the same costs, and which differences are more than chance.
+"""All rules on the same samples at the same costs, and which differences are significant.
 
 Thresholds, post-hoc estimates and the choice of the reference are fitted on val; every number of a
-`Comparison` is measured on test. Two stages, local (m) and edge (e); or a device with exits and a
-server, where the answer of the exit at which a rule stops is the local one.
+`Comparison` is measured on test. Either two stages, local (m) and edge (e); or a device with exits
+and a server, where the local answer is that of the exit at which a rule stops.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from deferral import bootstrap, rules
+from deferral import bootstrap
 from deferral.catalogue import CONFIDENCE, KINDS, Rule
-from deferral.decide import Decision, Prepared, decide, prepared
+from deferral.decide import Decision, Prepared, decide, prepared, scored
 from deferral.predictions import Predictions
-from deferral.risk import accuracy, risk, send_rate, stage_costs
+from deferral.risk import accuracy, send_rate, stage_costs
 
 __all__ = ["Comparison", "Decision", "Differences", "Rule", "compare", "decide"]
 
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Risk of each rule minus that of `reference`, each [R, C + 1]; nan where one is not there.
+    """Risk of each rule minus that of `reference`, each [R, C + 1]; nan where one is missing.
 
     The last column is the mean over all costs. [low, high] is the bootstrap interval of `level`.
     verdicts[r][c] is "better", "worse", "no difference", or "" where there is no difference.
@@ -40,7 +40,7 @@ class Comparison:
     """R rules at C pairs of costs over S runs; arrays are [R, C + 1], the last column the mean.
 
     risk, reject_rate and accuracy are means over runs of what was measured on test; *_std is their
-    standard deviation over runs (ddof 1; nan for one run). A rule that is not there at some costs
+    standard deviation over runs (ddof 1; nan for one run). A rule that does not exist at some costs
     has nan in those columns and in the mean.
     """
 
@@ -59,7 +59,7 @@ class Comparison:
     best_confidence: str  # the confidence rule of least mean risk on val: the one to beat
 
     def against(self, reference: str | None = None) -> Differences:
-        """Every rule against one of them (default: best_confidence). ValueError if not there.
+        """Every rule against one of them (default: best_confidence). ValueError for another name.
 
         Each interval is of one difference; with many of them some will exclude zero by chance.
         """
@@ -77,7 +77,7 @@ class Comparison:
         return Differences(reference, difference, low, high, verdicts)
 
     def rows(self, reference: str | None = None) -> list[dict[str, Any]]:
-        """One dict a rule and column, in that order, as JSON has them: None for what is not there.
+        """A dict per rule and column, in that order, with plain values for JSON: None for nan.
 
         cost_1 and cost_e are None in the row of the mean over costs.
         """
@@ -108,7 +108,7 @@ def compare(
 
     runs: S predictions of the same test rows (seeds of one experiment). ValueError where test rows
     or what the exits cost differ, where a pair of costs is given twice, or as in `decide`. The
-    largest array is what each sample costs, float32 [S, N, R (C + 1)].
+    largest array holds the cost of each sample, float32 [S, N, R (C + 1)].
     """
     costs = [(float(cost_1), float(cost_e)) for cost_1, cost_e in costs]
     if not runs or not costs or len(set(costs)) < len(costs):
@@ -119,10 +119,10 @@ def compare(
             raise ValueError(f"{run.source}: has other test rows than {runs[0].source}")
         if not np.array_equal(fits[0].device, other.device):
             raise ValueError(f"{run.source}: has exits of other costs than {runs[0].source}")
-    decisions = [[each.decide(*cost) for cost in costs] for each in fits]
-    found = {name: d.rule for run in decisions for by_name in run for name, d in by_name.items()}
-    by_kind = sorted(found.values(), key=lambda rule: KINDS.index(rule.kind))
-    paid, sent, right = _measure(fits, decisions, costs, [rule.name for rule in by_kind])
+    decisions = [[fit.decide(*cost) for cost in costs] for fit in fits]
+    rules = {name: d.rule for run in decisions for by_name in run for name, d in by_name.items()}
+    ordered = sorted(rules.values(), key=lambda rule: KINDS.index(rule.kind))
+    paid, sent, right = _measure(fits, decisions, costs, [rule.name for rule in ordered])
     spread = {}
     measured = {"risk": paid.mean(1, dtype=np.float64), "reject_rate": sent, "accuracy": right}
     for name, values in measured.items():  # [S, R, C + 1]
@@ -132,7 +132,7 @@ def compare(
         )
     means = bootstrap.resample(paid.reshape(*paid.shape[:2], -1), draws, seed)
     return Comparison(
-        rules=by_kind,
+        rules=ordered,
         costs=costs,
         runs=len(runs),
         samples=paid.shape[1],
@@ -153,16 +153,16 @@ def _measure(
     n = len(fits[0].test_labels)
     paid = np.full((len(fits), n, len(names), len(costs) + 1), np.nan, dtype=np.float32)
     sent, right = np.full((2, len(fits), *paid.shape[2:]), np.nan)
-    for s, each in enumerate(fits):
+    for s, fit in enumerate(fits):
         for c, cost in enumerate(costs):
-            price = stage_costs(each.correct_test, *each.price(*cost))
+            price = stage_costs(fit.correct_test, *fit.price(*cost))
             for r, name in enumerate(names):
                 if name in decisions[s][c]:
                     decision = decisions[s][c][name]
-                    stage = each.stage(decision)
+                    stage = fit.stage(decision)
                     paid[s, :, r, c] = price[stage, np.arange(n)]
                     sent[s, r, c] = send_rate(decision.stop)
-                    right[s, r, c] = accuracy(each.correct_test, stage)
+                    right[s, r, c] = accuracy(fit.correct_test, stage)
     for values in (paid, sent, right):
         values[..., -1] = values[..., :-1].mean(-1)
     return paid, sent, right
@@ -175,13 +175,11 @@ def _best_confidence(
 ) -> str:
     """The confidence rule of least risk on val, summed over costs and runs."""
     total = dict.fromkeys(CONFIDENCE, 0.0)
-    for each, run in zip(fits, decisions, strict=True):
+    for fit, run in zip(fits, decisions, strict=True):
         for cost, by_name in zip(costs, run, strict=True):
             for name in CONFIDENCE:
-                stop = rules.threshold(by_name[name].score_val, by_name[name].threshold)
-                correct, price = each.as_two(by_name[name], *cost, "val")
-                total[name] += risk(correct, stop, *price)
-    return min(total, key=total.get)
+                total[name] += fit.val_risk(scored(by_name)[name], *cost)
+    return min(total, key=lambda name: total[name])
 
 
 def _plain(value: float) -> float | None:

@@ -1,11 +1,11 @@
-"""Counts of a two-stage cascade in the layout of the L2H release's JSON, for those who read it.
+"""Counts of a two-stage cascade in the JSON layout of the L2H release.
 
     edge                  {total, correct, labels_map: {class: {total, correct}}}
     both, both_inverted   {total, correct, predict_locally, predict_remotely, labels_map: {class:
                           {local_correct, local_total, remote_correct, remote_total}}}
 
-`both_inverted` is the same with every decision flipped: how m does on what was sent, and e on what
-was kept. Classes are label numbers as strings, as JSON makes of them.
+`both_inverted` is the same with every decision flipped: m on the samples that were sent, e on those
+that were kept. Classes are label numbers as strings, because JSON keys are strings.
 """
 
 import numpy as np

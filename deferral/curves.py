@@ -1,15 +1,16 @@
 """Accuracy and risk against the share that is sent, and one number for a whole curve.
 
-A curve has a point wherever the scores can be cut. Between two points it is a straight line: that
-is what sending equal scores in random order gives in expectation. Sums, then one division;
-O(N log N). Everything here takes two stages: correct [2, N] bool, local and edge; a device with
-exits is one (`stages.as_two`), its costs then [2, N], and samples that stop early have score -inf.
+A curve has a point wherever the scores can be cut. Between two points it is a straight line: the
+expectation when equal scores are sent in random order. O(N log N). Everything here takes two
+stages: correct [2, N] bool, local and edge; a device with exits is one (`stages.as_two`), its costs
+then [2, N], and samples that stop early have score -inf.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.integrate import trapezoid
 
 from deferral.risk import stage_costs
 from deferral.rules import cut_places
@@ -29,7 +30,7 @@ class Curve:
 def deferral_curve(
     score: np.ndarray, correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> Curve:
-    """Sending the k highest of score [N], equal scores together, k = 0..N.
+    """Accuracy and risk when the k highest of score [N] are sent, equal scores together, k = 0..N.
 
     correct [2, N], costs [2] or [2, N]. ValueError where lengths differ or there are no samples.
     """
@@ -53,12 +54,12 @@ def deferral_curve(
 
 
 def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> Curve:
-    """The best any score can do at every rate: those first whose sending saves most.
+    """The best that any score can do at every rate: samples whose sending saves most go first.
 
-    What is saved takes four values at most, so the curve has at most five points; it has the lowest
-    risk and the highest accuracy at every rate (of equal savings, the one that turns a wrong
-    answer into a right one goes first, which matters only at c_1 = 0). Costs are [2]: with costs of
-    a sample's own, which answers save most and which gain most accuracy may differ.
+    The saving takes at most four values, so the curve has at most five points; it has the lowest
+    risk and the highest accuracy at every rate (among equal savings, a sample whose answer becomes
+    right goes first, which matters only at c_1 = 0). Costs are [2]: with costs per sample, the
+    order of least risk and that of highest accuracy may differ.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
     saved = np.unique(local - remote, return_inverse=True)[1]
@@ -66,39 +67,39 @@ def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.nda
     return deferral_curve(3 * saved + gain, correct, query_cost, error_cost)
 
 
-def accuracy_at(curve: Curve, rates: Sequence[float] = RATES) -> np.ndarray:
+def accuracy_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
     """Accuracy when exactly these shares are sent, linear between the points of the curve."""
     return _at(curve.rate, curve.accuracy, rates)
 
 
-def risk_at(curve: Curve, rates: Sequence[float] = RATES) -> np.ndarray:
+def risk_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
     """Risk when exactly these shares are sent, linear between the points of the curve."""
     return _at(curve.rate, curve.risk, rates)
 
 
 def normalised_area(curve: Curve, oracle: Curve) -> float:
-    """How much of what there is to gain over random a rule gains: random 0, oracle 1.
+    """The share of the oracle's gain over random that a rule has: random 0, oracle 1.
 
     (area of the rule - area of random) / (area of the oracle - area of random), areas under
     accuracy against reject rate, random the straight line between the two nets' accuracies. Costs
     play no part. Below 0: worse than random. nan where the oracle gains nothing over random.
     """
     random = (curve.accuracy[0] + curve.accuracy[-1]) / 2
-    best = _area(oracle.rate, oracle.accuracy) - random
+    best = trapezoid(oracle.accuracy, oracle.rate) - random
     if best <= 1e-12:
         return float("nan")
-    return (_area(curve.rate, curve.accuracy) - random) / best
+    return float((trapezoid(curve.accuracy, curve.rate) - random) / best)
 
 
 def error_area(curve: Curve) -> float:
     """AURC and AUGRC of the two-model system, 0..1: its error rate, averaged over reject rates.
 
-    In selective classification what is rejected costs nothing, so one has to say whether errors are
-    counted among the kept (AURC) or among all (AUGRC). Here what is rejected is answered by the
-    edge: all samples are answered at every rate, the two are one number, the area under error
-    against reject rate. With an edge that is always right it is `augrc` of the local net.
+    In selective classification a rejected sample has no answer, so errors are counted either among
+    the kept samples (AURC) or among all (AUGRC). Here the edge answers rejected samples, so both
+    are the area under error against reject rate. If the edge is always right, it is `augrc` of the
+    local net.
     """
-    return 1 - _area(curve.rate, curve.accuracy)
+    return float(1 - trapezoid(curve.accuracy, curve.rate))
 
 
 def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -106,15 +107,16 @@ def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
 
     Geifman, Uziel and El-Yaniv (ICLR 2019), Bias-Reduced Uncertainty Estimation for Deep Neural
     Classifiers. Selective risk at coverage k / N: the share of wrong answers among the k kept.
-    The paper averages it over k = 1..N; here as in torch-uncertainty the first and the last count
-    half (trapezoids from coverage 1 / N to 1, divided by that width): a difference of order 1 / N.
+    The paper averages it over k = 1..N; here, as in torch-uncertainty, the first and the last
+    count half (trapezoids from coverage 1 / N to 1, divided by that width): a difference of order
+    1 / N.
     Equal scores are rejected in random order, in expectation. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
     selective = kept[1:] / np.arange(1, len(kept))
     if len(selective) == 1:
         return float(selective[0])
-    return float((selective.sum() - (selective[0] + selective[-1]) / 2) / (len(selective) - 1))
+    return float(trapezoid(selective) / (len(selective) - 1))
 
 
 def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -122,12 +124,11 @@ def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
 
     Traub et al. (NeurIPS 2024), Overcoming Common Flaws in the Evaluation of Selective
     Classification Systems. Generalized risk at coverage k / N: the share of ALL samples that is
-    kept and wrong. Trapezoids from coverage 0 to 1, ties in expectation: so it is exactly
-    (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2, as the paper has it. score [N], wrong [N] bool.
+    kept and wrong. With trapezoids from coverage 0 to 1 and ties in expectation it equals the
+    paper's (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
-    n = len(kept) - 1
-    return float((kept.sum() - (kept[0] + kept[-1]) / 2) / n**2)
+    return float(trapezoid(kept) / (len(kept) - 1) ** 2)
 
 
 def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -140,12 +141,8 @@ def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(score.size + 1), kept, errors)
 
 
-def _at(rate: np.ndarray, values: np.ndarray, rates: Sequence[float]) -> np.ndarray:
-    rates = np.asarray(rates, dtype=np.float64)
-    if ((rates < 0) | (rates > 1) | np.isnan(rates)).any():
-        raise ValueError(f"rates {rates.tolist()}: each must be in 0..1")
-    return np.interp(rates, rate, values)
-
-
-def _area(rate: np.ndarray, values: np.ndarray) -> float:
-    return float((np.diff(rate) * (values[1:] + values[:-1])).sum() / 2)
+def _at(rate: np.ndarray, values: np.ndarray, rates: ArrayLike) -> np.ndarray:
+    wanted = np.asarray(rates, dtype=np.float64)
+    if not ((wanted >= 0) & (wanted <= 1)).all():
+        raise ValueError(f"rates {wanted.tolist()}: each must be in 0..1")
+    return np.interp(wanted, rate, values)

@@ -1,8 +1,8 @@
-"""What every rule decides: on the test rows of a file, at one pair of costs.
+"""The decisions of every rule on the test rows of a file, at one pair of costs.
 
-Two stages: local (m) and edge (e). Or a device with exits 1..E and a server: then a rule says at
-which exit a sample stops, and what comes to the last one without stopping may be sent. Thresholds
-and estimates are fitted on val.
+Either two stages, local (m) and edge (e); or a device with exits 1..E and a server: then a rule
+decides at which exit a sample stops, and may send a sample that reaches the last one without
+stopping. Thresholds and estimates are fitted on val.
 """
 
 import math
@@ -14,60 +14,67 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from deferral import estimates, rules, stages
-from deferral.catalogue import CONFIDENCE, RULES, Rule
+from deferral.catalogue import CONFIDENCE, DOUBTS, RULES, Rule
 from deferral.predictions import Predictions
-from deferral.risk import Pair, costs
+from deferral.risk import Costs, Pair, costs, risk
 from deferral.stopping import Stopping
 from deferral.summary import setting_name
 
-RECENT = 4  # pairs of costs whose decisions are kept: some MB each
+RECENT = 4  # pairs of costs whose decisions are cached, some MB each
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A rule's answer on the test rows at one pair of costs: REMOTE (1) iff score > threshold.
+    """What a rule does with the test rows at one pair of costs.
 
-    A sample that is not sent is answered by its exit, which is 0 where there is but one. The score
-    is that of the last exit, and -inf for samples that stop before it: they are never sent.
+    A sample that is not sent is answered by the exit at which it stops, 0 where there is but one.
     """
 
     rule: Rule
-    stop: np.ndarray  # [Nt] of 0 and 1
+    stop: np.ndarray  # [Nt] of 0 (kept) and 1 (sent)
     exit: np.ndarray  # [Nt] in 0..E-1
-    score: np.ndarray | None = None  # [Nt]; None for never, always, oracle and exits alone
-    threshold: float | None = None
-    score_val: np.ndarray | None = None  # [Nv]; out of fold where it was fitted on val
-    exit_val: np.ndarray | None = None  # [Nv]; the same, and there wherever score_val is
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredDecision(Decision):
+    """A decision by a score at the last exit: send iff score > threshold.
+
+    Samples that stop before the last exit have score -inf: they are never sent. Never, always,
+    oracle and the rules of single exits have no score.
+    """
+
+    score: np.ndarray  # [Nt]
+    threshold: float
+    score_val: np.ndarray  # [Nv]; out of fold where the score was fitted on val
+    exit_val: np.ndarray  # [Nv]; out of fold likewise
 
 
 def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
-    """What every rule does with the test rows at (c_1, c_e), by name, in this order:
+    """The decision of every rule on the test rows at (c_1, c_e), by name, in this order:
 
     never, always, oracle; the confidence rules of deferral/catalogue.py: the local net's doubt
     against the threshold of least risk on val; post_hoc and every estimator of the file, by its
     name: the Bayes rule with the estimates put in, send iff `estimates.bayes_score` > 0; every
     rejector that was trained at exactly these costs: send iff its score > 0. A rejector has the
-    name of its surrogate, with ", S = 100" or ", joint" unless S = 1. A name that is taken gets
-    " #2".
+    name of its surrogate, with ", S = 100" or ", joint" unless S = 1. A second rule of one name
+    gets " #2".
 
     With exits, costs being those of `stages.device_costs` too: never is the last exit alone, and
     "exit 1" to "exit E-1", after always, are the others alone; a confidence rule stops at an exit
     iff the doubt there is no more than its threshold (`stages.fit_thresholds`), and "exits only"
-    does the same with max softmax and never asks; "optimum" (`stopping.Stopping`) stands in the
-    place of post_hoc. Estimators and rejectors decide at the last exit whether to ask, and before
-    it there are thresholds on max softmax, fitted on val with that decision given.
+    does the same with max softmax and never asks; "optimum" (`stopping.Stopping`) replaces
+    post_hoc. Estimators and rejectors decide at the last exit whether to ask; earlier exits have
+    thresholds on max softmax, fitted on val with that decision given.
 
-    What does not depend on the costs is fitted once a `Predictions`. ValueError unless there are
-    2 stages, or exits and a server, val and test rows, and costs >= 0.
+    Fits that do not depend on the costs are made once per `Predictions`. ValueError unless there
+    are 2 stages, or exits and a server, val and test rows, and costs >= 0.
     """
     return prepared(predictions).decide(cost_1, cost_e)
 
 
-def as_two(
-    predictions: Predictions, decision: Decision, cost_1: float, cost_e: float, split: str = "test"
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """`stages.as_two` under a decision: correct [2, N] of "val" or "test", and its two costs."""
-    return prepared(predictions).as_two(decision, cost_1, cost_e, split)
+def scored(decisions: dict[str, Decision]) -> dict[str, ScoredDecision]:
+    """The decisions that go by a score."""
+    return {name: d for name, d in decisions.items() if isinstance(d, ScoredDecision)}
 
 
 def answered_by(part: Predictions, exit: np.ndarray) -> Predictions:
@@ -80,7 +87,7 @@ def answered_by(part: Predictions, exit: np.ndarray) -> Predictions:
 
 
 class Prepared:
-    """What a file's rules need at any costs. Keeps no logits: they are the bulk of a file."""
+    """What a file's rules need at any costs. Keeps no logits, which are the bulk of a file."""
 
     def __init__(self, predictions: Predictions):
         self.device = stages.device_costs(predictions)
@@ -88,20 +95,22 @@ class Prepared:
         self.test_labels, self.test_index = test.labels, test.index
         self.correct_val, self.correct_test = val.correct, test.correct
         self.last = len(self.device) - 1
+        val_exits, test_exits = val.stage_logits[:-1], test.stage_logits[:-1]
         self.doubts = {
-            name: tuple(
-                np.stack([rule.doubt(x) for x in part.stage_logits[:-1]]) for part in (val, test)
-            )
-            for name, rule in CONFIDENCE.items()
+            name: (np.stack([*map(doubt, val_exits)]), np.stack([*map(doubt, test_exits)]))
+            for name, doubt in DOUBTS.items()
         }
         self.stopping = Stopping(val, test)
-        self.estimators = []
-        for number, estimator in enumerate(predictions.settings.get("estimators") or []):
-            rule = Rule(estimator["name"], estimator["name"], "estimates", estimator["about"])
-            self.estimators.append((rule, val.estimates[number], test.estimates[number]))
+        self.estimators: list[tuple[Rule, np.ndarray, np.ndarray]] = []
+        if val.estimates is not None and test.estimates is not None:
+            for setting, *estimated in zip(
+                predictions.settings["estimators"], val.estimates, test.estimates, strict=True
+            ):
+                rule = Rule(setting["name"], setting["name"], "estimates", setting["about"])
+                self.estimators.append((rule, *estimated))
         settings = predictions.settings["rejectors"]
         self.rejectors = list(zip(settings, val.scores, test.scores, strict=True))
-        self.made: dict[Pair, dict[str, Decision]] = {}
+        self.recent: dict[Pair, dict[str, Decision]] = {}
 
     def same_test(self, other: "Prepared") -> bool:
         """Whether both have the same test rows, which a paired bootstrap needs."""
@@ -109,7 +118,7 @@ class Prepared:
             self.test_labels, other.test_labels
         )
 
-    def price(self, cost_1: float, cost_e: float) -> tuple[np.ndarray, np.ndarray]:
+    def price(self, cost_1: float, cost_e: float) -> Costs:
         """query_cost and error_cost, [E + 1] each."""
         return costs(cost_1, cost_e, self.device)
 
@@ -117,49 +126,49 @@ class Prepared:
         """Which of all stages answers each test sample, [Nt] in 0..E, E being the server."""
         return np.where(decision.stop > 0, self.last + 1, decision.exit)
 
-    def as_two(
-        self, decision: Decision, cost_1: float, cost_e: float, split: str
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """As the function `as_two`."""
-        correct, exit = (
-            (self.correct_test, decision.exit)
-            if split == "test"
-            else (self.correct_val, decision.exit_val)
-        )
-        two, *price = stages.as_two(correct, exit, *self.price(cost_1, cost_e))
-        return two, tuple(price)
+    def as_two(self, decision: Decision, cost_1: float, cost_e: float) -> tuple[np.ndarray, Costs]:
+        """`stages.as_two` of the test rows: correct [2, N], and query_cost and error_cost."""
+        return stages.as_two(self.correct_test, decision.exit, *self.price(cost_1, cost_e))
+
+    def val_as_two(
+        self, decision: ScoredDecision, cost_1: float, cost_e: float
+    ) -> tuple[np.ndarray, Costs]:
+        """The same of the val rows."""
+        return stages.as_two(self.correct_val, decision.exit_val, *self.price(cost_1, cost_e))
+
+    def val_risk(self, decision: ScoredDecision, cost_1: float, cost_e: float) -> float:
+        """Risk on val under the decision's own threshold: what a choice among rules goes by."""
+        correct, price = self.val_as_two(decision, cost_1, cost_e)
+        return risk(correct, rules.threshold(decision.score_val, decision.threshold), *price)
 
     def decide(self, cost_1: float, cost_e: float) -> dict[str, Decision]:
         """As the function `decide`. The last RECENT are kept: a report asks for some many times."""
-        if (cost_1, cost_e) not in self.made:
-            while len(self.made) >= RECENT:
-                del self.made[next(iter(self.made))]
-            self.made[cost_1, cost_e] = self._decide(cost_1, cost_e)
-        return dict(self.made[cost_1, cost_e])
+        if (cost_1, cost_e) not in self.recent:
+            while len(self.recent) >= RECENT:
+                del self.recent[next(iter(self.recent))]
+            self.recent[cost_1, cost_e] = self._decide(cost_1, cost_e)
+        return dict(self.recent[cost_1, cost_e])
 
     def _decide(self, cost_1: float, cost_e: float) -> dict[str, Decision]:
         for name, cost in (("cost_1", cost_1), ("cost_e", cost_e)):
             if not 0 <= cost < math.inf:
                 raise ValueError(f"{name} {cost}: a cost must be a number >= 0")
-        price, more = self.price(cost_1, cost_e), self.last > 0
-        made = self._limits(price)
-        made += [self._confidence(rule, price) for rule in CONFIDENCE.values()]
-        if more:
-            made.append(self._exits_only(price))
-        made.append(self._optimum(RULES["optimum" if more else "post_hoc"], price))
-        asked = [
-            (rule, *(estimates.bayes_score(both, cost_1, cost_e) for both in parts))
-            for rule, *parts in self.estimators
-        ]
-        asked += [
-            (_rejector_rule(setting), on_val, on_test)
-            for setting, on_val, on_test in self.rejectors
-            if (setting["cost_1"], setting["cost_e"]) == (cost_1, cost_e)
-        ]
-        made += [self._asked_for(rule, *scores, price) for rule, *scores in asked]
-        return _by_name(made)
+        price = self.price(cost_1, cost_e)
+        decisions = self._limits(price)
+        decisions += [self._confidence(rule, price) for rule in CONFIDENCE.values()]
+        if self.last:
+            decisions.append(self._exits_only(price))
+        decisions.append(self._optimum(RULES["optimum" if self.last else "post_hoc"], price))
+        for rule, on_val, on_test in self.estimators:
+            score_val = estimates.bayes_score(on_val, cost_1, cost_e)
+            score = estimates.bayes_score(on_test, cost_1, cost_e)
+            decisions.append(self._by_score(rule, score_val, score, price))
+        for setting, on_val, on_test in self.rejectors:
+            if (setting["cost_1"], setting["cost_e"]) == (cost_1, cost_e):
+                decisions.append(self._by_score(_rejector_rule(setting), on_val, on_test, price))
+        return _by_name(decisions)
 
-    def _limits(self, price: Sequence[np.ndarray]) -> list[Decision]:
+    def _limits(self, price: Costs) -> list[Decision]:
         """Each stage alone, and the oracle; the stages in `price` are exits and the server."""
         n, last = len(self.test_labels), self.last
         at_last = np.full(n, last, dtype=np.int64)
@@ -187,68 +196,64 @@ class Prepared:
         rule = RULES[name]
         return replace(rule, about=rule.with_exits) if self.last else rule
 
-    def _confidence(self, rule: Rule, price: Sequence[np.ndarray]) -> Decision:
+    def _confidence(self, rule: Rule, price: Costs) -> Decision:
         fitted = "at each exit; the thresholds of least risk on val, one an exit"
         if not self.last:
             fitted = "of the local net; the threshold of least risk on val"
         rule = replace(rule, about=f"{rule.about} {fitted}")
         on_val, on_test = self.doubts[rule.name]
-        found = stages.fit_thresholds(on_val, self.correct_val, *price)
-        exits = [stages.leave(doubt[:-1], found[:-1]) for doubt in (on_val, on_test)]
-        return self._decision(rule, on_val[-1], on_test[-1], float(found[-1]), exits)
+        thresholds = stages.fit_thresholds(on_val, self.correct_val, *price)
+        exits = [stages.leave(doubt[:-1], thresholds[:-1]) for doubt in (on_val, on_test)]
+        return self._decision(rule, on_val[-1], on_test[-1], float(thresholds[-1]), exits)
 
-    def _exits_only(self, price: Sequence[np.ndarray]) -> Decision:
-        """`_before` where nothing is sent."""
+    def _exits_only(self, price: Costs) -> Decision:
+        """The thresholds of `_before` if nothing is sent."""
         _, on_test = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
         return Decision(RULES["exits only"], rules.never(len(on_test)), on_test)
 
-    def _optimum(self, rule: Rule, price: Sequence[np.ndarray]) -> Decision:
+    def _optimum(self, rule: Rule, price: Costs) -> Decision:
         on_val, on_test = self.stopping.decide(*price)
         exits = [on_val.exit, on_test.exit]
         return self._decision(rule, on_val.score, on_test.score, 0.0, exits)
 
-    def _asked_for(
-        self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, price: Sequence[np.ndarray]
+    def _by_score(
+        self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, price: Costs
     ) -> Decision:
         """A rule with a score at the last exit: send iff it is > 0."""
         exits = self._before(rules.threshold(on_val, 0.0), price)
         return self._decision(rule, on_val, on_test, 0.0, exits)
 
-    def _before(self, send: np.ndarray, price: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Exits [Nv] and [Nt] by max softmax, where `send` [Nv] says who is sent at the last."""
-        both = [doubt[:-1] for doubt in self.doubts["max_softmax"]]
-        found = stages.fit_thresholds(both[0], self.correct_val, *price, send)
-        return [stages.leave(doubt, found) for doubt in both]
+    def _before(self, send: np.ndarray, price: Costs) -> list[np.ndarray]:
+        """Exits [Nv] and [Nt] by max softmax, given which val samples the last exit sends, [Nv]."""
+        on_val, on_test = (doubt[:-1] for doubt in self.doubts["max_softmax"])
+        thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, send)
+        return [stages.leave(doubt, thresholds) for doubt in (on_val, on_test)]
 
     def _decision(
         self, rule: Rule, on_val: np.ndarray, on_test: np.ndarray, t: float, exits: list[np.ndarray]
-    ) -> Decision:
-        scores = [on_val, on_test]
+    ) -> ScoredDecision:
+        exit_val, exit = exits
         if self.last:
-            scores = [
-                np.where(exit == self.last, score, -np.inf)
-                for score, exit in zip(scores, exits, strict=True)
-            ]
-        return Decision(
-            rule, rules.threshold(scores[1], t), exits[1], scores[1], t, scores[0], exits[0]
-        )
+            on_val = np.where(exit_val == self.last, on_val, -np.inf)
+            on_test = np.where(exit == self.last, on_test, -np.inf)
+        return ScoredDecision(rule, rules.threshold(on_test, t), exit, on_test, t, on_val, exit_val)
 
 
-# Fits are kept as long as the predictions they are of: a report asks for many costs of one file.
+# A report asks for many costs of one file, so fits are kept as long as the predictions.
 _PREPARED: WeakKeyDictionary[Predictions, Prepared] = WeakKeyDictionary()
 
 
 def prepared(predictions: Predictions) -> Prepared:
-    """The fits of a file: made once, kept as long as the file's `Predictions`."""
+    """The fits of a file, computed once per `Predictions`."""
     if predictions not in _PREPARED:
         _PREPARED[predictions] = Prepared(predictions)
     return _PREPARED[predictions]
 
 
-def _by_name(made: Sequence[Decision]) -> dict[str, Decision]:
+def _by_name(decisions: Sequence[Decision]) -> dict[str, Decision]:
     """A second rule of the same name gets " #2"."""
     named: dict[str, Decision] = {}
-    for decision in made:
+    for decision in decisions:
         rule, number = decision.rule, 2
         while rule.name in named:
             rule = replace(
@@ -262,8 +267,8 @@ def _by_name(made: Sequence[Decision]) -> dict[str, Decision]:
 
 
 def _rejector_rule(setting: dict[str, Any]) -> Rule:
-    surrogate, every = setting["surrogate"], setting["async_freq"]
-    suffix = "" if every == 1 else f", {setting_name(every)}"
+    surrogate, async_freq = setting["surrogate"], setting["async_freq"]
+    suffix = "" if async_freq == 1 else f", {setting_name(async_freq)}"
     about = f"a rejector trained on the {surrogate} loss at these costs{suffix}"
     about = str(setting.get("about", about))
     return Rule(surrogate + suffix, surrogate.replace("_", " ") + suffix, "rejector", about)

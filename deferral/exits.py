@@ -1,4 +1,4 @@
-"""Networks with exits: who leaves where, how often that is right, and for how many multiply-adds.
+"""Networks with exits: where samples leave, accuracy, and mean multiply-adds.
 
 Anytime: all samples are answered by one exit. Budgeted batch classification (Huang et al., ICLR
 2018, Multi-Scale Dense Networks): a sample leaves at the first exit whose confidence, the max
@@ -8,7 +8,7 @@ to about half going to the last. Confidence is kept as max softmax - 1, from -1 
 nearly certain do not tie (`rules.max_softmax_doubt` says why).
 
 Thresholds are fitted on val and used on test. The papers' code fits them on training images or on
-the test images themselves; `optimism` says what that hides.
+the test images themselves; `optimism` measures the effect.
 
 Shapes: stage_logits [E, N, K], confidence [E, N], correct [E, N] bool, multiply_adds [E] (up to and
 including an exit, so they never fall), shares and thresholds [P, E] (a row a point), stop [P, N] in
@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.integrate import trapezoid
 
 from deferral.metrics import beside_accuracy
 from deferral.predictions import SPLITS, Predictions
@@ -26,7 +28,7 @@ from deferral.rules import max_softmax_doubt
 
 POINTS = 39
 FULL_SHARES = (0.3, 0.5, 0.7)
-CHUNK = 2**20  # logits that are float64 at one time: 8 MB, and as much for each temporary
+CHUNK = 2**20  # logits per float64 conversion: 8 MB, and as much for each temporary
 
 Row = dict[str, Any]
 
@@ -43,11 +45,11 @@ def shares(q: float | np.ndarray, num_exits: int) -> np.ndarray:
 def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
     """floor(n p_k): how many of n samples each exit takes, int64 of the shape of n * shares.
 
-    For training's meta loss and for thresholds alike. n p_k may come out below the whole number
-    that it is (18 * 5/6 as 14.999999999999998, an error of about n * 1e-16), so 1e-9 is added: that
-    gives the floor of the exact rational number for all p = 1..39, up to 12 exits and n that a test
-    tries. In float32, as the release of L2W computes it, 240 of 425,880 counts are one off (2 to 7
-    exits; 239 too low), none of them for n a power of two.
+    Used by training's meta loss and by thresholds. In floating point n p_k can lie below the whole
+    number that it equals (18 * 5/6 gives 14.999999999999998, an error of about n * 1e-16), so 1e-9
+    is added: that gives the floor of the exact rational number for all p = 1..39, up to 12 exits
+    and every n that the tests try. In float32, as the release of L2W computes it, 240 of 425,880
+    counts are off by one (2 to 7 exits; 239 too low), none of them for n a power of two.
     """
     return np.floor(n * np.asarray(shares, dtype=np.float64) + 1e-9).astype(np.int64)
 
@@ -55,33 +57,33 @@ def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
 def confidence(stage_logits: np.ndarray) -> np.ndarray:
     """Max softmax - 1 of every exit, [E, N, K] to float64 [E, N], by `max_softmax_doubt`.
 
-    Only some rows are float64 at once.
+    Converts CHUNK logits at a time to float64.
     """
     stage_logits = np.asarray(stage_logits)
     if stage_logits.ndim != 3 or not stage_logits.shape[-1]:
         raise ValueError(f"stage_logits {stage_logits.shape} must be [E, N, K], K >= 1")
     rows = max(1, CHUNK // stage_logits.shape[-1])
-    found = np.empty(stage_logits.shape[:2])
+    confidences = np.empty(stage_logits.shape[:2])
     for k, logits in enumerate(stage_logits):
         for start in range(0, len(logits), rows):
-            found[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
-    return found
+            confidences[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
+    return confidences
 
 
 def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Thresholds [P, E] at which each exit takes its share of these samples.
 
-    confidence_val [E, N], shares [P, E] or [E]. Walk the exits: exit k takes, of the samples no
-    earlier exit took, the floor(N p_k) most confident; its threshold is the lowest confidence it
-    takes, and with it go all that are as confident (equals are not parted, so it may take more).
-    Where floor(N p_k) is 0, or more than what is left, it takes none: +inf. The last exit takes
-    what is left: -inf. O(E N (log N + P)).
+    confidence_val [E, N], shares [P, E] or [E]. In order of the exits, exit k takes the
+    floor(N p_k) most confident of the samples that no earlier exit took. Its threshold is the
+    lowest confidence that it takes; samples of equal confidence go with it, so it may take more.
+    Where floor(N p_k) is 0, or more than the samples left, the threshold is +inf: it takes none.
+    The last exit takes the rest: -inf. O(E N (log N + P)).
     """
     confidence_val = _confidence(confidence_val)
     num_exits, n = confidence_val.shape
     shares = np.asarray(shares, dtype=np.float64)
     if not n:
-        raise ValueError("thresholds need samples to be fitted on: there is none")
+        raise ValueError("thresholds need at least one sample to be fitted on")
     if (
         shares.ndim not in (1, 2)
         or shares.shape[-1] != num_exits
@@ -97,7 +99,7 @@ def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray
         take = takes[:, k, None]
         # How many of those left are at least as far up in the order, [P, N].
         seen = np.cumsum(left[:, order], axis=1, dtype=np.int32)
-        last = (seen < take).sum(1)  # where the last one that is taken stands; n: too few are left
+        last = (seen < take).sum(1)  # place of the last one taken; n where too few are left
         able = (last < n) & (take[:, 0] > 0)
         thresholds[able, k] = confidence_val[k][order[last[able]]]
         left &= confidence_val[k] < thresholds[:, k, None]
@@ -107,8 +109,8 @@ def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray
 def stops(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """The exit that answers: the first k with confidence[k] >= threshold[k].
 
-    confidence [E, N]; thresholds [P, E] give int64 [P, N], [E] give [N]. ValueError where the
-    last threshold is not -inf: nobody would answer what it leaves.
+    confidence [E, N]; thresholds [P, E] give int64 [P, N], [E] give [N]. ValueError unless the
+    last threshold is -inf: without it some samples would have no answer.
     """
     confidence, thresholds = _confidence(confidence), np.asarray(thresholds, dtype=np.float64)
     num_exits, n = confidence.shape
@@ -125,7 +127,7 @@ def stops(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 def spent(
     stop: np.ndarray, correct: np.ndarray, multiply_adds: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of stops [P, N]: share leaving at each exit [P, E], accuracy [P], mean multiply-adds [P]."""
+    """For stops [P, N]: share leaving at each exit [P, E], accuracy [P], mean multiply-adds [P]."""
     correct = np.asarray(correct, dtype=bool)
     costs, n = _costs(multiply_adds, len(correct)), stop.shape[1]
     counts = np.stack([(stop == k).sum(1) for k in range(len(correct))], axis=1)
@@ -134,9 +136,9 @@ def spent(
 
 
 def anytime(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]:
-    """A row an exit, counted from 1: what it costs, and its accuracy on test and on val.
+    """A row per exit, counted from 1: its multiply-adds, and its accuracy on test and on val.
 
-    Where the settings name `metrics`, those beside accuracy too, of test.
+    Rows have the further `metrics` that the settings name, too, measured on test.
     """
     costs = _costs(multiply_adds, len(predictions.stage_logits))
     val, test = (_rows(predictions, split) for split in ("val", "test"))
@@ -156,12 +158,12 @@ def anytime(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]
 def budgeted(
     predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
 ) -> list[Row]:
-    """A row for p = 1..points, q = p / 20: thresholds fitted on val, all the rest from test.
+    """A row for each p = 1..points, q = p / 20: thresholds fitted on val, the rest from test.
 
     `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean;
     metrics as in `anytime`.
-    `max_doubt` has the thresholds: a sample leaves where 1 - max softmax is at most that. As JSON
-    can have it: None for what is infinite (`thresholds_of` reads it).
+    `max_doubt` holds the thresholds: a sample leaves where 1 - max softmax is at most that. For
+    JSON, None stands for infinity (`thresholds_of` reads it).
     """
     sure = confidence(predictions.stage_logits)
     val, test = (_rows(predictions, split) for split in ("val", "test"))
@@ -185,7 +187,7 @@ def budgeted(
 
 
 def max_doubt(thresholds: np.ndarray) -> list[float | None]:
-    """Thresholds [E] as `budgeted` has them in a row."""
+    """Thresholds [E] as a row of `budgeted` holds them."""
     return [float(-t) if np.isfinite(t) else None for t in thresholds]
 
 
@@ -196,55 +198,49 @@ def thresholds_of(row: Row) -> np.ndarray:
 
 
 def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Costs and accuracies of the budgeted points and of the two ends of what a budget can be.
+    """Costs and accuracies of the budgeted points and of the smallest and the largest budget.
 
-    The ends are thresholds too: all leave at the first exit, or all go to the last. So every
-    method's curve on one network has the same range of costs.
+    These ends are thresholds too: all samples leave at the first exit, or all go to the last. With
+    them the curves of all methods on one network cover the same range of costs.
     """
     rows = [anytime_rows[0], *points, anytime_rows[-1]]
-    return tuple(np.array([row[key] for row in rows]) for key in ("multiply_adds", "accuracy"))
+    costs, accuracies = ([row[key] for row in rows] for key in ("multiply_adds", "accuracy"))
+    return np.array(costs), np.array(accuracies)
 
 
-def sorted_curve(
-    costs: Sequence[float], accuracies: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def sorted_curve(costs: ArrayLike, accuracies: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Sorted by cost; points of equal cost are one, with the mean of their accuracies."""
-    costs, accuracies = (np.asarray(x, dtype=np.float64) for x in (costs, accuracies))
-    if costs.ndim != 1 or costs.shape != accuracies.shape or not costs.size:
-        raise ValueError(f"costs {costs.shape} and accuracies {accuracies.shape} must be [P], P up")
-    distinct, where = np.unique(costs, return_inverse=True)
-    return distinct, np.bincount(where, weights=accuracies) / np.bincount(where)
+    x, y = np.asarray(costs, dtype=np.float64), np.asarray(accuracies, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or not x.size:
+        raise ValueError(f"costs {x.shape} and accuracies {y.shape} must be [P], P >= 1")
+    distinct, where = np.unique(x, return_inverse=True)
+    return distinct, np.bincount(where, weights=y) / np.bincount(where)
 
 
-def accuracy_at(
-    costs: Sequence[float], accuracies: Sequence[float], full: float, share: float
-) -> float | None:
-    """Accuracy at the cost share * full; None where the curve does not reach so far.
+def accuracy_at(costs: ArrayLike, accuracies: ArrayLike, full: float, share: float) -> float | None:
+    """Accuracy at the cost share * full; None outside the range of the curve.
 
-    Between two neighbours of `sorted_curve` it is a straight line: what tossing a coin between
-    their thresholds gives in expectation. `full` is the cost of the last exit.
+    Linear between two neighbours of `sorted_curve`: the expectation of choosing between their
+    thresholds at random. `full` is the cost of the last exit.
     """
-    costs, accuracies = sorted_curve(costs, accuracies)
-    if not costs[0] <= share * full <= costs[-1]:
+    x, y = sorted_curve(costs, accuracies)
+    if not x[0] <= share * full <= x[-1]:
         return None
-    return float(np.interp(share * full, costs, accuracies))
+    return float(np.interp(share * full, x, y))
 
 
-def area(costs: Sequence[float], accuracies: Sequence[float], full: float) -> float:
+def area(costs: ArrayLike, accuracies: ArrayLike, full: float) -> float:
     """Area under accuracy against cost, from the lowest cost to `full`, divided by that width.
 
-    So it is an accuracy, 0..1: the mean over budgets spread evenly between the cheapest and the
-    full one. The curve is that of `accuracy_at`; give it with both ends (`whole_curve`), then the
-    range is from the first exit to the last whatever the method, and two methods on one network
-    compare. ValueError where the curve does not end at `full`.
+    An accuracy, 0..1: the mean over budgets spread evenly between the cheapest and the full one.
+    Linear between points, as in `accuracy_at`. With both ends (`whole_curve`) the range runs from
+    the first exit to the last for every method, so two methods on one network are comparable.
+    ValueError where the curve does not end at `full`.
     """
-    costs, accuracies = sorted_curve(costs, accuracies)
-    if not np.isclose(costs[-1], full, rtol=1e-9, atol=0):
-        raise ValueError(f"the curve ends at {costs[-1]:g}, not at the full cost {full:g}")
-    if len(costs) == 1:
-        return float(accuracies[0])
-    trapezoids = np.diff(costs) * (accuracies[1:] + accuracies[:-1]) / 2
-    return float(trapezoids.sum() / (costs[-1] - costs[0]))
+    x, y = sorted_curve(costs, accuracies)
+    if not np.isclose(x[-1], full, rtol=1e-9, atol=0):
+        raise ValueError(f"the curve ends at {x[-1]:g}, not at the full cost {full:g}")
+    return float(trapezoid(y, x) / (x[-1] - x[0]) if len(x) > 1 else y[0])
 
 
 def evaluate(
@@ -273,58 +269,57 @@ def optimism(
     multiply_adds: Sequence[int],
     points: int = POINTS,
 ) -> list[Row]:
-    """What thresholds fitted on other rows than val promise, and what they deliver on test.
+    """What thresholds fitted on rows other than val promise, and what they deliver on test.
 
-    confidence and correct, each [E, N], by the name of their rows: "val", "test", and what else
-    thresholds are to be fitted on, "train" above all. A row for each of them and p = 1..points:
+    confidence and correct, each [E, N], by the name of their rows: "val", "test", and any others to
+    fit thresholds on, such as "train". A row for each of them and p = 1..points:
 
     promised_accuracy, promised_multiply_adds   of the rows the thresholds were fitted on
-    accuracy, multiply_adds                     of test at these thresholds: what is delivered
-    accuracy_gap, multiply_adds_gap             delivered, less what val's thresholds deliver at p
-    above_clean_curve                           delivered accuracy, less that of val's curve (with
+    accuracy, multiply_adds                     of test at these thresholds: delivered
+    accuracy_gap, multiply_adds_gap             delivered, minus what val's thresholds deliver at p
+    above_clean_curve                           delivered accuracy, minus that of val's curve (with
                                                 its ends) at the same cost
 
-    Fitted on train the promise is broken: a network is surer of what it has learned by heart, so
-    test samples go further and cost more than the budget said. Fitted on test promise and delivery
-    are one number by construction, and above_clean_curve is what looking at the test set gained.
+    Thresholds fitted on train break the promise: a network is more confident on its training
+    images, so test samples go further and cost more than the budget. Fitted on test, promised and
+    delivered are equal by construction, and above_clean_curve is the gain from using the test set.
     """
     if set(confidence) != set(correct) or not {"val", "test"} <= set(confidence):
         raise ValueError(
             f"optimism needs confidence and correct of val and test, not of {sorted(confidence)} "
             f"and {sorted(correct)}"
         )
-    q, num_exits = _q(points), len(confidence["test"])
-    promised, delivered = {}, {}
-    for name, sure in confidence.items():
-        thresholds = fit_thresholds(sure, shares(q, num_exits))
-        for found, rows in ((promised, name), (delivered, "test")):
-            stop = stops(confidence[rows], thresholds)
-            found[name] = spent(stop, correct[rows], multiply_adds)[1:]
-    ends = [
-        {"accuracy": _mean(correct["test"][k]), "multiply_adds": multiply_adds[k]} for k in (0, -1)
-    ]
-    clean_accuracy, clean_cost = delivered["val"]
-    clean = [
-        {"accuracy": a, "multiply_adds": c} for a, c in zip(clean_accuracy, clean_cost, strict=True)
-    ]
-    curve = sorted_curve(*whole_curve(ends, clean))
-    found = []
-    for name, (accuracy, cost) in delivered.items():
+    q = _q(points)
+    thresholds = {n: fit_thresholds(sure, shares(q, len(sure))) for n, sure in confidence.items()}
+
+    def measured(rows: str, fitted_on: str) -> tuple[np.ndarray, np.ndarray]:
+        stop = stops(confidence[rows], thresholds[fitted_on])
+        return spent(stop, correct[rows], multiply_adds)[1:]
+
+    clean_accuracy, clean_cost = measured("test", "val")
+    first, last = (_mean(correct["test"][k]) for k in (0, -1))
+    curve = sorted_curve(
+        [multiply_adds[0], *clean_cost, multiply_adds[-1]], [first, *clean_accuracy, last]
+    )
+    table = []
+    for name in confidence:
+        promised_accuracy, promised_cost = measured(name, name)
+        accuracy, cost = measured("test", name)
         columns = {
-            "promised_accuracy": promised[name][0],
-            "promised_multiply_adds": promised[name][1],
+            "promised_accuracy": promised_accuracy,
+            "promised_multiply_adds": promised_cost,
             "accuracy": accuracy,
             "multiply_adds": cost,
             "accuracy_gap": accuracy - clean_accuracy,
             "multiply_adds_gap": cost - clean_cost,
             "above_clean_curve": accuracy - np.interp(cost, *curve),
         }
-        found += [
+        table += [
             {"fitted_on": name, "p": i + 1, "q": float(q[i])}
             | {key: float(values[i]) for key, values in columns.items()}
             for i in range(points)
         ]
-    return found
+    return table
 
 
 def _metrics(predictions: Predictions) -> Callable[[np.ndarray], dict[str, float]]:
@@ -342,7 +337,7 @@ def _q(points: int) -> np.ndarray:
 
 
 def _rows(predictions: Predictions, split: str) -> np.ndarray:
-    """Which rows are val or test; `Predictions.part` would copy the logits."""
+    """A mask of the val or test rows, [N] bool; `Predictions.part` would copy the logits."""
     rows = predictions.split == SPLITS[split]
     if not rows.any():
         raise ValueError(f"{predictions.source}: has no {split} rows")

@@ -117,14 +117,14 @@ def _predictions(
 
 def _stage(arrays: dict[str, np.ndarray], net: str) -> tuple[np.ndarray, str]:
     """A net's logits [N, K] and what they were in the file: "logits" or "probabilities"."""
-    found = [f"{net}_{kind}" for kind in ("logits", "scores") if f"{net}_{kind}" in arrays]
-    if not found:
+    names = [f"{net}_{kind}" for kind in ("logits", "scores") if f"{net}_{kind}" in arrays]
+    if not names:
         more = " or remote_prediction" if net == "remote" else ""
         raise ValueError(f"lacks {net}_logits, {net}_scores{more}")
-    if len(found) == 2:
-        raise ValueError(f"holds {found[0]} and {found[1]}; one of them must go")
-    values = _finite(arrays[found[0]], found[0], 2)
-    if found[0].endswith("logits") or values.min(initial=0) < 0:
+    if len(names) == 2:
+        raise ValueError(f"holds {names[0]} and {names[1]}; one of them must go")
+    values = _finite(arrays[names[0]], names[0], 2)
+    if names[0].endswith("logits") or values.min(initial=0) < 0:
         return values, "logits"
     off = np.abs(values.sum(1, dtype=np.float64) - 1)
     if off.max(initial=0) > NEARLY:
@@ -132,7 +132,7 @@ def _stage(arrays: dict[str, np.ndarray], net: str) -> tuple[np.ndarray, str]:
     if off.max(initial=0) > SUM_TOLERANCE:
         row = int(np.flatnonzero(off > SUM_TOLERANCE)[0])
         raise ValueError(
-            f"{found[0]} look like probabilities, but row {row} (from 0) sums to "
+            f"{names[0]} look like probabilities, but row {row} (from 0) sums to "
             f"{values[row].sum():.4g}: write them with more digits"
         )
     # A probability of 0 has no logarithm; the smallest number there is stands for it.
@@ -172,14 +172,14 @@ def _split(arrays: dict[str, np.ndarray], n: int, seed: int) -> tuple[np.ndarray
         split[np.random.default_rng(seed).permutation(n)[: n // 2]] = SPLITS["val"]
         return split, f"not in the file: a random half of the rows is val (seed {seed})"
     given = arrays["split"]
-    known = SPLITS | {str(number): number for number in SPLITS.values()}
+    numbers = SPLITS | {str(number): number for number in SPLITS.values()}
     if given.shape != (n,) or given.dtype.kind not in "biufU":
         raise ValueError(f"split is {given.dtype} {given.shape}, but must be [{n}] of 0 and 1")
     words = given if given.dtype.kind == "U" else np.char.mod("%g", given)
     values, where = np.unique(np.char.lower(np.char.strip(words)), return_inverse=True)
-    if strange := [str(value) for value in values if value not in known]:
+    if strange := [str(value) for value in values if value not in numbers]:
         raise ValueError(f"split holds {strange[0]!r}; it must be 0 or val, 1 or test")
-    split = np.array([known[value] for value in values])[where]
+    split = np.array([numbers[value] for value in values])[where]
     for name, number in SPLITS.items():
         if number not in split:
             raise ValueError(f"has no {name} rows; thresholds are fitted on val, measured on test")
@@ -251,11 +251,13 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     if "label" in columns:
         arrays["labels"] = _numbers(path, columns, ["label"])[0]
     for net in ("local", "remote"):
-        own = [name for name in header if re.fullmatch(rf"{net}_\d+", name)]
-        wanted = [f"{net}_{i}" for i in range(len(own))]
-        if set(own) != set(wanted):
-            raise ValueError(f"{path}: columns {', '.join(own)} are not {net}_0 to {wanted[-1]}")
-        if own:
+        present = [name for name in header if re.fullmatch(rf"{net}_\d+", name)]
+        wanted = [f"{net}_{i}" for i in range(len(present))]
+        if set(present) != set(wanted):
+            raise ValueError(
+                f"{path}: columns {', '.join(present)} are not {net}_0 to {wanted[-1]}"
+            )
+        if present:
             arrays[f"{net}_scores"] = _numbers(path, columns, wanted).T
     if "remote_prediction" in columns:
         arrays["remote_prediction"] = _numbers(path, columns, ["remote_prediction"])[0]

@@ -5,12 +5,12 @@
   python -m deferral.join exits server --seeds 0 1 2 --device_cost 0.1 --out joined
 
 EXITS is a predictions.npz of early_exit.eval, SERVER one of eval_all.py, whose edge net becomes the
-server, or of another early_exit.eval, of which the last exit does, or anyone's npz or CSV
-(deferral/external.py); both must be of the same samples. Rejectors and estimates of SERVER come
-along if they were made for this device: if its first stage answers as the last exit of EXITS does.
+server, or of another early_exit.eval, whose last exit does, or anyone's npz or CSV
+(deferral/external.py); both must be of the same samples. Rejectors and estimates of SERVER are kept
+if they were made for this device: if the logits of its first stage are those of the last exit.
 
 Writes {dataset}-predictions.npz with the exits and then the server as its stages, for
-deferral.report: rules then say at which exit each sample stops, or that it is sent.
+deferral.report, whose rules decide at which exit each sample stops or whether it is sent.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +39,10 @@ from experiment import (
     write_bytes,
 )
 
-TOLERANCE = 1e-3  # of logits: one network's, computed by two scripts in other batches
-# What a server's file says of the server.
-EDGE = {"edge": "edge", "edge_seed": "seed"}
-EDGE |= {"remote_scores": "remote_scores"}  # a stranger's: how they were read
+TOLERANCE = 1e-3  # of logits of one network computed by two scripts in other batches
+# Settings of the joined file, and where the server's file has them; remote_scores, of an external
+# file, says how its scores were read.
+EDGE = {"edge": "edge", "edge_seed": "seed", "remote_scores": "remote_scores"}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,18 +63,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--cost_flops",
         type=number(float, 0),
         default=0.0,
-        help="of one multiply-add of the device, in units of one local error: times those of the "
-        "last exit it is what running the whole device costs. At 0 its computing is free",
+        help="cost of one multiply-add of the device, in units of one local error",
     )
     group.add_argument(
         "--device_cost",
         type=number(float, 0),
-        help="what running the whole device costs, in units of one local error, instead",
+        help="instead, the cost of running the whole device, in units of one local error",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR_OR_NPZ", help="EXITS/defer if not given, or beside a file"
+        "--out",
+        type=Path,
+        metavar="DIR_OR_NPZ",
+        help="where the file goes (default: defer/ in EXITS)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
     if args.seeds:
         args.seeds = list(dict.fromkeys(args.seeds))
@@ -90,15 +93,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def join(exits: Predictions, server: Predictions, cost_flops: float = 0.0) -> Predictions:
     """The exits of `exits`, [E, N, K], and behind them the last stage of `server`: [E + 1, N, K].
 
-    Rows are in the order of `exits`; those of `server` may come in another. Scores and estimates
-    of `server` decide at the last exit: they come along if its first stage's logits are those of
+    Rows are in the order of `exits`; those of `server` may have another order. Scores and estimates
+    of `server` decide at the last exit: they are kept if its first stage's logits equal those of
     that exit to within TOLERANCE, else `joined` in the settings says why they are left out. Its
-    pictures come along in any case, its training losses in none. Settings are those of `exits`, but
-    for `local`, what the device is; of the server's there are `edge` and `edge_seed`.
-    `cost_flops`: of one multiply-add, in units of one local error.
+    pictures are kept, its training losses are not. Settings are those of `exits`, except that
+    `local` describes the device, and `edge` and `edge_seed` the server.
+    cost_flops: the cost of one multiply-add, in units of one local error.
 
-    ValueError, one line, where `exits` does not say what its exits cost, the two are not of the
-    same samples and classes, or `cost_flops` is no number >= 0.
+    ValueError, one line, where `exits` lacks the multiply-adds of its exits, the two are not of the
+    same samples and classes, or cost_flops is not a finite number >= 0.
     """
     if not 0 <= cost_flops < np.inf:
         raise ValueError(f"cost_flops is {cost_flops}: give a finite number, 0 or more")
@@ -109,7 +112,9 @@ def join(exits: Predictions, server: Predictions, cost_flops: float = 0.0) -> Pr
     server_answers = server.stage_logits[-1:, rows].astype(exits.stage_logits.dtype)
     left_out = _foreign(exits, server, rows)
     scores, estimates = server.scores[:, rows], server.estimates
-    rules = {k: server.settings[k] for k in ("rejectors", "estimators") if k in server.settings}
+    rules: dict[str, Any] = {
+        key: server.settings[key] for key in ("rejectors", "estimators") if key in server.settings
+    }
     if left_out:
         scores, estimates, rules = scores[:0], None, {"rejectors": []}
     about = {name: server.settings.get(key) for name, key in EDGE.items()}
@@ -140,7 +145,7 @@ def join(exits: Predictions, server: Predictions, cost_flops: float = 0.0) -> Pr
 
 
 def _multiply_adds(exits: Predictions) -> list[int]:
-    """What the exits cost, one number each. ValueError where the settings do not say it."""
+    """The multiply-adds of each exit. ValueError where the settings lack them."""
     counts, stages = exits.settings.get("multiply_adds"), len(exits.stage_logits)
     if not isinstance(counts, list) or not all(type(c) is int and c >= 0 for c in counts):
         raise ValueError(
@@ -162,8 +167,8 @@ def _same_samples(exits: Predictions, server: Predictions) -> np.ndarray:
             for _, samples, classes in (p.stage_logits.shape for p in (exits, server))
         ]
         raise ValueError(f"{both} are of different data: {sizes[0]}; {sizes[1]}")
-    keys = [np.stack([p.split, p.index]) for p in (exits, server)]
-    if not np.array_equal(*keys) and len(np.unique(keys[0], axis=1).T) < len(exits.labels):
+    keys, server_keys = (np.stack([p.split, p.index]) for p in (exits, server))
+    if not np.array_equal(keys, server_keys) and np.unique(keys, axis=1).shape[1] < keys.shape[1]:
         raise ValueError(f"{both} have their rows in another order, and some have the same index")
     order = [np.lexsort((p.index, p.split)) for p in (exits, server)]
     for name in ("split", "index"):
@@ -181,7 +186,7 @@ def _same_samples(exits: Predictions, server: Predictions) -> np.ndarray:
 
 
 def _foreign(exits: Predictions, server: Predictions, rows: np.ndarray) -> str:
-    """Why the rules of `server` are not for this device; "" where they are, or there are none."""
+    """Why the rules of `server` do not fit this device; "" where they do, or there are none."""
     if not len(server.scores) and server.estimates is None:
         return ""
     far = np.abs(server.stage_logits[0, rows] - exits.stage_logits[-1]).max()
@@ -194,11 +199,11 @@ def _foreign(exits: Predictions, server: Predictions, rows: np.ndarray) -> str:
 
 
 def read(path: Path, exits: Predictions | None = None) -> Predictions:
-    """One file, or that of a run directory; `exits` are what a stranger's rows are of.
+    """One file, or that of a run directory; `exits` describe the rows of an external server file.
 
-    A stranger's file has no rows' numbers: its rows are those of `exits`, in that order, and so are
-    its classes' names, and the split where it has none. Its rejectors stay behind: they are no
-    rule of any costs in particular. ValueError or OSError for what cannot be read.
+    An external file has no row numbers: its rows are those of `exits`, in that order, with their
+    class names, and with their split where it has none. Its rejectors are dropped, because they
+    belong to no particular costs. ValueError or OSError for what cannot be read.
     """
     if path.is_dir():
         files = sorted(path.glob(PREDICTIONS))
@@ -208,20 +213,20 @@ def read(path: Path, exits: Predictions | None = None) -> Predictions:
         path = files[0]
     if exits is None or external.is_native(path):
         return saved.load(path)
-    found = external.load(path, costs=[])
-    same = len(found.labels) == len(exits.labels)
-    if not same or not np.array_equal(found.labels, exits.labels):
+    answers = external.load(path, costs=[])
+    same = len(answers.labels) == len(exits.labels)
+    if not same or not np.array_equal(answers.labels, exits.labels):
         raise ValueError(
             f"{path}: its labels are not those of {exits.source}, row by row: write its rows in "
             "the order of that file"
         )
-    split = found.split if found.settings["split"] == "as in the file" else exits.split
-    settings = found.settings | {"classes": exits.settings["classes"]}
-    return replace(found, split=split, index=exits.index, settings=settings)
+    split = answers.split if answers.settings["split"] == "as in the file" else exits.split
+    settings = answers.settings | {"classes": exits.settings["classes"]}
+    return replace(answers, split=split, index=exits.index, settings=settings)
 
 
 def output_path(exits: Path, out: Path | None, name: str, seed: int | None) -> Path:
-    """Where the file of one run goes; `exits` is EXITS as it was given."""
+    """Where the file of one run goes; `exits` is EXITS as given on the command line."""
     if out is not None and out.suffix == ".npz":
         return out
     folder = out or (exits if exits.is_dir() else exits.parent) / "defer"
@@ -229,7 +234,7 @@ def output_path(exits: Path, out: Path | None, name: str, seed: int | None) -> P
 
 
 def write(path: Path, joined: Predictions) -> None:
-    """predictions.npz, whole or not at all."""
+    """Write predictions.npz atomically."""
     arrays = {field.name: getattr(joined, field.name) for field in fields(joined)}
     arrays = {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
     buffer = io.BytesIO()
@@ -240,7 +245,7 @@ def write(path: Path, joined: Predictions) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    made: dict[Path, Predictions] = {}
+    outputs: dict[Path, Predictions] = {}
     with one_line_errors():
         for seed in args.seeds or [None]:
             below = "" if seed is None else f"seed-{seed}"
@@ -260,10 +265,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 digest = sha256(source)
                 joined.settings["joined"][f"{name}_sha256"] = digest
                 joined.settings["inputs"][os.path.relpath(source, path.parent)] = digest
-            made[path] = joined
-        for path in made:
+            outputs[path] = joined
+        for path in outputs:
             lock(path.parent)
-    for path, joined in made.items():
+    for path, joined in outputs.items():
         write(path, joined)
         if left_out := joined.settings["joined"]["left_out"]:
             print(f"{path}: left out: {left_out}")

@@ -1,6 +1,6 @@
-"""What a task is judged by beside accuracy: the metrics of GLUE (Wang et al., ICLR 2019).
+"""Metrics beside accuracy: those of GLUE (Wang et al., ICLR 2019).
 
-scikit-learn is imported where one is asked for: it takes a second, and pictures have none.
+scikit-learn is imported on use, because the import takes a second that image tasks do not need.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Who is sent, class by class: reject rates, accuracies, and the confusion of kept and of sent.
+"""Decisions class by class: reject rates, accuracies, and confusions of kept and sent samples.
 
 When the local net was trained on some classes only (the non-IID case of Wu et al., ICLR 2025), a
-rejector should send the classes that the local net has never seen, and keep what it knows.
+rejector should send the classes that the local net has never seen, and keep the others.
 
     seen      the local net was trained on at least one sample of the class
-    unseen    it was not: all that it can answer there is wrong
+    unseen    it was not, so it never answers the class
 
 Shapes: labels [N] in 0..K-1, correct [E, N] bool, stop [N] in 0..E-1 (0 is kept, above 0 is sent).
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deferral.predictions import Predictions
-from deferral.risk import per_sample
+from deferral.risk import Costs, per_sample
 
 SEEN, UNSEEN = 0, 1  # places in what `seen_and_unseen` returns
 
@@ -25,9 +25,9 @@ SEEN, UNSEEN = 0, 1  # places in what `seen_and_unseen` returns
 class Groups:
     """Sums over the samples of each of G groups, all [G]; shares of them, nan where total is 0.
 
-    local_correct and edge_correct count what the first and the last stage would get right of ALL
-    samples of the group; cascade_correct what the stage that answers does. cost, the sum of what
-    the samples cost in units of one local error, is None where no costs were given.
+    local_correct and edge_correct count the right answers of the first and the last stage on ALL
+    samples of the group; cascade_correct those of the stage that answers. cost, the total cost of
+    the samples in units of one local error, is None where no costs were given.
     """
 
     total: NDArray[np.int64]
@@ -35,7 +35,7 @@ class Groups:
     local_correct: NDArray[np.int64]
     edge_correct: NDArray[np.int64]
     cascade_correct: NDArray[np.int64]
-    cost: NDArray[np.float64] | None = None
+    cost: NDArray | None = None
 
     @property
     def reject_rate(self) -> NDArray[np.float64]:
@@ -68,7 +68,7 @@ def per_class(
     correct: ArrayLike,
     stop: ArrayLike,
     num_classes: int,
-    costs: tuple[ArrayLike, ArrayLike] | None = None,
+    costs: Costs | None = None,
 ) -> Groups:
     """One group a class, G = K. `costs`: (query_cost [E], error_cost [E]), for the risks.
 
@@ -85,17 +85,17 @@ def seen_and_unseen(
     stop: ArrayLike,
     seen: Collection[int],
     num_classes: int,
-    costs: tuple[ArrayLike, ArrayLike] | None = None,
+    costs: Costs | None = None,
 ) -> Groups:
     """Two groups, [SEEN, UNSEEN]: samples of the classes in `seen`, and all others.
 
     An empty side has total 0 and shares that are nan. ValueError as in `per_class`, and for
     numbers in `seen` that are no class.
     """
-    known = np.zeros(num_classes, dtype=bool)
-    known[_classes("seen", sorted(seen), num_classes)] = True
+    is_seen = np.zeros(num_classes, dtype=bool)
+    is_seen[_classes("seen", sorted(seen), num_classes)] = True
     labels = _classes("labels", labels, num_classes)
-    return _groups(np.where(known[labels], SEEN, UNSEEN), correct, stop, 2, costs)
+    return _groups(np.where(is_seen[labels], SEEN, UNSEEN), correct, stop, 2, costs)
 
 
 def confusion(
@@ -143,17 +143,20 @@ def local_classes(predictions: Predictions) -> list[int] | None:
 
     ValueError where `local_classes` of the settings are not a list of class numbers.
     """
-    told, num_classes = predictions.settings.get("local_classes"), predictions.stage_logits.shape[2]
-    if told is None:
+    classes, num_classes = (
+        predictions.settings.get("local_classes"),
+        predictions.stage_logits.shape[2],
+    )
+    if classes is None:
         return None
-    if not isinstance(told, list) or any(
-        type(k) is not int or not 0 <= k < num_classes for k in told
+    if not isinstance(classes, list) or any(
+        type(k) is not int or not 0 <= k < num_classes for k in classes
     ):
         raise ValueError(
             f"{predictions.source}: local_classes in the settings must be a list of numbers "
             f"in 0..{num_classes - 1}"
         )
-    return sorted(set(told))
+    return sorted(set(classes))
 
 
 def _groups(
@@ -161,12 +164,12 @@ def _groups(
     correct: ArrayLike,
     stop: ArrayLike,
     count: int,
-    costs: tuple[ArrayLike, ArrayLike] | None,
+    costs: Costs | None,
 ) -> Groups:
     """Sums over the samples of each group; group [N] in 0..count-1."""
     correct, stop = np.asarray(correct, dtype=bool), np.asarray(stop)
-    # With free queries and errors of cost 1 a sample costs 1 iff its answer is wrong. Shapes and
-    # stages are checked there.
+    # With free queries and errors of cost 1 a sample costs 1 iff its answer is wrong; per_sample
+    # checks shapes and stages.
     stages = len(correct)
     wrong = per_sample(correct, stop, np.zeros(stages), np.ones(stages)) > 0
     if group.shape != stop.shape:
@@ -189,7 +192,7 @@ def _groups(
 
 
 def _classes(name: str, numbers: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    """Class numbers as int64 [N]; ValueError for what is none."""
+    """Class numbers as int64 [N]; ValueError for anything else."""
     array = np.asarray(numbers)
     if array.size == 0:
         array = array.astype(np.int64)  # numpy makes floats of an empty list

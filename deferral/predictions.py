@@ -1,4 +1,4 @@
-"""predictions.npz: all that rules, risks, tables and figures are computed from.
+"""predictions.npz: everything that rules, risks, tables and figures are computed from.
 
 labels         int64    [N]            true class
 stage_logits   float32  [E, N, K]      logits of every stage (learning to help: local, edge)
@@ -37,11 +37,11 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -71,12 +71,34 @@ OPTIONAL = {
     "progress_accuracy": ("f", "PL"),
     "progress_bytes": ("iu", "PL"),
 }
-PROGRESS = tuple(name for name in OPTIONAL if name.startswith("progress_"))
-TOGETHER = (
-    ("example_index", "example_images"),
-    ("loss_step", "loss_edge", "loss_rejector"),
-    PROGRESS,
-)
+# Prefixes of groups of arrays of which a file has all or none.
+GROUPS = ("example_", "loss_", "progress_")
+Group = TypeVar("Group")
+
+
+class Examples(NamedTuple):
+    """The arrays example_*."""
+
+    rows: np.ndarray
+    images: np.ndarray
+
+
+class Losses(NamedTuple):
+    """The arrays loss_*."""
+
+    step: np.ndarray
+    edge: np.ndarray
+    rejector: np.ndarray
+
+
+class Progress(NamedTuple):
+    """The arrays progress_*."""
+
+    step: np.ndarray
+    seconds: np.ndarray
+    risk: np.ndarray
+    accuracy: np.ndarray
+    bytes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +129,24 @@ class Predictions:
         """Whether each stage is right: bool [E, N]. Equal logits go to the lower class."""
         return self.stage_logits.argmax(-1) == self.labels
 
+    @property
+    def examples(self) -> Examples | None:
+        """The pictures; None where there are none. Likewise losses, and progress on val."""
+        return self._group(Examples, "example_")
+
+    @property
+    def losses(self) -> Losses | None:
+        return self._group(Losses, "loss_")
+
+    @property
+    def progress(self) -> Progress | None:
+        return self._group(Progress, "progress_")
+
+    def _group(self, kind: Callable[..., Group], prefix: str) -> Group | None:
+        arrays = [getattr(self, name) for name in OPTIONAL if name.startswith(prefix)]
+        present = [array for array in arrays if array is not None and len(array)]
+        return kind(*present) if present else None
+
     def part(self, split: str) -> "Predictions":
         """The rows of "val" or "test"; examples keep pointing at their rows. ValueError if none."""
         if split not in SPLITS:
@@ -123,14 +163,13 @@ class Predictions:
             scores=self.scores[:, rows],
             estimates=None if self.estimates is None else self.estimates[..., rows],
         )
-        if self.example_index is None or self.example_images is None:
+        if self.examples is None:
             return part
-        kept = rows[self.example_index]
-        new_row = np.cumsum(rows) - 1
+        kept, new_row = rows[self.examples.rows], np.cumsum(rows) - 1
         return replace(
             part,
-            example_index=new_row[self.example_index[kept]],
-            example_images=self.example_images[kept],
+            example_index=new_row[self.examples.rows[kept]],
+            example_images=self.examples.images[kept],
         )
 
 
@@ -147,14 +186,15 @@ def load(path: str | Path) -> Predictions:
         _check_inputs(Path(path), settings)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
-    whole = {k: v.astype(np.int64) for k, v in arrays.items() if v.dtype.kind in "iu"}
-    if "example_images" in arrays:
-        whole["example_images"] = arrays["example_images"]
-    return Predictions(**(arrays | whole | {"settings": settings}), source=str(path))
+    del arrays["settings"]
+    for name, array in arrays.items():
+        if array.dtype.kind in "iu" and name != "example_images":
+            arrays[name] = array.astype(np.int64)
+    return Predictions(**arrays, settings=settings, source=str(path))
 
 
 def find(run_dir: str | Path) -> list[Path]:
-    """Every *-predictions.npz in a folder and below it, sorted. ValueError if there is none."""
+    """Every *-predictions.npz in a folder or below it, sorted. ValueError if there is none."""
     paths = sorted(Path(run_dir).rglob(PREDICTIONS))
     if not paths:
         raise ValueError(f"no predictions in {run_dir}; run eval_all.py first")
@@ -192,10 +232,10 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _check_inputs(path: Path, settings: dict[str, Any]) -> None:
-    """ValueError where a file that the predictions were made from is another by now.
+    """ValueError where a file that the predictions were made from has changed since.
 
-    Inputs are named relative to the folder of the predictions; one that is not there is not held
-    against them, since predictions may be moved and published without their networks.
+    Inputs are named relative to the folder of the predictions; a missing one is no error, because
+    predictions may be moved and published without their networks.
     """
     for name, digest in settings.get("inputs", {}).items():
         file = path.parent / name
@@ -207,7 +247,8 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """ValueError for the first thing that is wrong with the arrays; returns the settings."""
     if missing := [k for k in REQUIRED if k not in arrays]:
         raise ValueError(f"lacks {', '.join(missing)}")
-    for names in TOGETHER:
+    for prefix in GROUPS:
+        names = tuple(name for name in OPTIONAL if name.startswith(prefix))
         absent = [k for k in names if k not in arrays]
         if 0 < len(absent) < len(names):
             raise ValueError(f"lacks {', '.join(absent)}, which go with the other of {names}")
@@ -225,8 +266,8 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         ("example_index", 0, size["N"] - 1),
         ("estimates", 0, 1),
     ):
-        array = arrays.get(name)
-        if array is not None and array.size and (array.min() < low or array.max() > high):
+        array = arrays.get(name, np.array([]))
+        if array.size and (array.min() < low or array.max() > high):
             raise ValueError(f"{name} holds values outside {low}..{high}")
     if (arrays["split"][arrays.get("example_index", [])] != SPLITS["test"]).any():
         raise ValueError("example_index holds rows that are not test rows")
@@ -272,11 +313,11 @@ def _check_settings(
     wanted = {"classes": n_classes, "rejectors": n_rejectors}
     if n_estimators or settings.get("estimators") is not None:
         wanted["estimators"] = n_estimators
-    for key, want in wanted.items():
-        got = settings.get(key)
-        if not isinstance(got, list) or len(got) != want:
-            count = len(got) if isinstance(got, list) else "no list of"
-            raise ValueError(f"settings hold {count} {key}, but the arrays hold {want}")
+    for key, length in wanted.items():
+        entries = settings.get(key)
+        if not isinstance(entries, list) or len(entries) != length:
+            count = len(entries) if isinstance(entries, list) else "no list of"
+            raise ValueError(f"settings hold {count} {key}, but the arrays hold {length}")
     for number, setting in enumerate(settings["rejectors"]):
         if not isinstance(setting, dict) or not _is_setting(setting):
             raise ValueError(
@@ -312,18 +353,21 @@ def _check_exits(settings: dict[str, Any], stages: int) -> None:
                 f"settings hold multiply_adds of {len(adds)} exits, but the arrays hold {stages} "
                 "stages: exits, or exits and a server"
             )
-    if type(flops) not in (int, float) or not 0 <= flops < math.inf:
+    if not _is_cost(flops):
         raise ValueError(f"settings hold cost_flops {flops!r}: not a number >= 0")
 
 
 def _is_setting(setting: dict[str, Any]) -> bool:
-    costs = [setting.get("cost_1"), setting.get("cost_e")]
-    every = setting.get("async_freq")
+    async_freq = setting.get("async_freq")
     return (
         all(isinstance(setting.get(k), str) for k in ("stem", "surrogate"))
-        and all(type(c) in (int, float) and math.isfinite(c) and c >= 0 for c in costs)
-        and (every == "joint" or tolerance(every) is not None or _is_count(every))
+        and all(_is_cost(setting.get(k)) for k in ("cost_1", "cost_e"))
+        and (async_freq == "joint" or tolerance(async_freq) is not None or _is_count(async_freq))
     )
+
+
+def _is_cost(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def _is_count(value: Any) -> bool:

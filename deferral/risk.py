@@ -1,40 +1,38 @@
-"""What a decision costs: the generalized 0-1 risk of a cascade of E stages.
+"""The cost of a decision: the generalized 0-1 risk of a cascade of E stages.
 
     risk = mean over n of ( query_cost[stop[n]] + error_cost[stop[n]] * (not correct[stop[n], n]) )
 
 Shapes: correct [E, N] bool, stop [N] in 0..E-1 (the stage that answers), query_cost [E] (paid on
 reaching a stage, cumulated), error_cost [E]. Costs are in units of one local error. With E = 2
 and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025), Learning to Help in
-Multi-Class Settings. Where what a stage costs depends on the sample, as for a device with exits
+Multi-Class Settings. Where the cost of a stage depends on the sample, as for a device with exits
 taken as one stage (`stages.as_two`), query_cost and error_cost may be [E, N].
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 Pair = tuple[float, float]  # (c_1, c_e)
+Costs = tuple[np.ndarray, np.ndarray]  # query_cost and error_cost
 
 
-def costs(
-    cost_1: float, cost_e: float, device: Sequence[float] = (0.0,)
-) -> tuple[np.ndarray, np.ndarray]:
+def costs(cost_1: float, cost_e: float, device: ArrayLike = (0.0,)) -> Costs:
     """query_cost (d_1, ..., d_E, d_E + c_e) and error_cost (1, ..., 1, c_1), each [E + 1].
 
-    `device` is what the device itself has spent at each of its E exits, cumulated: the server is
-    asked after the last of them. Without it (0, c_e) and (1, c_1), those of learning to help.
-    ValueError where it is empty, falls, or holds what is no number >= 0.
+    device [E]: the cumulated cost of the device at each of its exits; the server is asked after the
+    last of them. The default gives (0, c_e) and (1, c_1), the costs of learning to help.
+    ValueError unless `device` holds one or more finite numbers >= 0 that never fall.
     """
     spent = np.asarray(device, dtype=np.float64)
     if spent.ndim != 1 or not spent.size or not np.isfinite(spent).all():
-        raise ValueError(f"device costs {spent.tolist()}: need a number for each exit")
+        raise ValueError(f"device costs {spent.tolist()}: need a finite number for each exit")
     if spent[0] < 0 or (np.diff(spent) < 0).any():
         raise ValueError(f"device costs {spent.tolist()}: must be >= 0 and never fall")
     return np.append(spent, spent[-1] + cost_e), np.append(np.ones(spent.size), cost_1)
 
 
 def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> np.ndarray:
-    """What each sample would cost at each stage, [E, N]. ValueError where the lengths differ."""
+    """The cost of each sample at each stage, [E, N]. ValueError where the lengths differ."""
     correct, query, error = np.asarray(correct), np.asarray(query_cost), np.asarray(error_cost)
     fitting = (correct.shape[:1], correct.shape)
     if correct.ndim != 2 or query.shape not in fitting or error.shape not in fitting:
@@ -49,7 +47,7 @@ def stage_costs(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndar
 def per_sample(
     correct: np.ndarray, stop: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> np.ndarray:
-    """What each sample costs where it stops, [N]; its mean is the risk."""
+    """The cost of each sample at the stage where it stops, [N]; its mean is the risk."""
     return _at_stop(stage_costs(correct, query_cost, error_cost), stop)
 
 
@@ -73,7 +71,7 @@ def send_rate(stop: np.ndarray) -> float:
 def random_risk(
     correct: np.ndarray, rate: float, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> float:
-    """Expected risk when each sample is sent with probability `rate`, whatever it is (E = 2)."""
+    """Expected risk when each sample is sent with the same probability `rate` (E = 2)."""
     local, remote = stage_costs(_two_stages(correct), query_cost, error_cost)
     return _mixed(local, remote, rate)
 
@@ -98,7 +96,7 @@ def _two_stages(correct: np.ndarray) -> np.ndarray:
 
 
 def _at_stop(values: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """values[stop[n], n] of values [E, N]; ValueError for stages that are not there."""
+    """values[stop[n], n] of values [E, N]; ValueError for stages outside 0..E-1."""
     stop = np.asarray(stop)
     if values.ndim != 2 or stop.shape != values.shape[1:]:
         raise ValueError(f"stop {stop.shape} does not fit {values.shape} (stages, samples)")

@@ -1,4 +1,4 @@
-"""Who stops where. Every rule returns `stop` [N]: the stage that answers each sample.
+"""Decision rules. Each returns `stop` [N]: the stage that answers each sample.
 
 With two stages 0 is LOCAL (kept) and 1 is REMOTE (sent). Thresholds are fitted on val and used on
 test. A score is higher where asking is worth more: a rejector's logit REMOTE - logit LOCAL, or
@@ -30,27 +30,22 @@ def oracle(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) 
     return stage_costs(correct, query_cost, error_cost).argmin(0)
 
 
-def bernoulli(n: int, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Send each of n samples with probability `rate`, whatever it is."""
-    return (rng.random(n) < _share(rate)).astype(np.int64)
-
-
 def threshold(score: np.ndarray, t: float) -> np.ndarray:
     """Send iff score > t. score [N]; the rejector's own rule is t = 0."""
-    # float64, because numpy would round a Python float to the scores' float32 and so move it
-    # onto a score that it must lie below.
+    # float64: numpy would round a Python float to the scores' float32, possibly onto a score that
+    # the threshold must lie below.
     return (np.asarray(score, dtype=np.float64) > t).astype(np.int64)
 
 
 def max_softmax_doubt(logits: np.ndarray) -> np.ndarray:
     """1 - the highest class probability, float64, [..., K] to [...]; no overflow at any logit.
 
-    The confidence of every rule and every exit, by this formula: the sum of the other classes'
-    exp(logit - highest), divided by the sum of all. 1 - max softmax would be 0 for all whose next
-    logit is 17 (float32, as the papers' releases compute it) or 37 (float64) below: of normal
-    logits of scale 15, 10 classes, 12 and 0.3 %. Such samples tie, and thresholds, which do not
-    part equals, let whole groups leave at the first exit; here ties begin 745 below. Where a
-    network's logits are on a device, `max_softmax_doubt` of losses/early_exit.py is the same.
+    The confidence of every rule and every exit: the sum of the other classes' exp(logit - highest),
+    divided by the sum of all. Computed as 1 - max softmax it would be 0 for every sample whose
+    second logit is 17 (float32, as the papers' releases compute it) or 37 (float64) below the
+    highest: 12 % and 0.3 % of normal logits of scale 15 with 10 classes. Such samples tie, and a
+    threshold does not part ties, so whole groups would leave at the first exit; here ties begin at
+    a difference of 745. `max_softmax_doubt` of losses/early_exit.py is the same for tensors.
     """
     _, rest, _, total = _below_the_top(logits)
     return rest / total
@@ -70,7 +65,7 @@ def entropy_doubt(logits: np.ndarray) -> np.ndarray:
 
 
 def cut_places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order with the highest score first, [N], and how many may be sent without parting equals."""
+    """Order from highest to lowest score, [N], and the counts that may be sent (see `_cuts`)."""
     score = np.asarray(score, dtype=np.float64)
     order = np.argsort(-score, kind="stable")
     return order, _cuts(score[order])
@@ -79,7 +74,7 @@ def cut_places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def best_threshold(
     score: np.ndarray, correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> float:
-    """The threshold of least risk on these samples, over every place where scores can be cut.
+    """The threshold of least risk on these samples, over all places where scores can be cut.
 
     score [N], correct [2, N], costs [2]. O(N log N). Equal scores go together; the cut is midway
     between two distinct scores, or +inf (send none), or -inf (send all); of cuts with the same
@@ -94,33 +89,33 @@ def best_threshold(
 def cheapest_cut(falling: np.ndarray, extra: np.ndarray) -> float:
     """`best_threshold` of scores that are sorted, [N], highest first. O(N).
 
-    extra [N]: what sending each of them costs more than keeping it does.
+    extra [N]: the cost of sending each sample minus that of keeping it.
     """
     cuts = _cuts(falling)
     # Risk * N of sending the k highest scores = sum over all if kept + sum of extra over them.
     total = np.concatenate([[0.0], np.cumsum(extra)])
-    # Sums of the same costs in another order differ in their last bits: those are ties.
+    # Sums of the same costs in another order differ in their last bits and count as ties.
     least = total[cuts].min()
-    best = cuts[np.argmax(total[cuts] <= least + 1e-9 * max(1.0, np.abs(total).max()))]
-    return _between(falling, int(best))
+    best = int(cuts[np.argmax(total[cuts] <= least + 1e-9 * max(1.0, np.abs(total).max()))])
+    return _between(falling, best)
 
 
 def rate_threshold(score: np.ndarray, rate: float) -> float:
-    """The threshold that sends as near to `rate` of these samples as it can, and never more."""
+    """The threshold that sends the largest share of these samples that is at most `rate`."""
     order, cuts = cut_places(score)
-    sent = cuts[cuts / max(1, len(order)) <= _share(rate)].max()
-    return _between(np.asarray(score, dtype=np.float64)[order], int(sent))
+    sent = int(cuts[cuts / max(1, len(order)) <= _share(rate)].max())
+    return _between(np.asarray(score, dtype=np.float64)[order], sent)
 
 
 def thin_or_top_up(
     stop: np.ndarray, own_rate: float, rate: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Bring decisions to a reject rate by chance: the Bernoulli rule of the release.
+    """Bring decisions to a reject rate at random: the Bernoulli rule of the release.
 
     stop [N] of 0 and 1; own_rate, the rule's own reject rate, is measured on val. Above `rate`,
     each sent sample is still sent with probability rate / own_rate; below, each kept sample is
     sent with probability (rate - own_rate) / (1 - own_rate). The expected reject rate is `rate`
-    as far as own_rate is the same on val and test.
+    if own_rate is the same on val and test.
     """
     stop = np.asarray(stop)
     own_rate, rate = _share(own_rate), _share(rate)
@@ -136,14 +131,14 @@ def sliding_window(stop: np.ndarray, rate: float) -> np.ndarray:
     """Allow a query only if none was made in the last 1 / rate - 1 samples, in order of arrival.
 
     stop [N] of 0 and 1. The second bounded rule of the release. 1 / rate is rounded up, so that
-    no stretch of samples holds more than its share, but for the one query it may begin with.
+    no stretch of samples exceeds its share except by the query that it may begin with.
     """
     stop = np.asarray(stop)
     allowed = np.zeros_like(stop)
     if _share(rate) == 0:
         return allowed
     window = math.ceil(1 / rate - 1e-9)  # 1 / (1 / 49) is a little above 49 in floating point
-    free_from = 0
+    free_from: int | np.integer = 0
     for n in np.flatnonzero(stop):
         if n >= free_from:
             allowed[n] = stop[n]
@@ -155,7 +150,7 @@ def _below_the_top(logits: np.ndarray) -> tuple[np.ndarray, ...]:
     """exp(logits - highest) without the highest itself, whose value is 1.
 
     Returns (logits - highest [..., K], the sum of the others [...], the second highest [...], the
-    sum of all [...]). 1 - p of a p that is nearly 1 would lose what the others still tell.
+    sum of all [...]). Subtracting a p close to 1 from 1 would lose these small sums.
     """
     logits = np.asarray(logits, dtype=np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
@@ -166,7 +161,7 @@ def _below_the_top(logits: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _cuts(falling: np.ndarray) -> np.ndarray:
-    """How many of sorted scores may be sent without parting equals: 0, ..., N."""
+    """The counts of sorted scores that may be sent without parting equal scores: 0, ..., N."""
     ends = np.flatnonzero(falling[1:] != falling[:-1]) + 1  # not their difference: -inf may be many
     return np.concatenate([[0], ends, [len(falling)]]).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""A device with exits and a server behind it: what the stages cost, and thresholds at all exits.
+"""A device with exits and a server behind it: costs of the stages, and thresholds at all exits.
 
 Stages are the exits 1..E of the device, in order, and then the server: S = E + 1. A sample meets
 the exits one after the other; the server is asked, if at all, after the last of them. Learning to
@@ -8,19 +8,18 @@ Shapes: correct [S, N] bool, doubt [E, N] (higher is less sure), thresholds [E],
 error_cost [S] as in deferral/risk.py, exit [N] in 0..E-1 (the exit that answers what is not sent).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deferral.predictions import Predictions
-from deferral.risk import stage_costs
+from deferral.risk import Costs, stage_costs
 from deferral.rules import cheapest_cut, cut_places
 
-SWEEPS = 100  # at most; each lowers the risk, so they end of themselves: in trials 2 to 6 a start
+SWEEPS = 100  # a bound; each sweep lowers the risk until none does, after 2 to 6 in trials
 
 
 def device_costs(predictions: Predictions) -> np.ndarray:
-    """What the device has spent at each of its exits, [E], in units of one local error.
+    """The cumulated cost of the device at each of its exits, [E], in units of one local error.
 
     d_k = cost_flops * multiply_adds[k] of the settings, cost_flops being 0 where it is not given;
     (0,) for two stages without multiply_adds, learning to help. ValueError where the file has exits
@@ -44,12 +43,12 @@ def device_costs(predictions: Predictions) -> np.ndarray:
 
 def as_two(
     correct: np.ndarray, exit: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Costs]:
     """The device as one stage, whose answer to each sample is that of `exit` [N]; and the server.
 
-    Returns correct [2, N], query_cost [2, N] and error_cost [2, N], for everything that takes two
-    stages: so a curve moves the decision to ask, the exits being as they are. A sample that the
-    device could answer early is asked for at the price of all its exits, as the server comes last.
+    Returns correct [2, N] and the costs (query_cost [2, N], error_cost [2, N]) for functions of two
+    stages: a curve then varies the decision to ask while the exits stay as they are. A sample that
+    the device could answer early pays for all exits if it is sent, because the server comes last.
     With E = 1 these are the arguments, and the costs are [2].
     """
     correct, exit = np.asarray(correct, dtype=bool), np.asarray(exit)
@@ -57,26 +56,26 @@ def as_two(
     if exit.shape != correct.shape[1:] or (exit.size and not 0 <= exit.min() <= exit.max() < exits):
         raise ValueError(f"exit {exit.shape} does not fit correct {correct.shape}: 0..{exits - 1}")
     if exits == 1:
-        return correct, np.asarray(query_cost), np.asarray(error_cost)
+        return correct, (np.asarray(query_cost), np.asarray(error_cost))
     rows = np.arange(exit.size)
 
     def both(of_stage: np.ndarray) -> np.ndarray:
         return np.stack([of_stage[exit], np.full(exit.size, of_stage[-1])])
 
     two = np.stack([correct[exit, rows], correct[-1]])
-    return two, both(np.asarray(query_cost)), both(np.asarray(error_cost))
+    return two, (both(np.asarray(query_cost)), both(np.asarray(error_cost)))
 
 
-def leave(doubt: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def leave(doubt: np.ndarray, thresholds: ArrayLike) -> np.ndarray:
     """The first exit k with doubt_k <= threshold_k, [N] in 0..M; M where there is none.
 
     doubt [M, N], thresholds [M]. With M = E it is the stage that answers, E being the server.
     """
     doubt = np.asarray(doubt, dtype=np.float64)
-    thresholds = np.asarray(thresholds, dtype=np.float64)
-    if doubt.ndim != 2 or thresholds.shape != doubt.shape[:1]:
-        raise ValueError(f"thresholds {thresholds.shape} do not fit doubt {doubt.shape}")
-    stays = np.concatenate([doubt > thresholds[:, None], np.zeros_like(doubt[:1], dtype=bool)])
+    t = np.asarray(thresholds, dtype=np.float64)
+    if doubt.ndim != 2 or t.shape != doubt.shape[:1]:
+        raise ValueError(f"thresholds {t.shape} do not fit doubt {doubt.shape}")
+    stays = np.concatenate([doubt > t[:, None], np.zeros_like(doubt[:1], dtype=bool)])
     return stays.argmin(0) if len(doubt) else np.zeros(doubt.shape[1], dtype=np.int64)
 
 
@@ -89,10 +88,10 @@ def fit_thresholds(
 ) -> np.ndarray:
     """Thresholds of least risk on these samples: stop at exit k iff doubt_k <= t_k, [E].
 
-    doubt_val [E, N]. What no exit stops is sent. With `send` [N] bool the decision at the last exit
-    is given: doubt_val is [E - 1, N], of the exits before, and so is what is returned. It is found
-    as `fit_price_thresholds` says; with E = 1 it is `rules.best_threshold`. ValueError where
-    lengths differ or there is no sample.
+    doubt_val [E, N]. Samples that stop at no exit are sent. With `send` [N] bool the decision at
+    the last exit is given: doubt_val is [E - 1, N], of the earlier exits, and thresholds are
+    [E - 1]. Fitted by `fit_price_thresholds`; with E = 1 it is `rules.best_threshold`. ValueError
+    where lengths differ or there is no sample.
     """
     price = stage_costs(correct_val, query_cost, error_cost)
     if send is not None:
@@ -106,21 +105,22 @@ def fit_thresholds(
 def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
     """Thresholds [M] at which these samples cost least: stop at k iff doubt_k <= t_k.
 
-    doubt [M, N]; price [M + 1, N], what each sample costs at each stage, the last for what comes
-    past all M. ValueError where lengths differ or there is no sample.
+    doubt [M, N]; price [M + 1, N]: the cost of each sample at each stage, the last for samples that
+    pass all M. ValueError where lengths differ or there is no sample.
 
-    Coordinate descent. With all other thresholds held, the sum of costs as a function of t_k is one
-    over the samples that reach k, each of which stops there or costs what the later thresholds make
-    of it: a sorted scan finds its minimum exactly. A sweep goes from the last stage to the first;
-    sweeps go on while costs fall. It is begun from: each threshold the best if all samples came to
-    its stage, last stage first; the same with one threshold at a quartile of its doubts; all past
-    all; and each stage alone. The best end is taken, so it costs at most what any one stage does,
-    and each of these starts. O(M N log N) for sorting, then O(M N) a sweep.
+    Coordinate descent. With all other thresholds fixed, the total cost as a function of t_k is a
+    sum over the samples that reach k: each stops there or costs what the later thresholds imply, so
+    a sorted scan finds the minimum exactly. A sweep goes from the last stage to the first; sweeps
+    go on while costs fall. Starts: each threshold the best if all samples came to its stage, last
+    stage first; the same with one threshold at a quartile of its doubts; all samples pass; and each
+    stage alone. The best result is returned, so it costs at most as much as any stage alone and any
+    of these starts. O(M N log N) for sorting, then O(M N) a sweep.
 
-    The end is a minimum in each coordinate, and may not be one over all. Against every vector of
-    thresholds it missed the best in 2 of 1,800 random cases with M = 2 and 8 or 12 samples, and in
-    10 of 600 with M = 3 and 7 samples, by one or two samples' costs. Without the quartiles it ended
-    higher in 10 of 30 cases with M = 6 and 1,000 samples, by up to 0.007 a sample.
+    The result is a minimum in each coordinate, not always the global one. Compared with every
+    vector of thresholds it missed the best in 2 of 1,800 random cases with M = 2 and 8 or 12
+    samples, and in 10 of 600 with M = 3 and 7 samples, by the cost of one or two samples. Without
+    the quartiles it was higher in 10 of 30 cases with M = 6 and 1,000 samples, by up to 0.007 a
+    sample.
     """
     doubt, price = np.asarray(doubt, dtype=np.float64), np.asarray(price, dtype=np.float64)
     fits = doubt.ndim == price.ndim == 2 and price.shape == (len(doubt) + 1, doubt.shape[1])
@@ -143,28 +143,28 @@ def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
         for t in np.quantile(doubt[k], [0.25, 0.5, 0.75]):
             starts.append(np.where(np.arange(count) == k, t, first))
     best, least, seen = first, np.inf, set()
-    for found in starts:
-        paid = _paid(doubt, price, found)
+    for thresholds in starts:
+        paid = _paid(doubt, price, thresholds)
         for _ in range(SWEEPS):
-            moved = _sweep(doubt, price, order, found)
-            if moved.tobytes() in seen:  # an earlier start came by here
+            moved = _sweep(doubt, price, order, thresholds)
+            if moved.tobytes() in seen:  # a descent from an earlier start was here
                 break
             seen.add(moved.tobytes())
             now = _paid(doubt, price, moved)
             if not now < paid - _hair(paid):
                 break
-            found, paid = moved, now
+            thresholds, paid = moved, now
         if paid < least - _hair(least):
-            best, least = found, paid
+            best, least = thresholds, paid
     return best
 
 
 def _sweep(
     doubt: np.ndarray, price: np.ndarray, order: list[np.ndarray], thresholds: np.ndarray
 ) -> np.ndarray:
-    """Each threshold in turn, from the last to the first, at its best with the others held.
+    """Set each threshold, from the last to the first, to its best with the others fixed.
 
-    nan stands for no threshold yet: all samples come past it. One that no sample reaches stays.
+    nan stands for no threshold yet: all samples pass it. One that no sample reaches is unchanged.
     """
     reached = [np.ones(doubt.shape[1], dtype=bool)]
     for row, t in zip(doubt[:-1], thresholds[:-1], strict=True):
@@ -179,10 +179,10 @@ def _sweep(
 
 
 def _paid(doubt: np.ndarray, price: np.ndarray, thresholds: np.ndarray) -> float:
-    """What all samples cost together."""
+    """The total cost of all samples."""
     return float(price[leave(doubt, thresholds), np.arange(doubt.shape[1])].sum())
 
 
 def _hair(paid: float) -> float:
-    """Sums of the same costs in another order differ in their last bits: those are ties."""
+    """A tolerance for ties: sums of the same costs in another order differ in their last bits."""
     return 1e-9 * max(1.0, paid) if np.isfinite(paid) else 0.0

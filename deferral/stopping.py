@@ -1,20 +1,18 @@
-"""When to stop: the policy of least risk for exits and a server, by dynamic programming.
+"""The stopping policy of least risk for exits and a server, by dynamic programming.
 
-Backward induction (Bellman, 1957): with the policy of all later stages known, stop where stopping
-costs no more than what going on is expected to cost, given what is known here. `optimum` does it
-for a finite chain, whose probabilities are known. `Stopping` does it from saved predictions, where
-they are not: what going on costs more is regressed on what the exit's logits tell, the costs being
-those that came about on val under the policy of the later exits (Longstaff and Schwartz, 2001,
-Valuing American Options by Simulation). So no expectation of an estimated value is taken, which
-would be too low. Every regression is cross-fitted: a sample's decisions on val come from fits that
-have not seen it, and so do the costs that earlier exits learn from.
+Backward induction (Bellman, 1957): given the policy of all later stages, stop where stopping costs
+no more than going on is expected to cost. With saved predictions the extra cost of going on is
+regressed on
+features of the exit's logits, with the costs that val samples incur under the policy of the later
+exits as targets (Longstaff and Schwartz, 2001, Valuing American Options by Simulation). Using
+incurred costs avoids the expectation of a minimum of estimates, which is biased low. Every
+regression is cross-fitted: a val sample's decisions come from fits without it, and so do the costs
+that earlier exits are fitted to.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from deferral import estimates
 from deferral.predictions import Predictions
@@ -25,70 +23,38 @@ RIDGES = (1e-3, 1e-2, 1e-1)  # of the number of samples; regressors have varianc
 
 @dataclass(frozen=True, eq=False)
 class Stops:
-    """What the policy does with N samples: the exit that answers unless the server is asked."""
+    """The policy's decisions on N samples: the exit that answers unless the server is asked."""
 
     exit: np.ndarray  # [N] in 0..E-1
-    score: np.ndarray  # [N] what asking is expected to save: ask iff > 0; -inf before the last exit
-
-
-def optimum(
-    stop_cost: Sequence[ArrayLike], transition: Sequence[ArrayLike], go_cost: Sequence[float]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The least expected cost from each state of a finite chain, and where to stop for it.
-
-        value_k = min(stop_cost_k, go_cost_k + transition_k value_(k+1)), value_S = stop_cost_S
-
-    stop_cost: S arrays [n_k], what stopping costs in each of the n_k states of stage k; transition:
-    S - 1 matrices [n_k, n_(k+1)] of probabilities; go_cost [S - 1]: of going from k to k + 1.
-    Returns S arrays of values and S of stops, bool; a tie stops. ValueError where shapes do not
-    fit, or rows of a transition are not probabilities that sum to 1.
-    """
-    costs = [np.asarray(one, dtype=np.float64) for one in stop_cost]
-    moves = [np.asarray(one, dtype=np.float64) for one in transition]
-    if not costs or len(moves) != len(costs) - 1 or len(go_cost) != len(moves):
-        raise ValueError(
-            f"{len(costs)} stages need one transition and go_cost less, not {len(moves)} and "
-            f"{len(go_cost)}"
-        )
-    for k, move in enumerate(moves):
-        if move.shape != (costs[k].size, costs[k + 1].size):
-            raise ValueError(
-                f"transition {k} is {move.shape}, but must be {(costs[k].size, costs[k + 1].size)}"
-            )
-        if (move < 0).any() or not np.allclose(move.sum(1), 1):
-            raise ValueError(f"transition {k} has a row that is no probabilities with sum 1")
-    values, stops = [costs[-1]], [np.ones(costs[-1].shape, dtype=bool)]
-    for here, move, price in zip(costs[-2::-1], moves[::-1], go_cost[::-1], strict=True):
-        ahead = price + move @ values[0]
-        stops.insert(0, here <= ahead)
-        values.insert(0, np.minimum(here, ahead))
-    return values, stops
+    score: np.ndarray  # [N] the expected saving of asking: ask iff > 0; -inf before the last exit
 
 
 class Stopping:
     """The policy of a device with exits and a server at any costs, fitted on val.
 
-    What is known at exit k are its logits. From them, by `estimates.right_given`: the probabilities
-    that exit k is right, that exit k + 1 is, and that the server is, [3, N]. At the last exit ask
-    iff asking is expected to save, as `estimates.bayes_score` has it: with E = 1 that is all, and
-    the policy is that of `estimates.post_hoc`. At an exit before it, go on iff
+    From the logits of exit k `estimates.right_given` estimates the probabilities that exit k, exit
+    k + 1 and the server are right, [3, N]. At the last exit ask iff the expected saving of
+    `estimates.bayes_score` is above 0: with E = 1 the policy is that of `estimates.post_hoc`. At an
+    earlier exit, go on iff
 
-        E[ what going on costs - what stopping costs | x ] < 0,
+        E[ cost of going on - cost of stopping | x ] < 0,
 
     estimated by a ridge regression on these three probabilities over the folds of
     `estimates.folds`. Its strength is the one of RIDGES of least squared error out of fold.
 
-    Found better in trials on simulated devices of 3 to 8 exits, 300 to 4,000 val rows and 10 or 100
+    Choices made by trials on simulated devices of 3 to 8 exits, 300 to 4,000 val rows and 10 or 100
     classes (mean test risk over 3 pairs of costs and 1 to 12 seeds a setting):
-      - to regress the difference. Regressing what going on costs, and comparing it with 1 - P(exit
-        k right), is right in expectation too, but two stages err on the same samples, which cancels
-        in a difference: all on `estimates.features`, the difference was lower by 0.0008 to 0.0044
-        in 6 of 6 settings. Clipping the cost to what is possible gained 0.0002 to 0.0005 of that;
-        calibrating it by isotonic regression lost 0.0008 to 0.0037.
-      - few regressors. All features instead of probabilities were higher by 0.0002 to 0.0039, the
-        probabilities of all later stages by up to 0.0005, squares and products by up to 0.0012.
+      - The difference is regressed. Regressing the cost of going on and comparing it with 1 -
+      P(exit
+        k right) is right in expectation too, but two stages err on the same samples, which cancels
+        in a difference: on all of `estimates.features` the difference had a risk lower by 0.0008 to
+        0.0044 in 6 of 6 settings. Clipping the cost to its possible range gained 0.0002 to 0.0005
+        of that; calibrating it by isotonic regression lost 0.0008 to 0.0037.
+      - There are few regressors. All features instead of probabilities raised the risk by 0.0002 to
+        0.0039, the probabilities of all later stages by up to 0.0005, squares and products by up to
+        0.0012.
 
-    Nothing but the ridge depends on costs. ValueError unless there are 2 stages or more.
+    Only the ridge regressions depend on costs. ValueError unless there are 2 stages or more.
     """
 
     def __init__(self, val: Predictions, test: Predictions):
@@ -96,17 +62,16 @@ class Stopping:
         if stages < 2:
             raise ValueError(f"{val.source}: needs an exit and a server, not {stages} stages")
         self.correct = val.correct
-        self.known: list[
-            tuple[np.ndarray, np.ndarray]
-        ] = []  # an exit: on val and test, [2 or 3, N]
+        # Estimates of each exit on val and on test, [2 or 3, N].
+        self.estimated: list[tuple[np.ndarray, np.ndarray]] = []
         for k in range(stages - 1):
             x_val, x_test = estimates.features(val.stage_logits[k], test.stage_logits[k])
             later = sorted({k, k + 1, stages - 1})
-            self.known.append(estimates.right_given(x_val, self.correct[later], x_test))
-        self.fits = [_Ridge(*both) for both in self.known[:-1]]
+            self.estimated.append(estimates.right_given(x_val, self.correct[later], x_test))
+        self.fits = [_Ridge(*both) for both in self.estimated[:-1]]
 
     def decide(self, query_cost: np.ndarray, error_cost: np.ndarray) -> tuple[Stops, Stops]:
-        """What the policy does with the val rows, out of fold, and with the test rows.
+        """The policy's decisions on the val rows, out of fold, and on the test rows.
 
         query_cost and error_cost [S], as `risk.costs` gives them.
         """
@@ -115,10 +80,10 @@ class Stopping:
         last, rows = len(price) - 2, np.arange(price.shape[1])
         scores = [
             error[-2] * (1 - exit) - (query[-1] - query[-2]) - error[-1] * (1 - server)
-            for exit, server in self.known[-1]
+            for exit, server in self.estimated[-1]
         ]
         exits = [np.full(score.shape, last) for score in scores]
-        ahead = price[last + (scores[0] > 0), rows]  # what each val sample costs if it goes on
+        ahead = price[last + (scores[0] > 0), rows]  # the cost of each val sample if it goes on
         for k in reversed(range(last)):
             for part, more in enumerate(self.fits[k](ahead - price[k])):
                 exits[part][more >= 0] = k
@@ -129,7 +94,7 @@ class Stopping:
 
 
 class _Ridge:
-    """Least squares with a penalty, of any targets on the same samples. x_val, x_test [F, N]."""
+    """Ridge regression of several targets on the same samples. x_val, x_test [F, N]."""
 
     def __init__(self, x_val: np.ndarray, x_test: np.ndarray):
         center, scale = x_val.mean(1, keepdims=True), x_val.std(1, keepdims=True)
@@ -149,7 +114,7 @@ class _Ridge:
 
     def _fit(self, rows: np.ndarray, target: np.ndarray, x_new: np.ndarray) -> np.ndarray:
         """Predictions for new samples from a fit on `rows`, for each of RIDGES: [L, N']."""
-        if not rows.any():  # a single val sample: nothing to learn from, and a tie stops
+        if not rows.any():  # a single val sample: predict 0, which stops
             return np.zeros((len(RIDGES), x_new.shape[1]))
         x, y = self.val[:, rows], target[rows]
         center, base = x.mean(1, keepdims=True), y.mean()

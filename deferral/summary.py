@@ -1,11 +1,11 @@
-"""One row a rejector setting: how it does on test, beside the rules that need no rejector."""
+"""One row per rejector setting: its results on test beside the rules that need no rejector."""
 
 from typing import Any
 
 import numpy as np
 
 from deferral import rules
-from deferral.catalogue import CONFIDENCE, SUMMARY
+from deferral.catalogue import DOUBTS, SUMMARY
 from deferral.predictions import Predictions, tolerance
 from deferral.risk import Pair, accuracy, costs, random_risk, risk, send_rate, stage_costs
 
@@ -43,10 +43,10 @@ class Baselines:
         self.correct_val, self.correct_test = correct_val, correct_test
         self.doubts = {}
         for rule in SUMMARY:
-            if rule.name in CONFIDENCE:
-                on_val = rule.doubt(logits_val)
+            if doubt := DOUBTS.get(rule.name):
+                on_val = doubt(logits_val)
                 order, _ = rules.cut_places(on_val)
-                self.doubts[rule.key] = order, on_val[order], rule.doubt(logits_test)
+                self.doubts[rule.key] = order, on_val[order], doubt(logits_test)
 
     def stops(self, cost_1: float, cost_e: float) -> dict[str, np.ndarray]:
         """stop [Nt] of never, always, every confidence rule and the oracle, by `Rule.key`."""
@@ -60,7 +60,7 @@ class Baselines:
 
 
 def baselines(predictions: Predictions) -> Baselines:
-    """Those of a file. ValueError unless it has two stages, val and test rows."""
+    """The `Baselines` of a file. ValueError unless it has two stages, val and test rows."""
     if len(predictions.stage_logits) != 2:
         raise ValueError(f"{predictions.source}: a summary needs 2 stages, local and edge")
     val, test = predictions.part("val"), predictions.part("test")
@@ -68,9 +68,9 @@ def baselines(predictions: Predictions) -> Baselines:
 
 
 def setting_name(async_freq: int | str) -> str:
-    """When the rejector's copy of the edge is refreshed: "S = 100", "S = |D|", "joint".
+    """The refresh rule of the rejector's copy of the edge: "S = 100", "S = |D|", "joint".
 
-    "adaptive, 0.05" where that is when more than this share of its answers have changed.
+    "adaptive, 0.05": refresh when more than this share of its answers have changed.
     """
     share = tolerance(async_freq)
     if share is not None:
@@ -81,12 +81,12 @@ def setting_name(async_freq: int | str) -> str:
 def summarise(predictions: Predictions) -> list[dict[str, Any]]:
     """A dict of COLUMNS, in that order, per rejector setting (none for an edge-only run).
 
-    Thresholds are fitted on val, all that is reported is measured on test. Rates and accuracies
+    Thresholds are fitted on val, every reported number is measured on test. Rates and accuracies
     are shares, 0..1; risks are in units of one local error. `random` is the expectation at the
     rejector's reject rate; `confidence` the threshold on 1 - max softmax of the local net; other
-    confidence rules of the catalogue have columns of their own names.
-    kept_* and sent_* are measured where the rejector says LOCAL and REMOTE: nan if that is empty.
-    Values are Python's own str, int and float. ValueError unless E = 2 with val and test rows.
+    confidence rules of the catalogue have columns of their own names. kept_* and sent_* are
+    measured on the samples that the rejector keeps and sends; nan without any. Values are Python's
+    own str, int and float. ValueError unless E = 2 with val and test rows.
     """
     simple, test = baselines(predictions), predictions.part("test")
     everywhere = _stages(test.correct, "")

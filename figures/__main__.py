@@ -13,7 +13,6 @@ from figures import (
     per_class,
     reject_rate,
     risk,
-    stage_table,
     summary_table,
 )
 from figures.command import command
@@ -26,7 +25,6 @@ DRAW = (
     bounded_rate.draw,
     examples.draw,
     functools.partial(per_class.draw, show=False),
-    functools.partial(stage_table.draw, show=False),
     summary_table.draw,
 )
 

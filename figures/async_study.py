@@ -1,4 +1,4 @@
-"""What fewer refreshes of the rejector's copy of the edge cost, and what they save on the link.
+"""The effect of fewer refreshes of the rejector's copy of the edge on risk and on bytes sent.
 
     python -m figures.async_study results/runs/digits --cost_1 1.25 --cost_e 0.25
 
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from deferral.predictions import Predictions
+from deferral.predictions import Predictions, Progress
 from deferral.summary import setting_name, summarise
 from figures import settings, style
 from figures.command import NotDrawn, command
 from figures.tables import Column, fixed, plain, print_table, write_table
 
 MEGA = 1e6
-AWAY = 30  # so many times left of the least that was sent is where nothing was
-MARKED = 20  # looks at val up to which each has its mark
+AWAY = 30  # on the logarithmic axis 0 bytes stand at the smallest positive value / AWAY
+MARKED = 20  # points of a progress line up to which each has a marker
 COLUMNS = [
     Column("cost_1", "c_1", plain, "$c_1$"),
     Column("cost_e", "c_e", plain, "$c_e$"),
@@ -69,11 +69,11 @@ def draw(
     if show:
         print_table(rows, columns, caption)
 
-    progress = predictions.progress_step is not None and len(predictions.progress_step) > 0
-    fig, axes = style.panels(2 + progress, 3, 2.4)
-    if progress:
-        _progress(axes[0], predictions, sweep)
-    own = {row["row"]: row for row in rows}
+    progress = predictions.progress
+    fig, axes = style.panels(2 if progress is None else 3, 3, 2.4)
+    if progress is not None:
+        _draw_progress(axes[0], progress, sweep)
+    by_setting = {row["row"]: row for row in rows}
     sent = {s["row"]: s["bytes_sent"] / MEGA for s in sweep}
     positive = [*filter(None, sent.values())] or [1]
     least, most = min(positive), max(positive)
@@ -83,7 +83,7 @@ def draw(
     ):
         for s in sweep:
             mark = style.refresh(s["async_freq"], linestyle="", markersize=7, zorder=4)
-            ax.plot(sent[s["row"]] or least / AWAY, scale * own[s["row"]][key], **mark)
+            ax.plot(sent[s["row"]] or least / AWAY, scale * by_setting[s["row"]][key], **mark)
         ax.set_ylabel(label)
         _bytes_axis(ax, least, most, nothing=0 in sent.values())
     costs = f"$c_1$ = {sweep[0]['cost_1']:g}, $c_e$ = {sweep[0]['cost_e']:g}"
@@ -96,15 +96,15 @@ def draw(
 def table(predictions: Predictions, sweeps: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Rows of COLUMNS with `surrogate` and the setting's `row`, sweep by sweep; nan: not known."""
     summary = summarise(predictions)
-    looked = predictions.progress_step is not None and len(predictions.progress_step) > 0
+    progress = predictions.progress
     rows = []
     for s in (s for sweep in sweeps for s in sweep):
         row = summary[s["row"]] | {k: s[k] for k in ("refreshes", "bytes_sent")}
         row |= {"row": s["row"], "val_risk": np.nan, "seconds": np.nan}
         row["refresh"] = setting_name(s["async_freq"]).removeprefix("S = ")
-        if looked:
-            row["val_risk"] = float(predictions.progress_risk[-1, s["row"]])
-            row["seconds"] = float(predictions.progress_seconds[-1])
+        if progress is not None:
+            row["val_risk"] = float(progress.risk[-1, s["row"]])
+            row["seconds"] = float(progress.seconds[-1])
         rows.append(row)
     return rows
 
@@ -115,14 +115,13 @@ def outages(setting: dict[str, Any]) -> str:
     return f", no link in batches {', '.join(spans)}" if spans else ""
 
 
-def _progress(ax: Axes, predictions: Predictions, sweep: list[dict[str, Any]]) -> None:
-    """Val risk against training time; a mark at every look, or at the last where they are many."""
-    seconds = predictions.progress_seconds
+def _draw_progress(ax: Axes, progress: Progress, sweep: list[dict[str, Any]]) -> None:
+    """Val risk against training time, with a marker at each of a few points, else at the last."""
     for s in sweep:
         look = style.refresh(s["async_freq"])
-        if len(seconds) > MARKED:
+        if len(progress.seconds) > MARKED:
             look["markevery"] = [-1]
-        ax.plot(seconds, predictions.progress_risk[:, s["row"]], **look)
+        ax.plot(progress.seconds, progress.risk[:, s["row"]], **look)
     ax.set_xlabel("training time (s)")
     ax.set_ylabel("val risk")
 
@@ -132,7 +131,7 @@ def _bytes_axis(ax: Axes, least: float, most: float, nothing: bool) -> None:
     ax.set_xlabel("sent while training (MB)")
     ax.set_xscale("log")
     low, high = np.floor(np.log10(least)), np.ceil(np.log10(most))
-    ticks = 10 ** np.arange(low, high + 1, 1 + (high - low) // 5)
+    ticks = [*10 ** np.arange(low, high + 1, 1 + (high - low) // 5)]
     labels = [f"{tick:g}" for tick in ticks]
     if nothing:
         ticks, labels = [least / AWAY, *ticks], ["0", *labels]

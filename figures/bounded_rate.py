@@ -1,10 +1,10 @@
-"""Accuracy when the reject rate is bounded: four ways to keep the bound, for one rejector.
+"""Accuracy under a bound on the reject rate: four ways to keep it, for one rejector.
 
     python -m figures.bounded_rate results/runs/cifar10 --cost_1 1.25 --cost_e 0.25
 
-Each rule is set up on val for bounds q from 0 to 1 and drawn at the reject rate it comes to on
-test: a threshold on the rejector's score, the release's Bernoulli thinning or topping up of the
-rejector's decisions (mean of 20 draws), its sliding window (q = 1, 1/2, 1/3, ...), and chance.
+Each rule is fitted on val for bounds q from 0 to 1 and drawn at its reject rate on test: a
+threshold on the rejector's score, the release's Bernoulli thinning or topping up of the rejector's
+decisions (mean of 20 draws), its sliding window (q = 1, 1/2, 1/3, ...), and random sending.
 """
 
 from pathlib import Path
@@ -48,7 +48,7 @@ def bounded(predictions: Predictions, row: int) -> dict[str, list[tuple[float, f
     """(reject rate, accuracy) on test per rule and bound, for the rejector `scores[row]`."""
     val, test = predictions.part("val"), predictions.part("test")
     score_val, score = val.scores[row], test.scores[row]
-    own = rules.threshold(score, 0)
+    decisions = rules.threshold(score, 0)
     own_rate = send_rate(rules.threshold(score_val, 0))
     rng = np.random.default_rng(SEED)
 
@@ -58,15 +58,15 @@ def bounded(predictions: Predictions, row: int) -> dict[str, list[tuple[float, f
         return float(rate), float(right)
 
     def thinned(q: float) -> list[np.ndarray]:
-        return [rules.thin_or_top_up(own, own_rate, q, rng) for _ in range(DRAWS)]
+        return [rules.thin_or_top_up(decisions, own_rate, q, rng) for _ in range(DRAWS)]
 
     cuts = [rules.rate_threshold(score_val, q) for q in BOUNDS]
     return {
         "random": [(q, random_accuracy(test.correct, q)) for q in (0.0, 1.0)],
         "empirical": [point(rules.threshold(score, t)) for t in cuts],
         "bernoulli": [point(*thinned(q)) for q in BOUNDS],
-        "sliding_window": [point(rules.sliding_window(own, 1 / n)) for n in WINDOWS],
-        "rejector": [point(own)],
+        "sliding_window": [point(rules.sliding_window(decisions, 1 / n)) for n in WINDOWS],
+        "rejector": [point(decisions)],
     }
 
 

@@ -1,8 +1,8 @@
-"""The command line of every figure: find the predictions of a folder, draw each data set."""
+"""The command line of every figure: read the predictions in a folder, draw each data set."""
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import experiment
 from deferral import predictions as saved
@@ -10,12 +10,16 @@ from deferral.predictions import Predictions
 
 
 class NotDrawn(Exception):
-    """This figure has nothing to show for these predictions: said in one line, not an error."""
+    """A figure has nothing to show for these predictions: the command prints why and goes on."""
 
 
-def command(
-    doc: str, draw: Callable[..., list[Path]], *, one_setting: bool = False
-) -> Callable[[list[str] | None], None]:
+class Main(Protocol):
+    """A script's `main`; argv is sys.argv[1:] where it is None."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> None: ...
+
+
+def command(doc: str | None, draw: Callable[..., list[Path]], *, one_setting: bool = False) -> Main:
     """The `main` of a figure.
 
     draw(predictions, out, name) writes the files of one data set, named `name` and more, into
@@ -24,30 +28,24 @@ def command(
     """
 
     @experiment.script
-    def main(argv: list[str] | None = None) -> None:
+    def main(argv: Sequence[str] | None = None) -> None:
         parser = experiment.Parser(doc)
         parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="holds *-predictions.npz")
-        # SUPPRESS: a flag that is not given is left to `draw` and its own default.
-        left_out = {"default": argparse.SUPPRESS}
-        parser.add_argument(
-            "--out", type=Path, help="where files go (default: RUN_DIR/figures)", **left_out
-        )
-        if one_setting:
-            for flag, near in (("--cost_1", 1.25), ("--cost_e", 0.25)):
-                parser.add_argument(
-                    flag,
-                    type=experiment.number(float, 0),
-                    help=f"of the setting to show (default: the nearest to {near})",
-                    **left_out,
-                )
-        flags = vars(parser.parse_args(argv))
-        run_dir = flags.pop("run_dir")
-        out = flags.pop("out", run_dir / "figures")
+        parser.add_argument("--out", type=Path, help="where files go (default: RUN_DIR/figures)")
+        costs = {"cost_1": 1.25, "cost_e": 0.25} if one_setting else {}
+        for cost, near in costs.items():
+            parser.add_argument(
+                f"--{cost}",
+                type=experiment.number(float, 0),
+                help=f"{cost} of the setting to show (default: the nearest to {near})",
+            )
+        args = parser.parse_args(argv)
         with experiment.one_line_errors():
-            loaded = read(run_dir)
+            loaded = read(args.run_dir)
         for name, predictions in loaded.items():
             try:
-                for path in draw(predictions, out, name, **flags):
+                at = [getattr(args, cost) for cost in costs]
+                for path in draw(predictions, args.out or args.run_dir / "figures", name, *at):
                     print(path)
             except NotDrawn as reason:
                 print(f"{name}: not drawn: {reason}")

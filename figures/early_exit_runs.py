@@ -6,9 +6,7 @@ seed. Curves, tables and published points are drawn a network at a time.
 
 import json
 import math
-import os
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-import experiment
 from deferral import exits
 from figures import style
-from figures.command import NotDrawn
 from figures.published_exits import Published
 
+NetworkKey = tuple[str, str, tuple[int, ...]]  # data set, architecture, costs of the exits
 ARCHS = {"msdnet": "MSDNet", "ranet": "RANet", "resnet": "ResNet", "vit": "ViT", "bert": "BERT"}
 BIG = 3e8  # multiply-adds from which the axis is in 1e8
 OPTIMISM = (
@@ -68,8 +65,8 @@ class Network:
         count = f"{len(self.multiply_adds)} exits" if len(self.multiply_adds) > 1 else "1 exit"
         full = f"{self.multiply_adds[-1] / 1e6:,.1f} million multiply-adds"
         epochs = {run.epochs for runs in self.methods.values() for run in runs}
-        known = f", {epochs.pop()} epochs" if len(epochs) == 1 and None not in epochs else ""
-        return f"{self.dataset}: {ARCHS.get(self.arch, self.arch)}, {count}, {full}{known}"
+        same_epochs = f", {epochs.pop()} epochs" if len(epochs) == 1 and None not in epochs else ""
+        return f"{self.dataset}: {ARCHS.get(self.arch, self.arch)}, {count}, {full}{same_epochs}"
 
     @property
     def spread(self) -> str:
@@ -86,12 +83,15 @@ def read(run_dirs: list[Path]) -> list[Network]:
         if not here:
             raise ValueError(f"no *-eval.json in {folder}; run python -m early_exit.eval first")
         paths = here | paths
-    found = defaultdict(list)
+    by_network = defaultdict(list)
     for _, path in sorted(paths.items()):
         run = read_run(path)
-        found[run.dataset, run.arch, run.multiply_adds].append(run)
-    names = _names(list(found))
-    return [Network(name, *network, _by_method(found[network])) for network, name in names.items()]
+        by_network[run.dataset, run.arch, run.multiply_adds].append(run)
+    names = _names(list(by_network))
+    return [
+        Network(name, dataset, arch, costs, _by_method(by_network[dataset, arch, costs]))
+        for (dataset, arch, costs), name in names.items()
+    ]
 
 
 def read_run(path: Path) -> ExitRun:
@@ -124,48 +124,6 @@ def read_run(path: Path) -> ExitRun:
     if any(not ((x >= 0) & (x <= 1)).all() for x in (run.accuracy, run.curve[1])):
         raise ValueError(f"{path}: holds accuracies outside 0..1")
     return run
-
-
-def command(
-    doc: str, *draws: Callable[..., list[Path]], published: bool = True
-) -> Callable[[list[str] | None], None]:
-    """The `main` of figures of early-exit runs; each of `draws` does one network.
-
-    draw(network, out) writes files, or draw(network, out, forced) where published points are drawn,
-    and returns their paths. Bad input ends in one line and status 2 before anything is written.
-    """
-
-    @experiment.script
-    def main(argv: list[str] | None = None) -> None:
-        parser = experiment.Parser(doc)
-        parser.add_argument(
-            "run_dirs", metavar="RUN_DIR", type=Path, nargs="+", help="*-eval.json in or below it"
-        )
-        parser.add_argument(
-            "--out", type=Path, help="where files go (default: figures/ in the folder of all runs)"
-        )
-        if published:
-            parser.add_argument(
-                "--published",
-                action="store_true",
-                help="published points beside whatever network, not just the one they are of",
-            )
-        args = parser.parse_args(argv)
-        with experiment.one_line_errors():
-            networks = read(args.run_dirs)
-        together = os.path.commonpath([path.resolve() for path in args.run_dirs])
-        # The folder as it was typed where there is one, so that printed paths are short.
-        out = args.run_dirs[0] if len(args.run_dirs) == 1 else Path(together)
-        forced = (args.published,) if published else ()
-        for network in networks:
-            for draw in draws:
-                try:
-                    for path in draw(network, args.out or out / "figures", *forced):
-                        print(path)
-                except NotDrawn as reason:
-                    print(f"{network.name}: not drawn: {reason}")
-
-    return main
 
 
 def label(method: str, count: int | None = None) -> str:
@@ -252,30 +210,30 @@ def _by_split(rows: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
 
 def _by_method(runs: list[ExitRun]) -> dict[str, list[ExitRun]]:
     """Base, l2w, boosted, then others by name. ValueError for runs that are not of one setting."""
-    found = defaultdict(list)
+    by_method = defaultdict(list)
     for run in runs:
-        found[run.method].append(run)
+        by_method[run.method].append(run)
     order = list(style.METHODS)
-    methods = sorted(found, key=lambda m: (order.index(m) if m in order else len(order), m))
+    methods = sorted(by_method, key=lambda m: (order.index(m) if m in order else len(order), m))
     for method in methods:
         by_seed: dict[Any, ExitRun] = {}
-        for run in found[method]:
+        for run in by_method[method]:
             if (other := by_seed.setdefault(run.seed, run)) is not run:
                 raise ValueError(
                     f"{other.source} and {run.source}: both {method} with seed {run.seed} on one "
                     "network; give one of them"
                 )
-        if len(epochs := {run.epochs for run in found[method]}) > 1:
+        if len(epochs := {run.epochs for run in by_method[method]}) > 1:
             of = ", ".join(map(str, sorted(epochs, key=str)))
             raise ValueError(
-                f"{found[method][0].source} and others: {method} runs of {of} epochs are not one "
-                "setting; give those of one"
+                f"{by_method[method][0].source} and others: {method} runs of {of} epochs are not "
+                "one setting; give those of one"
             )
-        found[method].sort(key=lambda run: -1 if run.seed is None else run.seed)
-    return {method: found[method] for method in methods}
+        by_method[method].sort(key=lambda run: -1 if run.seed is None else run.seed)
+    return {method: by_method[method] for method in methods}
 
 
-def _names(networks: list[tuple[str, str, tuple[int, ...]]]) -> dict[tuple, str]:
+def _names(networks: list[NetworkKey]) -> dict[NetworkKey, str]:
     """Data set and architecture; with exits, then costs, where that is not enough."""
     names = {}
     for network in networks:

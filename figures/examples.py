@@ -33,9 +33,10 @@ def draw(
 ) -> list[Path]:
     """name-examples.pdf and .png; NotDrawn without pictures or rejectors."""
     setting = settings.one_setting(predictions, cost_1, cost_e)
-    if predictions.example_images is None or not len(predictions.example_images):
+    examples = predictions.examples
+    if examples is None:
         raise NotDrawn("no example pictures are in the predictions")
-    stop = rules.threshold(predictions.scores[setting["row"], predictions.example_index], 0)
+    stop = rules.threshold(predictions.scores[setting["row"], examples.rows], 0)
     sides = [np.flatnonzero(stop == stage) for stage in (0, 1)]
     rows = [min(ROWS, -(-len(side) // COLUMNS)) for side in sides]
     height = HEAD + 2 * SIDE + CELL * sum(rows)
@@ -53,9 +54,9 @@ def draw(
             width = style.WIDTH / COLUMNS
             left = column * width + (width - PICTURE) / 2
             bottom = below - row * CELL - 0.2 - PICTURE
-            inches = np.array([left, bottom, PICTURE, PICTURE])
-            ax = fig.add_axes(inches / [style.WIDTH, height, style.WIDTH, height])
-            _picture(ax, predictions, example, stage)
+            size = PICTURE / style.WIDTH, PICTURE / height
+            ax = fig.add_axes((left / style.WIDTH, bottom / height, *size))
+            _picture(ax, predictions, examples.rows[example], examples.images[example], stage)
         below -= rows[stage] * CELL
     return style.save(fig, out, f"{name}-examples")
 
@@ -65,16 +66,16 @@ def _spread(side: np.ndarray, count: int) -> np.ndarray:
     return side[np.unique(np.linspace(0, len(side) - 1, min(count, len(side))).astype(int))]
 
 
-def _picture(ax: Axes, predictions: Predictions, example: int, answered_by: int) -> None:
-    """One picture with its true class and both answers; the one that counts is in bold."""
-    row = predictions.example_index[example]
+def _picture(
+    ax: Axes, predictions: Predictions, row: int, image: np.ndarray, answered_by: int
+) -> None:
+    """An image [C, H, W] with its true class and both answers; the one that counts is in bold."""
     classes = [str(c) for c in predictions.settings["classes"]]
-    image = predictions.example_images[example].transpose(1, 2, 0)
     ax.set_axis_off()
-    if image.shape[2] == 3:
-        ax.imshow(image, interpolation="nearest")
+    if len(image) == 3:
+        ax.imshow(image.transpose(1, 2, 0), interpolation="nearest")
     else:
-        ax.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.imshow(image[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set_title(_short(classes[predictions.labels[row]]), fontsize=7.5, pad=2.5)
     for stage, net in enumerate(("local", "edge")):
         answer = int(predictions.stage_logits[stage, row].argmax())

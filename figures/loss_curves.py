@@ -20,11 +20,12 @@ MAX_POINTS = 60
 
 def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
     """name-loss_curves.pdf and .png; NotDrawn without losses, or without two S at one cost pair."""
-    if predictions.loss_step is None or not len(predictions.loss_step):
+    losses = predictions.losses
+    if losses is None:
         raise NotDrawn("no training losses are in the predictions")
     sweeps = settings.async_sweeps(predictions)
-    total = predictions.loss_edge[:, None] + predictions.loss_rejector
-    step, total, width = blocks(predictions.loss_step, total, MAX_POINTS)
+    total = losses.edge[:, None] + losses.rejector
+    step, total, width = blocks(losses.step, total, MAX_POINTS)
     fig, axes = style.panels(len(sweeps), 3, 2.4)
     surrogates = {sweep[0]["surrogate"] for sweep in sweeps}
     for ax, sweep in zip(axes, sweeps, strict=True):
@@ -35,8 +36,8 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
         ax.set_xlabel("training step")
         ax.locator_params(axis="x", nbins=4)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("training loss, $L_1 + L_2$")
+    for ax in axes[::3]:
+        ax.set_ylabel("training loss, $L_1 + L_2$")
     smooth = f"\neach point the mean of {width} logged steps" if width > 1 else ""
     drawn = {s["async_freq"] for sweep in sweeps for s in sweep}
     style.finish(fig, f"{style.nets(predictions)}{smooth}", len(drawn) if len(drawn) < 6 else 3)

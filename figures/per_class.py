@@ -1,4 +1,4 @@
-"""Who is sent, class by class, and what the local net answers on the kept, the edge on the sent.
+"""Reject rates by class, and the confusions of the local net on kept, of the edge on sent samples.
 
     python -m figures.per_class results/runs/first/noniid --cost_1 1.25 --cost_e 0.25
 
@@ -103,29 +103,31 @@ def table(
             for rule, stop in stops.items()
         }
 
-    each = over(test.labels, len(names))
-    known = set(range(len(names)) if seen is None else seen)
+    by_class = over(test.labels, len(names))
+    seen_classes = set(range(len(names)) if seen is None else seen)
     sides = {
-        rule: per_class.seen_and_unseen(test.labels, test.correct, stop, known, len(names), cost)
+        rule: per_class.seen_and_unseen(
+            test.labels, test.correct, stop, seen_classes, len(names), cost
+        )
         for rule, stop in stops.items()
     }
     rows = []
     for side, word in ((SEEN, "?" if seen is None else "yes"), (UNSEEN, "no")):
-        of_side = [k for k in range(len(names)) if (k in known) == (side == SEEN)]
-        rows += [_row(word, names[k], each, k) for k in of_side]
+        of_side = [k for k in range(len(names)) if (k in seen_classes) == (side == SEEN)]
+        rows += [_row(word, names[k], by_class, k) for k in of_side]
         if 0 < len(of_side) < len(names):
             rows.append(_row(word, "all", sides, side))
     return [*rows, _row("all", "all", over(everything, 1), 0)]
 
 
-def _row(seen: str, name: str, found: dict[str, Groups], group: int) -> dict[str, Any]:
-    own = found["rejector"]
-    rates = {f"reject_rate_{r.key}": float(found[r.key].reject_rate[group]) for r in RULES}
+def _row(seen: str, name: str, by_rule: dict[str, Groups], group: int) -> dict[str, Any]:
+    rejector = by_rule["rejector"]
+    rates = {f"reject_rate_{r.key}": float(by_rule[r.key].reject_rate[group]) for r in RULES}
     shares = ("local_accuracy", "edge_accuracy", "accuracy", "risk")
     return (
-        {"seen": seen, "class": name, "n": int(own.total[group])}
+        {"seen": seen, "class": name, "n": int(rejector.total[group])}
         | rates
-        | {key: float(getattr(own, key)[group]) for key in shares}
+        | {key: float(getattr(rejector, key)[group]) for key in shares}
     )
 
 
@@ -150,13 +152,13 @@ def _figure(test: Predictions, stops: dict[str, NDArray], seen: list[int] | None
     """Rates alone, or rates and two confusions that share the rows, one a class."""
     names = [str(c) for c in test.settings["classes"]]
     k = len(names)
-    found = {
+    by_rule = {
         key: per_class.per_class(test.labels, test.correct, stop, k) for key, stop in stops.items()
     }
     unseen = set() if seen is None else set(range(k)) - set(seen)
     if k > MAPS:
         fig, (ax,) = style.panels(1, 1, 0.15 * 2 * ENDS + 0.7)
-        _rates(ax, found, names, unseen, ends(found["rejector"]))
+        _rates(ax, by_rule, names, unseen, ends(by_rule["rejector"]))
         return fig
     height = (0.22 if k <= COUNTS else 0.16) * max(k, 6) + 2.0
     fig, (left, *maps) = plt.subplots(
@@ -167,7 +169,7 @@ def _figure(test: Predictions, stops: dict[str, NDArray], seen: list[int] | None
         sharey=True,
         layout="constrained",
     )
-    _rates(left, found, names, unseen, list(range(k)))
+    _rates(left, by_rule, names, unseen, list(range(k)))
     titles = ("kept: the local net answers", "sent: the edge net answers")
     for ax, counts, title in zip(
         maps, per_class.kept_and_sent(test, stops["rejector"]), titles, strict=True
@@ -180,17 +182,17 @@ def _figure(test: Predictions, stops: dict[str, NDArray], seen: list[int] | None
 def ends(groups: Groups) -> list[int]:
     """Classes that have samples, most often sent first: the first and last ENDS of them."""
     order = np.argsort(-groups.reject_rate, kind="stable").tolist()  # nan is last
-    there = [k for k in order if groups.total[k]]
-    return there if len(there) <= 2 * ENDS else there[:ENDS] + there[-ENDS:]
+    present = [k for k in order if groups.total[k]]
+    return present if len(present) <= 2 * ENDS else present[:ENDS] + present[-ENDS:]
 
 
 def _rates(
-    ax: Axes, found: dict[str, Groups], names: list[str], unseen: set[int], shown: list[int]
+    ax: Axes, by_rule: dict[str, Groups], names: list[str], unseen: set[int], shown: list[int]
 ) -> None:
     """A row a class: a bar and a mark for the rejector, marks for the other rules."""
     place = np.arange(len(shown))
     place[ENDS:] += len(names) > MAPS  # a gap between the most and the least often sent
-    rate = {rule.key: 100 * found[rule.key].reject_rate[shown] for rule in RULES}
+    rate = {rule.key: 100 * by_rule[rule.key].reject_rate[shown] for rule in RULES}
     ax.barh(place, rate["rejector"], 0.6, color=style.rule("rejector")["color"], alpha=0.35)
     for rule, aside in zip(RULES, _aside(len(RULES)), strict=True):  # no mark hides another
         look = style.rule(rule.name, linestyle="", clip_on=False, zorder=5)

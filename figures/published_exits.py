@@ -1,4 +1,4 @@
-"""Published points of early-exit networks, to be drawn beside our own.
+"""Published points of early-exit networks, drawn beside our own.
 
 Accuracies in %, costs in multiply-adds. Budgeted points were published with their cost, in the
 unit of `release_multiply_adds` in models/cost.py. Anytime points were published by exit; their
@@ -9,7 +9,7 @@ costs are those of the network that `setting` names, as `exit_multiply_adds` the
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ROOM = 0.05  # a cost this much off may still be that of the same network, counted otherwise
+ROOM = 0.05  # relative difference of costs of the same network under another way of counting
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Published:
 L2W = "Han et al. 2022"  # Learning to Weight Samples, ECCV 2022, arXiv 2209.08310
 BOOSTED = "Yu et al. 2023"  # Boosted Dynamic Neural Networks, AAAI 2023, arXiv 2211.16726
 
-# Which MSDNet these were measured on is not said with them. The release trains --n_blocks 5
+# The paper does not say which MSDNet these were measured on. The release trains --n_blocks 5
 # --base 1 --step 1 --step_mode lin_grow, 0.68e7 to 5.8e7, which has room for all of CIFAR-10's;
 # CIFAR-100's last needs one block more (to 8.9e7). With --base 4 --step 2 exit 1 costs 1.5e7.
 BUDGETED = "MSDNet, budgeted batch classification, 300 epochs"

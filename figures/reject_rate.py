@@ -4,7 +4,7 @@
 
 One dot is one rejector setting, measured on test. A confidence curve is a threshold on the local
 net's max softmax, say, fitted on val to rates from 0 to 1 (left) or to the costs (right); the
-random line is the expectation when samples are sent by chance.
+random line is the expectation when samples are sent at random.
 """
 
 from collections import defaultdict
@@ -33,10 +33,10 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
     fig, axes = style.panels(2 * len(groups), 2, 2.5)
     for i, (cost_1, group) in enumerate(groups.items()):
         left, right = axes[2 * i : 2 * i + 2]
-        own = [summary[s["row"]] for s in group]
+        rejectors = [summary[s["row"]] for s in group]
         decided = by_cost(predictions, group)
-        _draw_accuracy(left, predictions, own, decided["oracle"])
-        _draw_rates(right, own, decided)
+        _draw_accuracy(left, predictions, rejectors, decided["oracle"])
+        _draw_rates(right, rejectors, decided)
         left.set_title(f"$c_1$ = {cost_1:g}", loc="left")
         if i < len(groups) - 1:
             for ax in (left, right):
@@ -67,8 +67,8 @@ def confidence_curve(predictions: Predictions, doubt: Doubt) -> list[tuple[float
     return [(send_rate(stop), accuracy(test.correct, stop)) for stop in stops]
 
 
-def _draw_accuracy(ax: Axes, predictions: Predictions, own: list[dict], oracle: list) -> None:
-    local, edge = own[0]["local_accuracy"], own[0]["edge_accuracy"]
+def _draw_accuracy(ax: Axes, predictions: Predictions, rejectors: list[dict], oracle: list) -> None:
+    local, edge = rejectors[0]["local_accuracy"], rejectors[0]["edge_accuracy"]
     oracle_points = 100 * np.array(sorted(set(oracle)))
     ax.plot([0, 100], [100 * local, 100 * edge], **style.rule("random", marker=""))
     for rule in SUMMARY:
@@ -78,17 +78,17 @@ def _draw_accuracy(ax: Axes, predictions: Predictions, own: list[dict], oracle: 
     ax.plot(*oracle_points.T, **style.rule("oracle", linestyle=""))
     ax.plot(0, 100 * local, **style.rule("never", marker="X", linestyle="", markersize=6))
     ax.plot(100, 100 * edge, **style.rule("always", marker="X", linestyle="", markersize=6))
-    points = 100 * np.array([(row["reject_rate"], row["accuracy"]) for row in own])
+    points = 100 * np.array([(row["reject_rate"], row["accuracy"]) for row in rejectors])
     ax.plot(*points.T, **style.rule("rejector", linestyle=""))
     ax.set(xlim=(-3, 103), xlabel="reject rate (%)", ylabel="accuracy (%)")
 
 
-def _draw_rates(ax: Axes, own: list[dict], decided: dict[str, list]) -> None:
-    cost_e = [row["cost_e"] for row in own]
+def _draw_rates(ax: Axes, rejectors: list[dict], decided: dict[str, list]) -> None:
+    cost_e = [row["cost_e"] for row in rejectors]
     for rule in SUMMARY:
         if rule.doubt is not None or rule.name == "oracle":
             ax.plot(cost_e, [100 * rate for rate, _ in decided[rule.key]], **style.rule(rule.name))
-    ax.plot(cost_e, [100 * row["reject_rate"] for row in own], **style.rule("rejector"))
+    ax.plot(cost_e, [100 * row["reject_rate"] for row in rejectors], **style.rule("rejector"))
     ax.set(ylim=(-3, 103), ylabel="reject rate (%)")
     style.cost_axis(ax, cost_e)
 

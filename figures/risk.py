@@ -1,9 +1,9 @@
-"""Test risk against the price of asking, c_e: one panel a c_1, the rejector beside simpler rules.
+"""Test risk against the cost of asking, c_e: a panel per c_1, the rejector beside simpler rules.
 
     python -m figures.risk results/runs/cifar10
 
 Thresholds are fitted on val. The random rule asks as often as the rejector. The oracle sees the
-labels: it bounds what any rule can reach with these two nets.
+labels: it bounds the risk of any rule with these two nets.
 """
 
 from pathlib import Path
@@ -31,8 +31,8 @@ def draw(predictions: Predictions, out: Path, name: str) -> list[Path]:
         ax.set_title(f"$c_1$ = {cost_1:g}")
         style.cost_axis(ax, cost_e)
         ax.set_ylim(bottom=0)
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("risk on test data")
+    for ax in axes[::3]:
+        ax.set_ylabel("risk on test data")
     _same_height(axes)
     about = f"{style.nets(predictions)}\n{style.tested(predictions)}, {settings.in_words(sweep[0])}"
     style.finish(fig, about, 3)

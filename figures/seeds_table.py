@@ -41,21 +41,23 @@ def over_runs(runs: list[Predictions]) -> list[dict[str, str]]:
     seeds = [run.settings["seed"] for run in runs]
     if len(runs) < 2 or len(set(seeds)) < len(seeds):
         raise ValueError(f"{runs[0].source}: give runs of two or more seeds, not of {seeds}")
-    found = defaultdict(list)
+    by_setting = defaultdict(list)
     for run in runs:
         for row in summarise(run):
-            found[row["cost_1"], row["cost_e"], row["async_freq"], row["surrogate"]].append(row)
-    for key, rows in found.items():
+            by_setting[row["cost_1"], row["cost_e"], row["async_freq"], row["surrogate"]].append(
+                row
+            )
+    for key, rows in by_setting.items():
         if len(rows) != len(runs):
             raise ValueError(f"{runs[0].source}: not all {len(runs)} runs have the setting {key}")
     table = []
     for (cost_1, cost_e, freq, _), rows in sorted(
-        found.items(), key=lambda x: str(x[0][3:] + x[0])
+        by_setting.items(), key=lambda x: str(x[0][3:] + x[0])
     ):
         head = {"cost_1": f"{cost_1:g}", "cost_e": f"{cost_e:g}"}
         table.append(head | {"refresh": setting_name(freq).removeprefix("S = ")} | _spread(rows))
     grid = [
-        {key: np.mean([rows[i][key] for rows in found.values()]) for key, *_ in MEASURED}
+        {key: np.mean([rows[i][key] for rows in by_setting.values()]) for key, *_ in MEASURED}
         for i in range(len(runs))
     ]
     return [*table, {"cost_1": "all", "cost_e": "all", "refresh": "all"} | _spread(grid)]

@@ -1,4 +1,4 @@
-"""Which of the rejector settings of a run a figure shows."""
+"""The choice of the rejector settings that a figure shows."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -37,8 +37,8 @@ def cost_sweep(predictions: Predictions) -> list[dict[str, Any]]:
     settings = rejectors(predictions)
     count = Counter((s["async_freq"], s["surrogate"]) for s in settings)
     chosen = min(count, key=lambda pair: (-count[pair], often_first(pair[0])))
-    found = [s for s in settings if (s["async_freq"], s["surrogate"]) == chosen]
-    return sorted(found, key=_costs)
+    sweep = [s for s in settings if (s["async_freq"], s["surrogate"]) == chosen]
+    return sorted(sweep, key=_costs)
 
 
 def async_sweeps(predictions: Predictions) -> list[list[dict[str, Any]]]:
@@ -46,14 +46,14 @@ def async_sweeps(predictions: Predictions) -> list[list[dict[str, Any]]]:
     groups = defaultdict(list)
     for s in rejectors(predictions):
         groups[(*_costs(s), s["surrogate"])].append(s)
-    found = [
+    sweeps = [
         sorted(group, key=lambda s: often_first(s["async_freq"]))
         for _, group in sorted(groups.items())
         if len({s["async_freq"] for s in group}) > 1
     ]
-    if not found:
+    if not sweeps:
         raise NotDrawn("no costs were trained at more than one --async_freq")
-    return found
+    return sweeps
 
 
 def one_setting(
@@ -83,16 +83,16 @@ def _nearest(
 ) -> dict[str, Any]:
     """The candidate with these costs; where one is None, the nearest to DEFAULT, ties to first."""
     wanted = (cost_1, cost_e)
-    found = [
+    matching = [
         s
         for s in candidates
         if all(w is None or abs(w - c) < 1e-9 for w, c in zip(wanted, _costs(s), strict=True))
     ]
-    if not found:
+    if not matching:
         there = ", ".join(f"{s['cost_1']:g}:{s['cost_e']:g}" for s in candidates)
         experiment.fail(f"{predictions.source}: no such setting; cost_1:cost_e are {there}")
     return min(
-        found, key=lambda s: sum(abs(d - c) for d, c in zip(DEFAULT, _costs(s), strict=True))
+        matching, key=lambda s: sum(abs(d - c) for d, c in zip(DEFAULT, _costs(s), strict=True))
     )
 
 

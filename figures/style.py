@@ -1,9 +1,7 @@
-"""The looks of every figure: one colour, marker and label per S, method and query method.
+"""The style of every figure: one colour, marker and label per S, method and query method.
 
-Decision rules are drawn as deferral/catalogue.py says, here as on the report's page.
-
-Colours are Okabe and Ito's (2008), told apart with any colour vision; markers and dashes differ
-too.
+Decision rules look as deferral/catalogue.py says, as on the report's page. Colours are Okabe and
+Ito's (2008), distinct with any colour vision; markers and dashes differ too.
 """
 
 import io
@@ -24,7 +22,7 @@ from deferral.catalogue import RULES, Look
 from deferral.predictions import Predictions, tolerance
 from deferral.summary import setting_name
 
-WIDTH = 7.0  # inches: a page's text width; at half of it the smallest letters are still 4 pt
+WIDTH = 7.0  # inches: the text width of a page; at half size the smallest letters are 4 pt
 INK, GRID = "#222222", "#E4E4E4"
 RIGHT, WRONG = "#007A5A", "#C04A00"
 
@@ -73,18 +71,30 @@ def _look(color: str, marker: str, dash: Any, label: str, **more: Any) -> dict[s
     } | more
 
 
-REFRESH = {1: "#332288", 10: "#66BBEE", 100: "#44AA99", 1000: "#CC9A1F", 0: "#AA3377"}
+REFRESH: dict[int | str, str] = {
+    1: "#332288",
+    10: "#66BBEE",
+    100: "#44AA99",
+    1000: "#CC9A1F",
+    0: "#AA3377",
+}
 REFRESH |= {"joint": "#777777"}
-MARKERS = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
-DASHES = {1: "-", 100: (0, (6, 1.5)), 1000: (0, (3, 1.5)), 0: (0, (1, 1.1)), "joint": (0, (8, 2))}
+MARKERS: dict[int | str, str] = {1: "o", 10: "v", 100: "s", 1000: "^", 0: "D", "joint": "P"}
+DASHES: dict[int | str, Any] = {
+    1: "-",
+    100: (0, (6, 1.5)),
+    1000: (0, (3, 1.5)),
+    0: (0, (1, 1.1)),
+    "joint": (0, (8, 2)),
+}
 # How exits are trained.
 METHODS = {
     "base": _look("#666666", "s", (0, (5, 1.4)), "base", zorder=3),
     "l2w": _look("#0072B2", "o", "-", "L2W", markersize=5, zorder=5),
     "boosted": _look("#D55E00", "D", (0, (7, 1.2, 1.5, 1.2)), "boosted", zorder=4),
 }
-# What is labelled next. Many are drawn together: random is the ground they stand on, DIAM and risk
-# stand out, the others are thin.
+# Query methods. Many are drawn together: random is a wide grey line behind the others, DIAM and
+# risk are bold, the others thin.
 _THIN = {"linewidth": 1.0, "markersize": 3.4, "zorder": 3}
 QUERIES = {
     "random": _look("#A8A8A8", "", "-", "random", linewidth=3.4, zorder=2),
@@ -116,19 +126,19 @@ def rule(name: str, **change: Any) -> dict[str, Any]:
 
 
 def method(name: str, **change: Any) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for a way to train exits; one that has no look gets green."""
+    """Keywords of `Axes.plot` for a training method of exits; an unknown one is green."""
     return METHODS.get(name, _look("#009E73", "v", (0, (3, 1)), name)) | change
 
 
 def query(name: str, **change: Any) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for a query method; one that has no look is thin and dark."""
+    """Keywords of `Axes.plot` for a query method; an unknown one is thin and dark."""
     return QUERIES.get(name, _look(INK, "*", (0, (3, 1)), name, **_THIN)) | change
 
 
 def refresh(async_freq: int | str, **change: Any) -> dict[str, Any]:
     """Keywords of `Axes.plot` for an S; the release's four and joint have colours of their own.
 
-    Adaptive ones are the darker the less they tolerate, from 0.3 to 0.003.
+    Adaptive ones are darker the lower their tolerance, from 0.3 to 0.003.
     """
     color, share = REFRESH.get(async_freq), tolerance(async_freq)
     if share is not None:
@@ -179,19 +189,19 @@ def finish(fig: Figure, title: str, columns: int) -> None:
 
 
 def nets(predictions: Predictions) -> str:
-    """What was run: "cifar10: local lenet5, edge alexnet, seed 43"."""
+    """Data set, nets and seed: "cifar10: local lenet5, edge alexnet, seed 43"."""
     settings = predictions.settings
     known = [f"{k} {settings[k]}" for k in ("local", "edge", "seed") if k in settings]
     return f"{settings['dataset']}: " + ", ".join(known) if known else settings["dataset"]
 
 
 def tested(predictions: Predictions) -> str:
-    """On how many samples: "10000 test samples"."""
+    """The number of test samples: "10000 test samples"."""
     return f"{int((predictions.split == 1).sum())} test samples"
 
 
 def made_by(predictions: Predictions) -> str:
-    """Where numbers come from: "commit 0123456789, NVIDIA H200"; empty where it is not known."""
+    """Commit and hardware of the run: "commit 0123456789, NVIDIA H200"; empty if unknown."""
     settings = predictions.settings
     commit = [f"commit {str(settings['commit'])[:10]}"] if settings.get("commit") else []
     return ", ".join(commit + ([str(settings["hardware"])] if settings.get("hardware") else []))
@@ -205,8 +215,8 @@ def save(fig: Figure, out: Path, name: str) -> list[Path]:
         fig.savefig(buffer, format=kind, metadata=metadata)
         paths.append(out / f"{name}.{kind}")
         experiment.write_bytes(paths[-1], buffer.getvalue())
-        # The layout found for the first holds for the second. None and not "none", which would
-        # still draw the second twice, once to find nothing.
+        # The layout of the first file holds for the second. None, not "none", which would draw
+        # the second file twice.
         fig.set_layout_engine(None)
     plt.close(fig)
     return paths

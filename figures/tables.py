@@ -1,13 +1,13 @@
 """One table, four ways: fixed width for a terminal, Markdown, LaTeX (booktabs), CSV."""
 
-import csv
-import io
 import math
 import textwrap
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 import experiment
 
@@ -30,7 +30,7 @@ class Column:
 
 
 def fixed(digits: int, scale: float = 1) -> Callable[[float], str]:
-    """Numbers with so many digits, a dash where there is none (nan)."""
+    """Numbers with this many digits; a dash for nan."""
 
     def show(value: float) -> str:
         # Adding zero turns the -0.0 that small negative numbers round to into 0.0.
@@ -41,28 +41,17 @@ def fixed(digits: int, scale: float = 1) -> Callable[[float], str]:
 
 
 def plain(value: float) -> str:
-    """A setting, as short as it can be written: 1.25, 0.1, 2."""
+    """A number in its shortest form: 1.25, 0.1, 2."""
     return f"{value:g}"
 
 
-def fixed_width(rows: list[Row], columns: list[Column]) -> str:
-    """The table for a terminal, every column as wide as it must be."""
-    lines = [[c.head for c in columns], *_cells(rows, columns)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    groups = "  ".join(
-        name.ljust(sum(widths[i:j]) + 2 * (j - i - 1)) for name, i, j in _groups(columns)
-    )
-    text = [groups.rstrip()] if groups.strip() else []
-    for line in lines:
-        cells = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        text.append("  ".join(cells).rstrip())
-    text.insert(len(text) - len(rows), "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join(text)
-
-
 def print_table(rows: list[Row], columns: list[Column], caption: str) -> None:
-    """Caption and table on stdout, at most 120 columns wide if the table is."""
-    print(textwrap.fill(caption, 110), fixed_width(rows, columns), sep="\n\n", end="\n\n")
+    """Caption and table on stdout, every column as wide as its widest cell."""
+    heads = pd.MultiIndex.from_tuples([(c.group, c.head) for c in columns])
+    text = pd.DataFrame(_cells(rows, columns), columns=heads).to_string(index=False)
+    if not any(c.group for c in columns):
+        text = text.partition("\n")[2]  # without the empty line of common headings
+    print(textwrap.fill(caption, 110), text, sep="\n\n", end="\n\n")
 
 
 def write_table(
@@ -78,10 +67,11 @@ def write_table(
     `bold` names the keys of a row that Markdown and LaTeX print in bold. The caption, a sentence,
     says what was measured. CSV has the values unrounded, and nothing for nan.
     """
+    frame = pd.DataFrame(rows, columns=[c.key for c in columns], dtype=object)
     texts = {
         "md": _markdown(rows, columns, caption, bold),
         "tex": _latex(rows, columns, caption, bold),
-        "csv": _csv(rows, columns),
+        "csv": frame.to_csv(index=False, lineterminator="\n"),
     }
     for kind, text in texts.items():
         experiment.write_bytes(out / f"{name}.{kind}", text.encode())
@@ -94,13 +84,13 @@ def _cells(rows: list[Row], columns: list[Column]) -> list[list[str]]:
 
 def _groups(columns: list[Column]) -> list[tuple[str, int, int]]:
     """(group, first column, column after the last); columns of no group stand alone."""
-    found: list[tuple[str, int, int]] = []
+    groups: list[tuple[str, int, int]] = []
     for i, column in enumerate(columns):
-        if found and column.group and found[-1][0] == column.group:
-            found[-1] = (column.group, found[-1][1], i + 1)
+        if groups and column.group and groups[-1][0] == column.group:
+            groups[-1] = (column.group, groups[-1][1], i + 1)
         else:
-            found.append((column.group, i, i + 1))
-    return found
+            groups.append((column.group, i, i + 1))
+    return groups
 
 
 def _markdown(rows: list[Row], columns: list[Column], caption: str, bold: Callable) -> str:
@@ -144,13 +134,3 @@ def _latex(rows: list[Row], columns: list[Column], caption: str, bold: Callable)
 def _tex(text: str) -> str:
     """Text with TeX's own signs escaped; |D| in math."""
     return "".join(TEX_SIGNS.get(sign, sign) for sign in text).replace("|D|", "$|D|$")
-
-
-def _csv(rows: list[Row], columns: list[Column]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([c.key for c in columns])
-    for row in rows:
-        values = [row[c.key] for c in columns]
-        writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in values])
-    return text.getvalue()

@@ -14,6 +14,7 @@ import experiment
 import figures.__main__
 from deferral import predictions as saved
 from deferral.calibrate import reject_rate_threshold, risk_threshold
+from deferral.per_class import local_classes
 from deferral.risk import costs
 from models import checkpoints
 from models.edgenet import AlexNet, ViT
@@ -105,6 +106,21 @@ def test_predictions_are_the_networks(npz, trained):
         assert rows.index.tolist() == part.index.tolist()
         logits = checkpoints.predict(rejector, data.Batches(part, 50, "cpu"))
         assert np.allclose(rows.scores[r], (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)
+
+
+def test_predictions_name_the_classes_that_the_local_net_has_seen(trained):
+    assert local_classes(saved.load(trained / "tiny-predictions.npz")) == [0, 1, 2]
+
+
+def test_seen_classes_of_a_checkpoint():
+    labels = np.array([0, 1, 3, 3, 1])
+    seen = eval_all.seen_classes
+    assert seen({"local_classes": "all"}, labels, 5) == [0, 1, 3]  # there are none of 2 and 4
+    assert seen({"local_classes": "1-2,3"}, labels, 5) == [1, 3]
+    assert seen(None, labels, 5) is None
+    assert seen({"conv1.weight": 0}, labels, 5) is None  # a bare state dict of the release
+    with pytest.raises(ValueError, match="no class 7"):
+        seen({"local_classes": "0-7"}, labels, 5)
 
 
 def test_examples_are_test_pictures_of_all_classes(npz, trained):

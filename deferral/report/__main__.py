@@ -1,4 +1,4 @@
-"""One page that says what deferral gains on a data set: every rule, every cost, how sure it is.
+"""A one-page report of what deferral gains on a data set, for every rule, with intervals.
 
   python -m deferral.report results/runs/first/cifar10-predictions.npz --cost_1 1.25 --cost_e 0.25
   python -m deferral.report run-43 run-44 run-45 --costs 1:0.25 1.25:0 --out results/report
@@ -7,10 +7,10 @@
 
 Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
 one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
-remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py says
-how they are called). Or a device with exits and a server behind it, in one file (deferral/join.py):
-then rules say at which exit a sample stops, or that it is sent. Writes NAME-report.html, which
-needs no other file, and NAME-report.json with every number of the page.
+remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py lists
+their names). Or a device with exits and a server behind it, in one file (deferral/join.py): then
+rules decide at which exit a sample stops, or that it is sent. Writes NAME-report.html, which needs
+no other file, and NAME-report.json with every number of the page.
 """
 
 import argparse
@@ -18,8 +18,9 @@ import json
 import os
 import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 
 from deferral import external
 from deferral import predictions as saved
-from deferral.decide import Decision, answered_by, decide
+from deferral.decide import Decision, answered_by, decide, scored
 from deferral.predictions import Predictions
 from deferral.report import numbers
 from deferral.report.guarantee import RATES, rate_promises, risk_promise
@@ -38,7 +39,7 @@ from deferral.risk import Pair
 from deferral.stages import device_costs
 from experiment import Parser, number, one_line_errors, script, sha256, write_bytes
 
-COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's, where no rejector says others
+COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's grid
 SHOWN_PICTURES = 16  # of each side
 
 
@@ -56,50 +57,70 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
     )
     seed = number(int, 0)
-    parser.add_argument("--seeds", type=seed, nargs="+", help="only the runs of these seeds")
+    parser.add_argument("--seeds", type=seed, nargs="+", help="use only the runs of these seeds")
     group = parser.add_argument_group("costs")
-    group.add_argument("--cost_1", type=number(float, 0), default=1.25, help="of a remote error")
-    group.add_argument("--cost_e", type=number(float, 0), default=0.25, help="of asking")
+    group.add_argument(
+        "--cost_1",
+        type=number(float, 0),
+        default=1.25,
+        help="cost of a remote error, in units of one local error",
+    )
+    group.add_argument(
+        "--cost_e",
+        type=number(float, 0),
+        default=0.25,
+        help="cost of asking the remote net, likewise",
+    )
     group.add_argument(
         "--costs", type=cost_pair, nargs="+", metavar="C1:CE",
-        help="more pairs, each with a table of all rules",
+        help="more cost pairs, each with a table of all rules",
     )  # fmt: skip
     group.add_argument(
         "--grid", type=cost_pair, nargs="+", metavar="C1:CE",
-        help="pairs of the grid; if not given, those of the rejector that was trained for most, "
-        "or else --cost_1 with c_e from 0 to 0.5",
+        help="cost pairs of the grid (default: those of the rejector trained for most pairs, or "
+        "else --cost_1 with c_e from 0 to 0.5)",
     )  # fmt: skip
     group.add_argument(
         "--cost_flops", type=number(float, 0), metavar="C",
-        help="of a multiply-add of a device with exits, instead of what the file says",
+        help="cost of a multiply-add of a device with exits, in units of one local error (default: "
+        "the file's)",
     )  # fmt: skip
     group = parser.add_argument_group("promises")
     group.add_argument(
         "--max_reject_rate", type=number(float, 0, 1, above=True, below=True), metavar="Q",
-        help=f"a rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
+        help=f"a reject rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
     )  # fmt: skip
-    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="the risk to promise")
+    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="a risk to promise")
     group.add_argument(
         "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
-        help="how often a promise may be broken",
+        help="probability with which a promise may be broken",
     )  # fmt: skip
     group = parser.add_argument_group("certainty")
-    group.add_argument("--draws", type=number(int, 1), default=1000, help="of the bootstrap")
+    group.add_argument("--draws", type=number(int, 1), default=1000, help="bootstrap draws")
     group.add_argument(
         "--level",
         type=number(float, 0, 1, above=True, below=True),
         default=0.95,
-        help="of the intervals",
+        help="confidence level of the intervals",
     )
-    group.add_argument("--seed", type=seed, default=0, help="of the bootstrap")
+    group.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap")
     group.add_argument(
-        "--split_seed", type=seed, help="of val, where a file has no split; 0 if not given"
+        "--split_seed",
+        type=seed,
+        help="seed of the random val half, for files without a split (default: 0)",
     )
     group = parser.add_argument_group("page")
-    group.add_argument("--rule", help="whose classes and pictures are shown, not the best on val")
-    group.add_argument("--title", help="of the page")
-    group.add_argument("--out", type=Path, metavar="DIR_OR_HTML", help="if not beside the input")
-    group.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    group.add_argument(
+        "--rule", help="rule whose classes and pictures are shown (default: the best on val)"
+    )
+    group.add_argument("--title", help="title of the page")
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR_OR_HTML",
+        help="where the report goes (default: beside the input)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace an existing report")
     return parser.parse_args(argv)
 
 
@@ -112,29 +133,29 @@ def read_runs(
 ) -> list[Predictions]:
     """The runs of one data set. ValueError or OSError for what cannot be read or compared.
 
-    `cost_flops` takes the place of the files' own.
+    `cost_flops` replaces that of the files.
     """
     files = [f for path in paths for f in (saved.find(path) if path.is_dir() else [path])]
     if len({f.resolve() for f in files}) < len(files):
         raise ValueError("a file is given twice; runs must differ in their seeds")
     runs = []
     for path in files:
-        ours = external.is_native(path)
-        runs.append(saved.load(path) if ours else external.load(path, costs, split_seed or 0))
-        if split_seed is not None and (ours or runs[-1].settings["split"] == "as in the file"):
+        native = external.is_native(path)
+        runs.append(saved.load(path) if native else external.load(path, costs, split_seed or 0))
+        if split_seed is not None and (native or runs[-1].settings["split"] == "as in the file"):
             raise ValueError(f"--split_seed: {path} says itself which rows are val; leave it out")
     if seeds is not None:
-        there = [run.settings.get("seed") for run in runs]
-        if absent := [seed for seed in seeds if seed not in there]:
-            raise ValueError(f"--seeds {absent[0]}: no such run; the seeds are {_list(there)}")
+        present = [run.settings.get("seed") for run in runs]
+        if absent := [seed for seed in seeds if seed not in present]:
+            raise ValueError(f"--seeds {absent[0]}: no such run; the seeds are {_list(present)}")
         runs = [run for run in runs if run.settings.get("seed") in seeds]
-    known = [run.settings["seed"] for run in runs if run.settings.get("seed") is not None]
-    if len(set(known)) < len(known):
-        raise ValueError(f"runs must differ in their seeds, but these are {_list(known)}")
+    given = [run.settings["seed"] for run in runs if run.settings.get("seed") is not None]
+    if len(set(given)) < len(given):
+        raise ValueError(f"runs must differ in their seeds, but these are {_list(given)}")
     if cost_flops is not None:
         runs = [_with_cost(run, cost_flops) for run in runs]
     for run in runs:
-        device_costs(run)  # refuses what has no server, and stages that do not say what they cost
+        device_costs(run)  # ValueError without a server, or where stages lack their costs
         if run.settings.get("multiply_adds") != runs[0].settings.get("multiply_adds"):
             raise ValueError(f"{runs[0].source} and {run.source}: exits differ in multiply_adds")
         _same_data(runs[0], run)
@@ -142,7 +163,7 @@ def read_runs(
 
 
 def _with_cost(run: Predictions, cost_flops: float) -> Predictions:
-    """The same with another cost of a multiply-add."""
+    """The same predictions with another cost of a multiply-add."""
     if "multiply_adds" not in run.settings:
         raise ValueError(f"--cost_flops: {run.source} does not say what its device computes")
     return replace(run, settings=run.settings | {"cost_flops": cost_flops})
@@ -167,38 +188,44 @@ def _list(values: Sequence[Any]) -> str:
     return ", ".join("unknown" if value is None else str(value) for value in values)
 
 
-def measure(runs: list[Predictions], args: argparse.Namespace, command: str) -> dict[str, Any]:
-    """The whole report but for pictures' pixels: what the JSON holds. ValueError for --rule."""
-    options = Options(args.draws, args.seed, args.level)
-    pairs = list(dict.fromkeys([(args.cost_1, args.cost_e), *(args.costs or [])]))
-    grid = list(dict.fromkeys(args.grid or default_grid(runs, args.cost_1)))
+def measure(
+    runs: list[Predictions],
+    pairs: list[Pair],
+    grid: list[Pair],
+    options: Options,
+    command: str,
+    rule: str | None = None,
+    title: str | None = None,
+) -> dict[str, Any]:
+    """Everything that the JSON holds, which is the whole report but for the pixels of pictures.
+
+    The first of `pairs` is the main one. ValueError where `rule` has no score at its costs.
+    """
     main = pairs[0]
     settings = [numbers.at_costs(runs, pair, options) for pair in pairs]
     rows, decided = settings[0]["rules"], decide(runs[0], *main)
-    scored = [row["name"] for row in rows if decided[row["name"]].score is not None]
-    shown = args.rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
-    if shown not in scored:
-        raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(scored)} are")
-    asked = [] if args.max_reject_rate is None else [args.max_reject_rate]
-    keys = ("draws", "seed", "level", "delta", "max_reject_rate", "max_risk")
-    said = {key: getattr(args, key) for key in keys} | {"split_seed": args.split_seed or 0}
+    names = [row["name"] for row in rows if row["name"] in scored(decided)]
+    shown = rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
+    if shown not in names:
+        raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(names)} are")
+    rates = sorted({*RATES, options.max_reject_rate or RATES[0]})
     data = about_data(runs)
     report: dict[str, Any] = {
-        "title": args.title or f"Whom to ask: {data['dataset']}",
+        "title": title or f"Whom to ask: {data['dataset']}",
         "verdict": [],
         "command": command,
-        "options": said,
+        "options": asdict(options),
         "data": data,
-        "facts": facts(data, said),
+        "facts": facts(data, options),
         "settings": settings,
         "grid": numbers.over_grid(runs, grid, options),
         "curves": numbers.curve_numbers(runs, main),
         "shown": shown,
-        "shown_because": "asked for by --rule" if args.rule else _because(shown, settings[0]),
-        "rate_promises": rate_promises(runs, main, shown, sorted({*RATES, *asked}), args.delta),
+        "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
+        "rate_promises": rate_promises(runs, main, shown, rates, options.delta),
         "risk_promise": None
-        if args.max_risk is None
-        else risk_promise(runs, main, shown, args.max_risk, args.delta),
+        if options.max_risk is None
+        else risk_promise(runs, main, shown, options.max_risk, options.delta),
         "reliability": numbers.reliability(runs),
         "classes": numbers.classes(runs, main, shown),
         "pictures": pictures(runs[0], decided[shown]),
@@ -214,45 +241,48 @@ def _because(shown: str, setting: dict[str, Any]) -> str:
     return "of the file's own rules the one with least risk on val"
 
 
-def default_grid(runs: Sequence[Predictions], cost_1: float) -> list[Pair]:
-    """The costs of the rejector that was trained for most of them, sorted; else the paper's c_e.
+def trained_costs(runs: Sequence[Predictions]) -> list[Pair]:
+    """The costs of the rejector that was trained for most of them, sorted; empty without one.
 
-    Of all rejectors together, there may be costs that most were not trained for.
+    The costs of all rejectors together may hold pairs that most were not trained for.
     """
-    trained: dict[tuple, set[Pair]] = {}
+    trained: defaultdict[tuple[str, Any], set[Pair]] = defaultdict(set)
     for setting in (setting for run in runs for setting in run.settings["rejectors"]):
         if not setting.get("any_cost"):
             name = setting["surrogate"], setting["async_freq"]
-            trained.setdefault(name, set()).add((setting["cost_1"], setting["cost_e"]))
-    if not trained:
-        return [(cost_1, cost_e) for cost_e in COST_E]
-    return sorted(max(trained.values(), key=len))
+            trained[name].add((setting["cost_1"], setting["cost_e"]))
+    most: set[Pair] = max(trained.values(), key=len, default=set())
+    return sorted(most)
 
 
 def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
     """Which example pictures of a run the page shows: evenly over those kept, and those sent."""
     test, stop = answered_by(run.part("test"), decision.exit), decision.stop
-    if test.example_index is None or not len(test.example_index):
+    if test.examples is None:
         return None
     names = [str(name) for name in run.settings["classes"]]
     answers = test.stage_logits.argmax(-1)
-    sent = stop[test.example_index] > 0
-    found: dict[str, Any] = {"count": len(sent), "kept_count": int((~sent).sum())}
-    found |= {"sent_count": int(sent.sum()), "shown": []}
+    sent = stop[test.examples.rows] > 0
+    shown = []
     for side, members in (("kept", ~sent), ("sent", sent)):
         places = np.flatnonzero(members)
         spread = np.linspace(0, len(places) - 1, min(SHOWN_PICTURES, len(places)))
         for example in places[np.unique(spread.astype(int))]:
-            row = test.example_index[example]
-            one = {"side": side, "example": int(example), "index": int(test.index[row])}
-            one |= {"class": names[test.labels[row]]}
-            for stage, who in enumerate(("local", "remote")):
-                one |= {who: names[answers[stage, row]]}
-                one |= {f"{who}_right": bool(test.correct[stage, row])}
+            row = test.examples.rows[example]
+            picture = {"side": side, "example": int(example), "index": int(test.index[row])}
+            picture["class"] = names[test.labels[row]]
+            for stage, net in enumerate(("local", "remote")):
+                picture[net] = names[answers[stage, row]]
+                picture[f"{net}_right"] = bool(test.correct[stage, row])
             if len(run.stage_logits) > 2:
-                one |= {"exit": int(decision.exit[row]) + 1}
-            found["shown"].append(one)
-    return found
+                picture["exit"] = int(decision.exit[row]) + 1
+            shown.append(picture)
+    return {
+        "count": len(sent),
+        "kept_count": int((~sent).sum()),
+        "sent_count": int(sent.sum()),
+        "shown": shown,
+    }
 
 
 def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
@@ -275,12 +305,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         for path in (html, data):
             if path.exists() and not args.overwrite:
                 raise ValueError(f"{path}: a report is here; --overwrite replaces it")
-        wanted = [(args.cost_1, args.cost_e), *(args.costs or [])]
-        wanted += args.grid or [(args.cost_1, cost_e) for cost_e in COST_E]
-        wanted = list(dict.fromkeys(wanted))
-        runs = read_runs(args.paths, args.seeds, wanted, args.split_seed, args.cost_flops)
-        report = measure(runs, args, command)
-        # Two runs may be given by one name; each file is an input once.
+        pairs = list(dict.fromkeys([(args.cost_1, args.cost_e), *(args.costs or [])]))
+        paper = [(args.cost_1, cost_e) for cost_e in COST_E]
+        costs = list(dict.fromkeys([*pairs, *(args.grid or paper)]))
+        runs = read_runs(args.paths, args.seeds, costs, args.split_seed, args.cost_flops)
+        grid = list(dict.fromkeys(args.grid or trained_costs(runs) or paper))
+        options = Options(
+            args.draws,
+            args.seed,
+            args.level,
+            args.delta,
+            args.max_reject_rate,
+            args.max_risk,
+            args.split_seed or 0,
+        )
+        report = measure(runs, pairs, grid, options, command, args.rule, args.title)
         report["inputs"] = {
             os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs
         }

@@ -1,22 +1,23 @@
-"""The report's line charts: matplotlib to SVG that stands inside an HTML page.
+"""The report's line charts: matplotlib figures as SVG inside an HTML page.
 
-Every panel is an SVG of its own, so that a page can set two beside each other or one below the
-other; the legend is left to the page. Rules are drawn as deferral/catalogue.py says.
+Every panel is an SVG of its own, so that a page can lay them out side by side or one below the
+other; the page draws the legend. deferral/catalogue.py says how rules are drawn.
 """
 
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deferral.catalogue import BOUNDS, Look
 
-BOLD = 1.5  # points: lines from here on are the main ones of a figure
+BOLD = 1.5  # points: lines at least this wide are the main ones of a figure
 WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
 TITLE = 0.26  # inches for a panel's title
 INK, MUTED, GRID = "#222222", "#888888", "#E4E4E4"
@@ -49,7 +50,7 @@ STYLE = {
 
 def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
     """Risk against c_e, a panel a c_1; `grid` as `report_numbers.over_grid` has it."""
-    # Always asking may be far above all else, and leaves the panel.
+    # Always asking may be far above everything else; the panel does not extend to it.
     shown = [row for row in grid["rules"] if row["name"] != "always"]
     top = 1.15 * np.nanmax([_floats(row["risk_at"]) for row in shown])
 
@@ -63,13 +64,13 @@ def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
 
 
 def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
-    """Risk minus that of the best confidence rule; bands for the rules that are drawn boldest."""
+    """Risk minus that of the best confidence rule; intervals as bands for the main rules."""
     rows = [row for row in grid["rules"] if row["kind"] in ("confidence", "estimates", "rejector")]
     banded = [row for row in rows if looks[row["name"]].width >= BOLD]
     drawn = [_floats(row["difference_at"]) for row in rows]
     drawn += [_floats(row[f"difference_{end}_at"]) for row in banded for end in ("low", "high")]
     low, high = min(0.0, np.nanmin(drawn)), max(0.0, np.nanmax(drawn))
-    # The worst rules leave the panel: what is near the best confidence rule is to be told apart.
+    # The panel leaves out the worst rules so that those near the best confidence rule are legible.
     high = min(high, max(-3 * low, np.nanquantile(drawn, 0.75), 0.01))
     room = 0.08 * (high - low) or 0.01
 
@@ -77,8 +78,10 @@ def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str
         for row in reversed(grid["rules"]):
             look, y = looks[row["name"]], _floats(row["difference_at"])[columns]
             if row in banded:
-                ends = [_floats(row[f"difference_{end}_at"])[columns] for end in ("low", "high")]
-                ax.fill_between(x, *ends, color=look.color, alpha=0.14, linewidth=0)
+                lower, upper = (_floats(row[f"difference_{end}_at"]) for end in ("low", "high"))
+                ax.fill_between(
+                    x, lower[columns], upper[columns], color=look.color, alpha=0.14, linewidth=0
+                )
             if row["kind"] != "oracle":
                 ax.plot(x, y, **_over_cost(look, len(x)))
         ax.set(ylabel="difference of risks", ylim=(low - room, high + room))
@@ -86,7 +89,9 @@ def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str
     return _panels_by_cost_1(grid, "Difference of risks", draw)
 
 
-def _panels_by_cost_1(grid: dict[str, Any], what: str, draw: Any) -> list[str]:
+def _panels_by_cost_1(
+    grid: dict[str, Any], what: str, draw: Callable[[Axes, list[int], list[float]], None]
+) -> list[str]:
     """draw(ax, columns of the grid, their c_e) for every c_1."""
     panels = []
     for cost_1 in sorted({cost["cost_1"] for cost in grid["costs"]}):
@@ -94,7 +99,9 @@ def _panels_by_cost_1(grid: dict[str, Any], what: str, draw: Any) -> list[str]:
         columns.sort(key=lambda i: grid["costs"][i]["cost_e"])
         x = [grid["costs"][i]["cost_e"] for i in columns]
 
-        def fill(ax: Axes, columns=columns, x=x, cost_1=cost_1) -> None:
+        def fill(
+            ax: Axes, columns: list[int] = columns, x: list[float] = x, cost_1: float = cost_1
+        ) -> None:
             draw(ax, columns, x)
             ax.set_title(f"c₁ = {cost_1:g}", loc="left")
             ax.set_xlabel("cost of asking, cₑ")
@@ -119,9 +126,9 @@ def _floats(values: list[float | None]) -> np.ndarray:
 
 
 def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
-    """Accuracy and risk against reject rate; a large marker is where a rule itself stands."""
+    """Accuracy and risk against reject rate; a large marker shows the rule's own threshold."""
 
-    def draw(ax: Axes, key: str) -> None:
+    def draw(key: str, ax: Axes) -> None:
         x = 100 * np.array(numbers["rates"])
         scale = 100 if key == "accuracy" else 1
         for row in reversed(numbers["rules"]):
@@ -137,7 +144,7 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
         panel(
             f"curve-{key}",
             f"{key} of every rule against reject rate",
-            lambda ax, k=key: draw(ax, k),
+            partial(draw, key),
         )
         for key in ("accuracy", "risk")
     ]
@@ -146,7 +153,7 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
 def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> str:
     """Difference of every rule's risk to the best confidence rule's, with its interval.
 
-    The axis shows the rules that compete; those far outside are an arrow at its edge.
+    The axis covers the rules that compete; a rule far outside is an arrow at its edge.
     """
     rows = [row for row in rows if row["name"] != rival and row["kind"] != "oracle"]
     rows.sort(key=lambda row: row["difference"])
@@ -185,16 +192,16 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
 
 
 def promises(numbers: dict[str, Any]) -> list[str]:
-    """Reject rate that comes about, and accuracy, against the rate that was promised."""
+    """Realised reject rate, and accuracy, against the rate that was promised."""
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
-    def draw(ax: Axes, key: str) -> None:
+    def draw(key: str, ax: Axes) -> None:
         for rule in BOUNDS:
-            found = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
-            ax.plot(x, [100 * one[key] for one in found], **rule.look.line())
+            outcomes = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
+            ax.plot(x, [100 * outcome[key] for outcome in outcomes], **rule.look.line())
             if key == "rate" and rule.name in ("guaranteed", "empirical"):
-                spread = np.array([np.quantile(one["rates"], [0.05, 0.95]) for one in found])
-                ax.fill_between(x, *(100 * spread.T), color=rule.look.color, alpha=0.15, lw=0)
+                low, high = np.quantile([x["rates"] for x in outcomes], [0.05, 0.95], axis=1)
+                ax.fill_between(x, 100 * low, 100 * high, color=rule.look.color, alpha=0.15, lw=0)
         if key == "rate":
             ax.plot(x, x, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         unit = "reject rate that came about" if key == "rate" else "accuracy"
@@ -204,7 +211,7 @@ def promises(numbers: dict[str, Any]) -> list[str]:
         panel(
             f"promise-{key}",
             f"{key} against the reject rate allowed",
-            lambda ax, k=key: draw(ax, k),
+            partial(draw, key),
         )
         for key in ("rate", "accuracy")
     ]
@@ -213,9 +220,9 @@ def promises(numbers: dict[str, Any]) -> list[str]:
 def reliability(
     rows: list[dict[str, Any]], looks: dict[str, Look], titles: dict[str, str]
 ) -> list[str]:
-    """How often a net was right against how often it was estimated to be; a panel a net."""
+    """Observed against estimated probability of a right answer; a panel per net."""
 
-    def draw(ax: Axes, net: str) -> None:
+    def draw(net: str, ax: Axes) -> None:
         ax.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         for row in rows:
             if row["net"] == net:
@@ -228,7 +235,7 @@ def reliability(
         panel(
             f"reliability-{net}",
             f"Estimated and observed: {titles[net].removeprefix('the ')}",
-            lambda ax, n=net: draw(ax, n),
+            partial(draw, net),
             top=TITLE,
         )
         for net in ("local", "remote")
@@ -251,20 +258,20 @@ def panel(
 ) -> str:
     """One SVG for an HTML page. draw(ax) fills it; `name` keeps its ids apart from others'.
 
-    Sizes are in inches; `left` is the room for the y axis, `top` that for a title. matplotlib's own
-    layouts would draw every figure twice to find them.
+    Sizes are in inches; `left` is the space for the y axis, `top` that for a title. They are fixed
+    because matplotlib's layout engines draw every figure twice.
     """
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    with style.context([STYLE, {"svg.hashsalt": name}]):
         fig = Figure(figsize=(width, height))
-        room = [left / width, 0.44 / height, 1 - (left + 0.08) / width, 1 - (top + 0.44) / height]
-        draw(fig.add_axes(room))
+        size = 1 - (left + 0.08) / width, 1 - (top + 0.44) / height
+        draw(fig.add_axes((left / width, 0.44 / height, *size)))
         file = io.StringIO()
         fig.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     return _inline(file.getvalue(), alt)
 
 
 def _inline(svg: str, alt: str) -> str:
-    """matplotlib's file without what HTML has no use for, and with a text for those who hear it."""
+    """matplotlib's SVG without metadata, style and unused ids, and with an aria-label."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
         r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S
@@ -273,7 +280,7 @@ def _inline(svg: str, alt: str) -> str:
     svg = re.sub(r" font-family: [^;\"]*(;|(?=\"))", "", svg)  # the page says which
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
-    box = re.search(r'viewBox="[^"]+"', svg)[0]
+    box = re.findall(r'viewBox="[^"]+"', svg)[0]
     head = f'<svg class="chart" role="img" aria-label="{_attribute(alt)}" {box}>'
     return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()
 

@@ -1,4 +1,4 @@
-"""Thresholds that keep a promise, for the rule that a report shows: numbers for page and JSON."""
+"""Thresholds with a guaranteed reject rate or risk, for the rule that a report shows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 
 from deferral import calibrate, rules
-from deferral.decide import Decision, as_two, decide, prepared
+from deferral.decide import ScoredDecision, prepared, scored
 from deferral.predictions import Predictions
-from deferral.report.numbers import plain
-from deferral.risk import Pair, accuracy, risk, send_rate
+from deferral.report.numbers import plain, spread
+from deferral.risk import Costs, Pair, accuracy, risk, send_rate
 
-Stages = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]  # correct [2, N] and costs, of `as_two`
+Stages = tuple[np.ndarray, Costs]  # correct [2, N] and costs, of `Prepared.as_two`
 
-RATES = (0.1, 0.2, 0.3, 0.4, 0.5)  # promised where none is asked for
+RATES = (0.1, 0.2, 0.3, 0.4, 0.5)  # promised in every report
 SPLITS = 200
 
 
 def rate_promises(
     runs: Sequence[Predictions], cost: Pair, name: str, rates: Sequence[float], delta: float
 ) -> dict[str, Any]:
-    """`rates` promised for one rule: what test shows (mean over runs), and the simulation.
+    """Promises of `rates` for one rule: results on test (mean over runs), and a simulation.
 
     at: per rate max_rate, threshold (of the first run; None: none or all are sent), reject_rate,
-    accuracy and risk on test with their _std, and `simulated`: what `calibrate.simulate` finds in
-    SPLITS splits of the first run's test rows.
+    accuracy and risk on test with their _std, and `simulated`: the result of
+    `calibrate.simulate` over SPLITS splits of the first run's test rows.
     """
     rows = []
     decisions = _decisions(runs, cost, name)
-    on_test = [as_two(run, d, *cost) for run, d in zip(runs, decisions, strict=True)]
+    on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
     for rate in rates:
         cuts = [calibrate.reject_rate_threshold(d.score_val, rate, delta) for d in decisions]
         row = {"max_rate": float(rate), "threshold": plain(cuts[0])}
@@ -48,56 +48,61 @@ def rate_promises(
 def risk_promise(
     runs: Sequence[Predictions], cost: Pair, name: str, max_risk: float, delta: float
 ) -> dict[str, Any]:
-    """A risk promised for one rule: threshold (None: no promise can be kept), test, simulation.
+    """A promise of a risk for one rule: threshold (None: none is safe), test, simulation.
 
     The simulation is that of `calibrate.simulate`: the first run's test rows are the population, a
     split draws half as many with replacement, and the true risk is that of the population.
     """
     decisions = _decisions(runs, cost, name)
-    on_test = [as_two(run, d, *cost) for run, d in zip(runs, decisions, strict=True)]
+    on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
     query, error = prepared(runs[0]).price(*cost)
     highest = float((query + error).max())  # an exit that no val sample stops at costs it too
     cuts = []
     for run, decision in zip(runs, decisions, strict=True):
-        right, price = as_two(run, decision, *cost, "val")
-        cuts.append(
-            calibrate.risk_threshold(
-                decision.score_val, right, *price, max_risk, delta, highest=highest
-            )
+        right, price = prepared(run).val_as_two(decision, *cost)
+        cut = calibrate.risk_threshold(
+            decision.score_val, right, *price, max_risk, delta, highest=highest
         )
-    promised = [cut is not None for cut in cuts]
-    found: dict[str, Any] = {"rule": name, "max_risk": max_risk, "delta": delta}
-    found |= {"promised_runs": sum(promised), "threshold": None, "splits": SPLITS}
-    if all(promised):
-        found["threshold"] = plain(cuts[0])
-        found |= _on_test(decisions, on_test, cuts)
+        if cut is not None:
+            cuts.append(cut)
+    promise: dict[str, Any] = {"rule": name, "max_risk": max_risk, "delta": delta}
+    promise |= {"promised_runs": len(cuts), "threshold": None, "splits": SPLITS}
+    if len(cuts) == len(runs):
+        promise["threshold"] = plain(cuts[0])
+        promise |= _on_test(decisions, on_test, cuts)
     score, (right, price) = decisions[0].score, on_test[0]
     n, rng = len(score), np.random.default_rng(0)
-    given, broken, risks = 0, 0, []
+    risks = []
     for split in range(SPLITS):
         val = rng.integers(0, n, max(2, n // 2))
-        drawn = [one if one.ndim == 1 else one[:, val] for one in price]
+        drawn = calibrate.of_rows(price, val)
         cut = calibrate.risk_threshold(
             score[val], right[:, val], *drawn, max_risk, delta, seed=split, highest=highest
         )
         if cut is not None:
-            given += 1
             risks.append(risk(right, rules.threshold(score, cut), *price))
-            broken += risks[-1] > max_risk
-    realised = float(np.mean(risks)) if risks else None
-    return found | {"given": given / SPLITS, "broken": broken / SPLITS, "mean_risk": realised}
+    return promise | {
+        "given": len(risks) / SPLITS,
+        "broken": sum(value > max_risk for value in risks) / SPLITS,
+        "mean_risk": float(np.mean(risks)) if risks else None,
+    }
 
 
-def _decisions(runs: Sequence[Predictions], cost: Pair, name: str) -> list[Decision]:
+def _decisions(runs: Sequence[Predictions], cost: Pair, name: str) -> list[ScoredDecision]:
     """A rule's decision in each run; ValueError where it has no score."""
-    found = [decide(run, *cost).get(name) for run in runs]
-    for run, decision in zip(runs, found, strict=True):
-        if decision is None or decision.score is None:
+    decisions = []
+    for run in runs:
+        by_name = scored(prepared(run).decide(*cost))
+        if name not in by_name:
             raise ValueError(f"{run.source}: rule {name} has no score, so no threshold")
-    return found
+        decisions.append(by_name[name])
+    return decisions
 
 
-def _on_test(decisions: list[Decision], on_test: list[Stages], cuts: list[float]) -> dict[str, Any]:
+def _on_test(
+    decisions: list[ScoredDecision], on_test: list[Stages], cuts: list[float]
+) -> dict[str, Any]:
+    """Reject rate, accuracy and risk on test at these thresholds: means over runs, with _std."""
     stops = [rules.threshold(d.score, t) for d, t in zip(decisions, cuts, strict=True)]
     pairs = list(zip(on_test, stops, strict=True))
     measured = {
@@ -105,8 +110,4 @@ def _on_test(decisions: list[Decision], on_test: list[Stages], cuts: list[float]
         "accuracy": [accuracy(right, stop) for (right, _), stop in pairs],
         "risk": [risk(right, stop, *price) for (right, price), stop in pairs],
     }
-    found: dict[str, Any] = {}
-    for key, values in measured.items():
-        found[key] = float(np.mean(values))
-        found[f"{key}_std"] = plain(np.std(values, ddof=1)) if len(values) > 1 else None
-    return found
+    return spread({key: np.array(values) for key, values in measured.items()})

@@ -1,8 +1,8 @@
 """Every number of a report, as one dict of plain values: what the page shows and the JSON holds.
 
 Runs differ in their seeds alone: the same test rows, in the same order. Thresholds and the choice
-of what is shown are made on val, everything else is measured on test. None stands for what is not
-there or not defined.
+of the rule shown are made on val, everything else is measured on test. None stands for a missing or
+undefined value.
 """
 
 import math
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from deferral import curves, per_class, rules
+from deferral import curves, per_class
 from deferral.bootstrap import interval
-from deferral.catalogue import RULES
+from deferral.catalogue import RULES, Rule
 from deferral.compare import Comparison, compare
-from deferral.decide import Decision, answered_by, as_two, decide, prepared
+from deferral.decide import answered_by, decide, prepared, scored
 from deferral.predictions import Predictions
 from deferral.risk import Pair, accuracy, random_risk, risk, send_rate
 
@@ -26,32 +26,36 @@ BINS = 10  # of the reliability diagram, equally many samples each
 
 @dataclass(frozen=True)
 class Options:
-    """How sure the report is: bootstrap draws and their seed, level of the intervals."""
+    """The bootstrap's draws and their seed, the level of its intervals, and what to promise."""
 
     draws: int = 1000
     seed: int = 0
     level: float = 0.95
+    delta: float = 0.05  # the probability with which a promise may be broken
+    max_reject_rate: float | None = None
+    max_risk: float | None = None
+    split_seed: int = 0
 
 
 def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[str, Any]:
-    """All rules at one pair (c_1, c_e), a row each, and which confidence rule is to be beaten.
+    """A row for each rule at one pair (c_1, c_e), and the best confidence rule, the reference.
 
-    Here as everywhere, a rule that is not in every run is left out.
+    Here as everywhere, a rule that some run lacks is left out.
     """
-    found = compare(runs, [cost], options.draws, options.seed, options.level)
+    comparison = compare(runs, [cost], options.draws, options.seed, options.level)
     decisions = [decide(run, *cost) for run in runs]
-    rows = [row for row in _rows(found, 0, runs[0]) if row["risk"] is not None]
+    rows = [row for row in _rows(comparison, 0, runs[0]) if row["risk"] is not None]
     for row in rows:
         by_chance = []
         for run, decided in zip(runs, decisions, strict=True):
             decision = decided[row["name"]]
-            correct, price = as_two(run, decision, *cost)
+            correct, price = prepared(run).as_two(decision, *cost)
             by_chance.append(random_risk(correct, send_rate(decision.stop), *price))
         row["random_risk"] = float(np.mean(by_chance))
     return {
         "cost_1": cost[0],
         "cost_e": cost[1],
-        "best_confidence": found.best_confidence,
+        "best_confidence": comparison.best_confidence,
         "rules": rows,
     }
 
@@ -59,15 +63,15 @@ def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[
 def over_grid(runs: Sequence[Predictions], grid: list[Pair], options: Options) -> dict[str, Any]:
     """Risk of every rule at every pair of costs, and on the mean over all of them.
 
-    A rule that is not there at some of the costs has None there, and no mean.
+    A rule that does not exist at some of the costs has None there, and no mean.
     """
-    found = compare(runs, grid, options.draws, options.seed, options.level)
-    rows, against = _rows(found, len(grid), runs[0]), found.against()
+    comparison = compare(runs, grid, options.draws, options.seed, options.level)
+    rows, against = _rows(comparison, len(grid), runs[0]), comparison.against()
     at_each = {
-        "risk_at": found.risk,
-        "risk_std_at": found.risk_std,
-        "reject_rate_at": found.reject_rate,
-        "accuracy_at": found.accuracy,
+        "risk_at": comparison.risk,
+        "risk_std_at": comparison.risk_std,
+        "reject_rate_at": comparison.reject_rate,
+        "accuracy_at": comparison.accuracy,
         "difference_at": against.difference,
         "difference_low_at": against.low,
         "difference_high_at": against.high,
@@ -76,31 +80,31 @@ def over_grid(runs: Sequence[Predictions], grid: list[Pair], options: Options) -
         row |= {key: plain(values[r, :-1]) for key, values in at_each.items()}
     return {
         "costs": [{"cost_1": c1, "cost_e": ce} for c1, ce in grid],
-        "best_confidence": found.best_confidence,
+        "best_confidence": comparison.best_confidence,
         "rules": rows,
     }
 
 
-def _rows(found: Comparison, column: int, run: Predictions) -> list[dict[str, Any]]:
+def _rows(comparison: Comparison, column: int, run: Predictions) -> list[dict[str, Any]]:
     """One column of a comparison as a row a rule, with the bootstrap interval of its risk.
 
-    What the settings of `run` tell of its own rules (at the first of the costs) is added.
+    Adds what the settings of `run` say about the file's own rules (at the first of the costs).
     """
-    own = own_settings(run, found.costs[0])
-    low, high = interval(found.draws[:, :, column], found.level)
+    own_rules = own_settings(run, comparison.costs[0])
+    low, high = interval(comparison.draws[:, :, column], comparison.level)
     against = {
-        "difference": found.against(),
-        "from_never": found.against("never"),
+        "difference": comparison.against(),
+        "from_never": comparison.against("never"),
     }
     rows = []
-    for r, rule in enumerate(found.rules):
+    for r, rule in enumerate(comparison.rules):
         row = {k: getattr(rule, k) for k in ("name", "label", "kind", "about")}
-        setting = own.get(rule.name, {})
+        setting = own_rules.get(rule.name, {})
         row["about"] = setting.get("about", row["about"])
         row |= {key: setting.get(key) for key in ("parameters", "multiply_adds")}
         for key in ("risk", "reject_rate", "accuracy"):
-            row[key] = plain(getattr(found, key)[r, column])
-            row[f"{key}_std"] = plain(getattr(found, f"{key}_std")[r, column])
+            row[key] = plain(getattr(comparison, key)[r, column])
+            row[f"{key}_std"] = plain(getattr(comparison, f"{key}_std")[r, column])
         row |= {"risk_low": plain(low[r]), "risk_high": plain(high[r])}
         for name, rivals in against.items():
             row[name] = plain(rivals.difference[r, column])
@@ -133,13 +137,12 @@ def shown_rule(runs: Sequence[Predictions], cost: Pair, best_confidence: str) ->
     """The file's own rule of least mean val risk; `best_confidence` where there is none."""
     risks: dict[str, list[float]] = {}
     for run in runs:
-        decided = decide(run, *cost)
+        decided = scored(decide(run, *cost))
         for name in own_settings(run, cost):
-            correct, price = as_two(run, decided[name], *cost, "val")
-            paid = risk(correct, rules.threshold(decided[name].score_val, 0), *price)
+            paid = prepared(run).val_risk(decided[name], *cost)
             risks.setdefault(name, []).append(paid)
-    means = {name: np.mean(found) for name, found in risks.items() if len(found) == len(runs)}
-    return min(means, key=means.get) if means else best_confidence
+    means = {name: np.mean(paid) for name, paid in risks.items() if len(paid) == len(runs)}
+    return min(means, key=lambda name: means[name]) if means else best_confidence
 
 
 def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
@@ -151,37 +154,35 @@ def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
     device of its own, there are no curves of these two, and no areas of the local net.
     """
     grid = np.arange(STEPS + 1) / STEPS
-    found: dict[str, list[dict[str, Any]]] = {}
+    per_rule: dict[str, list[dict[str, Any]]] = {}
     limits: dict[str, list[dict[str, Any]]] = {}
-    about: dict[str, Decision] = {}
+    by_name: dict[str, Rule] = {}
     for run in runs:
-        decided = decide(run, *cost)
-        if not prepared(run).last:
-            correct, price = as_two(run, decided["never"], *cost)
+        fit, decided = prepared(run), decide(run, *cost)
+        if not fit.last:
+            correct, price = fit.as_two(decided["never"], *cost)
             best = curves.oracle_curve(correct, *price)
-            ends = {k: getattr(best, k)[[0, -1]] for k in ("rate", "accuracy", "risk")}
-            limits.setdefault("random", []).append(_one_curve(curves.Curve(**ends), best, grid))
+            ends = curves.Curve(*(x[[0, -1]] for x in (best.rate, best.accuracy, best.risk)))
+            limits.setdefault("random", []).append(_one_curve(ends, best, grid))
             limits.setdefault("oracle", []).append(_one_curve(best, best, grid))
-        for name, decision in decided.items():
-            if decision.score is None:
-                continue
-            about[name] = decision
-            correct, price = as_two(run, decision, *cost)
-            if prepared(run).last:  # what is most accurate, whatever it costs
+        for name, decision in scored(decided).items():
+            by_name[name] = decision.rule
+            correct, price = fit.as_two(decision, *cost)
+            if fit.last:  # the most accurate stages, whatever they cost
                 best = curves.oracle_curve(correct, np.zeros(2), np.ones(2))
             drawn = curves.deferral_curve(decision.score, correct, *price)
             one = _one_curve(drawn, best, grid)
-            if not prepared(run).last:
+            if not fit.last:
                 one["aurc"] = curves.aurc(decision.score, ~correct[0])
                 one["augrc"] = curves.augrc(decision.score, ~correct[0])
             one["own_rate"] = send_rate(decision.stop)
             one["own_accuracy"] = accuracy(correct, decision.stop)
             one["own_risk"] = risk(correct, decision.stop, *price)
-            found.setdefault(name, []).append(one)
+            per_rule.setdefault(name, []).append(one)
     rows = [
-        {"name": name, "label": about[name].rule.label, "kind": about[name].rule.kind}
+        {"name": name, "label": by_name[name].label, "kind": by_name[name].kind}
         | _over_runs(per_run)
-        for name, per_run in found.items()
+        for name, per_run in per_rule.items()
         if len(per_run) == len(runs)
     ]
     rows += [
@@ -193,13 +194,8 @@ def curve_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any]:
 
 def _over_runs(per_run: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean of every key, and the standard deviation of those that are not whole curves."""
-    found: dict[str, Any] = {}
-    for key in per_run[0]:
-        values = np.array([one[key] for one in per_run])
-        found[key] = plain(values.mean(0))
-        if key not in ("accuracy", "risk"):
-            found[f"{key}_std"] = plain(_std(values))
-    return found
+    over_runs = spread({key: np.array([one[key] for one in per_run]) for key in per_run[0]})
+    return {key: x for key, x in over_runs.items() if key not in ("accuracy_std", "risk_std")}
 
 
 def _one_curve(curve: curves.Curve, oracle: curves.Curve, grid: np.ndarray) -> dict[str, Any]:
@@ -213,7 +209,7 @@ def _one_curve(curve: curves.Curve, oracle: curves.Curve, grid: np.ndarray) -> d
 
 
 def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
-    """How far estimated probabilities are from what happens, on the test rows of all runs.
+    """Calibration of the estimated probabilities on the test rows of all runs together.
 
     A dict an estimator (post_hoc first, or optimum) and net: name, net ("local" or "remote", the
     last exit or the server), estimated and observed [BINS], calibration_error (mean distance of the
@@ -223,8 +219,8 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
     right = np.concatenate([prepared(run).correct_test[-2:] for run in runs], axis=1)
     for run in runs:
         fits = prepared(run)
-        ours = "optimum" if fits.last else "post_hoc"
-        pooled.setdefault(ours, []).append(fits.stopping.known[-1][1])
+        name = "optimum" if fits.last else "post_hoc"
+        pooled.setdefault(name, []).append(fits.stopping.estimated[-1][1])
         for rule, _, on_test in fits.estimators:
             pooled.setdefault(rule.name, []).append(on_test)
     rows = []
@@ -232,11 +228,11 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
         if len(parts) < len(runs):
             continue
         values = np.concatenate(parts, axis=1)
-        for net, p, happened in zip(("local", "remote"), values, right, strict=True):
+        for net, p, outcome in zip(("local", "remote"), values, right, strict=True):
             bins = np.array_split(np.argsort(p, kind="stable"), min(BINS, len(p)))
-            estimated = np.array([p[rows].mean() for rows in bins])
-            observed = np.array([happened[rows].mean() for rows in bins])
-            share = np.array([len(rows) / len(p) for rows in bins])
+            estimated = np.array([p[bin].mean() for bin in bins])
+            observed = np.array([outcome[bin].mean() for bin in bins])
+            share = np.array([len(bin) / len(p) for bin in bins])
             rows.append(
                 {
                     "name": name,
@@ -244,29 +240,30 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
                     "estimated": plain(estimated),
                     "observed": plain(observed),
                     "calibration_error": float((share * np.abs(estimated - observed)).sum()),
-                    "brier": float(np.mean((p - happened) ** 2)),
+                    "brier": float(np.mean((p - outcome) ** 2)),
                 }
             )
     return rows
 
 
 def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any]:
-    """Which classes one rule sends, and who is taken for whom: counts of all runs together."""
+    """Reject rates by class, and confusions, under one rule: counts of all runs together."""
     names = [str(c) for c in runs[0].settings["classes"]]
-    groups, kept, sent = [], 0, 0
+    shape = len(names), len(names)
+    groups, kept, sent = [], np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for run in runs:
         decision = decide(run, *cost)[name]
         test, stop = answered_by(run.part("test"), decision.exit), decision.stop
-        _, price = as_two(run, decision, *cost)
+        _, price = prepared(run).as_two(decision, *cost)
         groups.append(per_class.per_class(test.labels, test.correct, stop, len(names), price))
         one_kept, one_sent = per_class.kept_and_sent(test, stop)
         kept, sent = kept + one_kept, sent + one_sent
     keys = ("total", "sent", "local_correct", "edge_correct", "cascade_correct", "cost")
     total = per_class.Groups(**{k: sum(getattr(g, k) for g in groups) for k in keys})
-    known = per_class.local_classes(runs[0])
+    seen = per_class.local_classes(runs[0])
     rows = []
     for k, label in enumerate(names):
-        row = {"class": label, "seen": None if known is None else k in known}
+        row = {"class": label, "seen": None if seen is None else k in seen}
         row |= {key: plain(getattr(total, key)[k]) for key in ("total", "sent")}
         for key in ("reject_rate", "local_accuracy", "edge_accuracy", "accuracy", "risk"):
             row[key] = plain(getattr(total, key)[k])
@@ -280,13 +277,13 @@ def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any
 
 
 def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """What the exits cost, their accuracy, and the stops of the rules in `names`, on test.
+    """Cost and accuracy of the exits, and the stops of the rules in `names`, on test.
 
     stages: a row an exit, and the server's last: exit (None: the server), multiply_adds and cost
     (in local errors, up to there; the server's with c_e), accuracy with its _std. rules: name,
     shares [E] of the samples that each exit answers, sent, and multiply_adds of the device a sample
-    (all of it for what is sent): means over runs, with their _std. Empty for a device of a single
-    exit, of which there is nothing to tell.
+    (all of it for samples that are sent): means over runs, with their _std. Empty for a device with
+    a single exit.
     """
     first = prepared(runs[0])
     if not first.last:
@@ -299,7 +296,7 @@ def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) 
             "exit": k + 1 if k <= first.last else None,
             "multiply_adds": int(adds[k]) if k <= first.last else None,
             "cost": float(query[k]),
-            **_spread({"accuracy": right[:, k]}),
+            **spread({"accuracy": right[:, k]}),
         }
         for k in range(len(query))
     ]
@@ -309,23 +306,23 @@ def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) 
         shares = np.array([np.bincount(stop, minlength=len(query)) / len(stop) for stop in stops])
         spent = shares @ np.append(adds, adds[-1])
         measured = {"shares": shares[:, :-1], "sent": shares[:, -1], "multiply_adds": spent}
-        rows.append({"name": name} | _spread(measured))
+        rows.append({"name": name} | spread(measured))
     flops = float(runs[0].settings.get("cost_flops", 0))
     return {"cost_flops": flops, "stages": stages, "rules": rows}
 
 
-def _spread(measured: dict[str, np.ndarray]) -> dict[str, Any]:
+def spread(measured: dict[str, np.ndarray]) -> dict[str, Any]:
     """Mean over runs of each, [S, ...], and its standard deviation (n - 1), None of one run."""
-    found: dict[str, Any] = {}
+    over_runs: dict[str, Any] = {}
     for key, values in measured.items():
-        found[key] = plain(values.mean(0))
+        over_runs[key] = plain(values.mean(0))
         deviation = values.std(0, ddof=1) if len(values) > 1 else values[0] * np.nan
-        found[f"{key}_std"] = plain(deviation)
-    return found
+        over_runs[f"{key}_std"] = plain(deviation)
+    return over_runs
 
 
 def plain(value: Any) -> Any:
-    """numpy to Python's own int, float and list; None for what is not a finite number."""
+    """numpy to Python's own int, float and list; None for nan and infinity."""
     if isinstance(value, np.ndarray) and value.ndim:
         return [plain(one) for one in value]
     if isinstance(value, (bool, np.bool_)):
@@ -333,8 +330,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (int, np.integer)):
         return int(value)
     return float(value) if math.isfinite(value) else None
-
-
-def _std(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over runs (n - 1), nan for one run."""
-    return values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)

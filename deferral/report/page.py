@@ -1,6 +1,6 @@
-"""A report's numbers as one HTML page that needs nothing else: no links out, no script.
+"""A report's numbers as one self-contained HTML page, without links or scripts.
 
-The text and the tables stand in page.html.j2, where everything but the charts is escaped.
+page.html.j2 has the text and the tables; it escapes everything except the charts.
 """
 
 import base64
@@ -22,8 +22,8 @@ from deferral.report import charts, words
 from deferral.report.words import Row, nets
 
 FOLDER = Path(__file__).parent
-HEAT_CLASSES = 20  # above it, a confusion is a list of the most frequent errors
-ALL_CLASSES = 40  # above it, the page lists the classes sent most and least
+HEAT_CLASSES = 20  # with more, a confusion is a list of the most frequent errors
+ALL_CLASSES = 40  # with more, the page lists only the classes sent most and least
 ENDS, CONFUSIONS = 15, 12
 SHAPES = {  # of matplotlib's markers, around 0, 0
     "o": '<circle r="3.4"/>',
@@ -55,6 +55,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
     labels = labels_of(report["settings"][0]["rules"])
     estimators = list(dict.fromkeys(row["name"] for row in report["reliability"]))
     splits = report["rate_promises"]["splits"]
+    images = np.array([]) if pictures_of.examples is None else pictures_of.examples.images
     return environment.get_template("page.html.j2").render(
         report=report,
         looks=looks,
@@ -72,7 +73,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         by_chance=binom.interval(0.95, splits, report["rate_promises"]["delta"]),
         facts=[(fact["what"], fact["value"]) for fact in report["facts"]],
         terms=words.terms(report),
-        png=lambda example: png(pictures_of.example_images[example]),
+        png=lambda example: png(images[example]),
         **_grid(report["grid"], looks),
         **_classes(report),
     )
@@ -123,7 +124,7 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
 
 
 def _drawn(grid: dict[str, Any], looks: dict[str, Look]) -> list[Row]:
-    """The rules that are there at all costs and have a look, the oracle last."""
+    """The rules that exist at all costs and have a look, the oracle last."""
     rows = [row for row in grid["rules"] if row["risk"] is not None and row["name"] in looks]
     return sorted(rows, key=lambda row: row["kind"] == "oracle")
 

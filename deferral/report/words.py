@@ -1,4 +1,4 @@
-"""The words of a report: its verdict, how numbers are written, definitions, how it was made."""
+"""The text of a report: verdict, formats of numbers, definitions, and how it was made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from typing import Any
 
 from deferral.catalogue import CONFIDENCE
 from deferral.predictions import Predictions
+from deferral.report.numbers import Options
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Nets:
-    """What a page calls the two that answer, and what each of them is alone."""
+    """The names of the local and the remote net in a page."""
 
     local: str = "local"
     remote: str = "remote"
@@ -40,7 +41,7 @@ def nets(report: dict[str, Any]) -> Nets:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """0.312; a dash for what is not there. A real minus sign, and none before zero."""
+    """0.312 with a true minus sign, none before zero; a dash for None."""
     if value is None:
         return "–"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
@@ -80,7 +81,7 @@ def label(row: Row, who: Nets) -> str:
     """A rule in a sentence."""
     if row["kind"] == "limit" and row["name"].startswith("exit "):
         return f"{row['label']} alone"
-    return {"never": who.never, "always": "always asking"}.get(row["name"], row["label"])
+    return {"never": who.never, "always": "always asking"}.get(row["name"]) or str(row["label"])
 
 
 def lowest(rows: list[Row]) -> Row:
@@ -90,31 +91,31 @@ def lowest(rows: list[Row]) -> Row:
 
 
 def verdict(report: dict[str, Any]) -> list[str]:
-    """The page's first words: at the main costs, then over the grid. Plain text, a paragraph each.
+    """The summary of the page: at the main costs, then over the grid; a paragraph of text each.
 
-    They judge by the intervals, not by which number is smaller, and say so where nothing is better
-    than not asking, or nothing better than a confidence rule that needs no training.
+    It judges by the intervals, not by which number is smaller, and says so where no rule is better
+    than not asking, or none better than a confidence rule that needs no training.
     """
     main, level = report["settings"][0], report["options"]["level"]
     rules = {row["name"]: row for row in main["rules"]}
     best, never, always = lowest(main["rules"]), rules["never"], rules["always"]
     rival = rules[main["best_confidence"]]
     who, costs = nets(report), f"c₁ = {main['cost_1']:g} and cₑ = {main['cost_e']:g}"
-    told = [f"At {costs}, the lowest risk is {number(best['risk'])}, by {label(best, who)}."]
-    words = []
+    paragraphs = [f"At {costs}, the lowest risk is {number(best['risk'])}, by {label(best, who)}."]
+    sentences = []
     if best is never or best["reject_rate"] == 0:
-        words.append("No rule that asks is worth its price here.")
+        sentences.append("No rule that asks is worth its price here.")
     if best is not never and best["from_never_verdict"] == "better":
-        words.append(
+        sentences.append(
             f"That is {number(-best['from_never'], 4)} below {who.never} "
             f"({interval(best, 'from_never', level)})."
         )
     elif best is not never:
-        words.append(
+        sentences.append(
             f"But nothing is shown to beat {who.never}: its risk is {number(never['risk'])}, "
             f"and the difference may be chance ({interval(best, 'from_never', level)})."
         )
-    words += _against_confidence(main["rules"], best, rival, level)
+    sentences += _against_confidence(main["rules"], best, rival, level)
     oracle = rules["oracle"]["risk"]
     limits = [row for row in main["rules"] if row["kind"] == "limit"]
     alone = min(limits, key=lambda row: row["risk"])
@@ -123,23 +124,23 @@ def verdict(report: dict[str, Any]) -> list[str]:
         ends = "the best of the stages alone"
         if alone is not never and alone is not always:
             other = f", {label(alone, who)} {number(start)}"
-    words.append(
+    sentences.append(
         f"{who.never.capitalize()} costs {number(never['risk'])}, always asking "
         f"{number(always['risk'])}{other}; a rule that saw the labels would pay {number(oracle)}."
     )
     if start - oracle > 1e-9:
         closed = (start - best["risk"]) / (start - oracle)
         if closed > 0:
-            words.append(
+            sentences.append(
                 f"So {percent(closed, 0)} of what there is to save beyond {ends} is saved."
             )
-    told.append(" ".join(words))
-    told.append(
+    paragraphs.append(" ".join(sentences))
+    paragraphs.append(
         f"It sends {percent(best['reject_rate'])} of the test samples and is right on "
         f"{percent(best['accuracy'])} of all, where {who.local_alone} is on "
         f"{percent(never['accuracy'])} and {who.remote_alone} on {percent(always['accuracy'])}."
     )
-    return told + _over_grid(report["grid"], level, who)
+    return paragraphs + _over_grid(report["grid"], level, who)
 
 
 def interval(row: Row, key: str, level: float) -> str:
@@ -147,19 +148,19 @@ def interval(row: Row, key: str, level: float) -> str:
     low, high = row[f"{key}_low"], row[f"{key}_high"]
     if row[key] < 0:
         low, high = -high, -low
-    told = row[f"{key}_verdict"]
-    return f"{100 * level:g}\u00a0% interval {number(low, 4)} to {number(high, 4)}: {told}"
+    outcome = row[f"{key}_verdict"]
+    return f"{100 * level:g}\u00a0% interval {number(low, 4)} to {number(high, 4)}: {outcome}"
 
 
 def _against_confidence(rows: list[Row], best: Row, rival: Row, level: float) -> list[str]:
-    """How the best rule stands to the confidence rule that val prefers."""
+    """The best rule compared with the confidence rule of least risk on val."""
     name = f"the best confidence rule, {rival['label']}"
     if best["kind"] in ("estimates", "rejector"):
         amount = f"{number(abs(best['difference']), 4)} below {name}"
-        said = f"It is {amount} ({interval(best, 'difference', level)})."
+        sentence = f"It is {amount} ({interval(best, 'difference', level)})."
         if best["difference_verdict"] == "better":
-            return [said]
-        return [said, "So it is not shown to beat a threshold that needs no training."]
+            return [sentence]
+        return [sentence, "So it is not shown to beat a threshold that needs no training."]
     trained = [r for r in rows if r["kind"] in ("estimates", "rejector") and r["risk"] is not None]
     if not trained:
         return []
@@ -173,7 +174,7 @@ def _against_confidence(rows: list[Row], best: Row, rival: Row, level: float) ->
 
 
 def _over_grid(grid: dict[str, Any], level: float, who: Nets) -> list[str]:
-    """The same on the mean over the grid; nothing where the grid is one pair."""
+    """The verdict on the mean over the grid; empty where the grid is one pair."""
     if len(grid["costs"]) < 2:
         return []
     rules = {row["name"]: row for row in grid["rules"]}
@@ -263,7 +264,7 @@ DEFINITIONS = [
 ]
 
 
-# With exits: other words for some of these; None for what is not there.
+# Replacements of DEFINITIONS for a device with exits; None leaves an entry out.
 EXITS_DEFINITIONS: dict[str, tuple[str, str] | None] = {
     "risk": (
         "risk",
@@ -333,15 +334,15 @@ FITTED_EXITS = {
 
 
 def terms(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the page's numbers are: term and explanation."""
+    """Definitions of the page's numbers: (term, explanation)."""
     if not report.get("exits"):
         return DEFINITIONS
-    found = [EXITS_DEFINITIONS.get(term, (term, text)) for term, text in DEFINITIONS]
-    return [entry for entry in found if entry] + STOPPING
+    entries = [EXITS_DEFINITIONS.get(term, (term, text)) for term, text in DEFINITIONS]
+    return [entry for entry in entries if entry] + STOPPING
 
 
 def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
-    """What the files tell of data, nets and runs; None for what they do not."""
+    """Data, nets and runs as the files describe them; None for what they lack."""
     settings = [run.settings for run in runs]
 
     def of_all(key: str) -> list[Any] | None:
@@ -386,11 +387,11 @@ def about_run(report: dict[str, Any]) -> str:
     return " · ".join(part for part in [*parts, runs] if part)
 
 
-def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]:
+def facts(data: dict[str, Any], options: Options) -> list[dict[str, str]]:
     """How the report was made, as lines of `what` and `value`."""
     val_rows, adds = sorted(set(data["val_rows"])), data.get("multiply_adds") or []
     more = len(adds) > 1
-    found = {
+    lines = {
         "data": f"{data['dataset']}, {data['classes']} classes, "
         f"{' or '.join(f'{n:,}' for n in val_rows)} val and {data['test_rows']:,} test rows",
         "files": ", ".join(data["files"]),
@@ -405,8 +406,7 @@ def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]
         "remote scores": data["remote_scores"],
         "split into val and test": data["split"],
         **(FITTED_EXITS if more else FITTED),
-        "intervals": f"{100 * options['level']:g} %, {options['draws']:,} draws, "
-        f"seed {options['seed']}",
+        "intervals": f"{100 * options.level:g} %, {options.draws:,} draws, seed {options.seed}",
         "made with": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "commit of the runs": data["commit"] and ", ".join(dict.fromkeys(map(str, data["commit"]))),
         "hardware of the runs": data["hardware"]
@@ -414,6 +414,6 @@ def facts(data: dict[str, Any], options: dict[str, Any]) -> list[dict[str, str]]
     }
     for estimator in data["estimators"]:
         keys = ("parameters", "multiply_adds", "seconds", "fitted_on", "seed")
-        known = [f"{k.replace('_', ' ')}: {estimator[k]}" for k in keys if k in estimator]
-        found[f"estimates “{estimator['name']}”"] = "; ".join([estimator["about"], *known])
-    return [{"what": what, "value": str(value)} for what, value in found.items() if value]
+        details = [f"{k.replace('_', ' ')}: {estimator[k]}" for k in keys if k in estimator]
+        lines[f"estimates “{estimator['name']}”"] = "; ".join([estimator["about"], *details])
+    return [{"what": what, "value": str(value)} for what, value in lines.items() if value]

@@ -1,9 +1,28 @@
-"""A small predictions file that is right in every respect, for tests to spoil."""
+"""A small valid predictions file for tests to spoil, and what makes reports quick."""
 
 import json
 
 import numpy as np
 import pytest
+
+from deferral import estimates
+from deferral.report import __main__ as report
+from deferral.report import guarantee
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """One penalty of the logistic regressions, and fewer simulated splits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, "STRENGTHS", (3e-3,))
+        patch.setattr(guarantee, "SPLITS", 40)
+        yield
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Reports write their JSON alone; the page has ten figures."""
+    monkeypatch.setattr(report, "page", lambda *_: "")
 
 
 @pytest.fixture

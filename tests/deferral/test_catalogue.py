@@ -1,4 +1,4 @@
-"""A rule is named and drawn alike everywhere, and one more is a function and an entry."""
+"""A rule is named and drawn alike everywhere, and a new one is a function and an entry."""
 
 import contextlib
 import csv
@@ -16,8 +16,10 @@ import pytest
 
 import eval_all
 import eval_fprint
+from deferral import estimates
 from deferral.catalogue import SUMMARY
 from deferral.predictions import load
+from deferral.report import guarantee
 from figures import exits_and_server, per_class, reject_rate, risk, style, summary_table
 from tests.deferral.reports import run
 from tests.deferral.test_report_exits import write as write_exits
@@ -41,9 +43,7 @@ def collect(folder: Path) -> dict:
     """Everything that shows rules, of the files of `inputs`: numbers, text, and how they look."""
     two, exits = folder / "two/cifar10-predictions.npz", folder / "exits"
     out, drawn = folder / "out", {}
-    run(two, "--draws", 20, "--cost_e", 0.2, "--overwrite", "--out", out / "two.html")
-    grid = ["--grid", "1.25:0.2", "1:0.05"]
-    run(exits, "--draws", 20, "--cost_e", 0.2, *grid, "--overwrite", "--out", out / "exits.html")
+    few = ["--draws", 20, "--cost_e", 0.2, "--overwrite"]
 
     def record(fig, _out, name):
         for ax in fig.axes:
@@ -53,10 +53,16 @@ def collect(folder: Path) -> dict:
         return []
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(estimates, "STRENGTHS", (3e-3,))
+        patch.setattr(guarantee, "SPLITS", 20)
         patch.setattr(style, "save", record)
+        run(two, *few, "--out", out / "two.html")
+        run(exits, *few, "--grid", "1.25:0.2", "1:0.05", "--out", out / "exits.html")
         for figure in (risk, reject_rate, per_class, summary_table):
             figure.main([str(two.parent), "--out", str(out)])
-        exits_and_server.main([str(exits), "--draws", "5", "--out", str(out)])
+        exits_and_server.main(
+            [str(exits), *["--draws", "5", "--cost_e", "0.1", "0.2", "--out"], str(out)]
+        )
     predictions = load(two)
     parts = [predictions.part(split) for split in ("val", "test")]
     with contextlib.redirect_stdout(io.StringIO()) as printed:

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from deferral import bootstrap, rules
-from deferral.catalogue import CONFIDENCE
+from deferral.catalogue import DOUBTS
 from deferral.compare import compare, decide
+from deferral.decide import Decision, scored
 from deferral.estimates import bayes_score, post_hoc
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, costs, risk, send_rate
 
-DOUBTS = {name: rule.doubt for name, rule in CONFIDENCE.items()}
+pytestmark = pytest.mark.usefixtures("quick")
 
 PAIRS = [(1.0, 0.0), (1.25, 0.25), (0.5, 0.4), (1.0, 0.05)]
 COLUMN = {pair: c for c, pair in enumerate(PAIRS)}
@@ -52,7 +53,7 @@ def make(seed=0, run=0, val=300, test=400, classes=5, rejectors=REJECTORS):
 
 
 @pytest.fixture(scope="module")
-def one():
+def one(quick):
     return make()
 
 
@@ -111,7 +112,7 @@ def test_decisions_are_the_obvious_ones(one, cost):
 def test_scores_and_thresholds_give_the_decisions(one):
     for decision in decide(one, *PAIRS[1]).values():
         if decision.rule.kind in ("limit", "oracle"):
-            assert decision.score is decision.score_val is decision.threshold is None
+            assert type(decision) is Decision
         else:
             again = rules.threshold(decision.score, decision.threshold)
             np.testing.assert_array_equal(decision.stop, again)
@@ -131,9 +132,8 @@ def test_val_scores_are_those_of_val(one):
         scores=one.scores[:, rows],
         estimates=one.estimates[..., rows],
     )
-    for name, d in decide(twice, *PAIRS[1]).items():
-        if d.score is not None:
-            assert np.array_equal(d.score, d.score_val) == (name != "post_hoc")
+    for name, d in scored(decide(twice, *PAIRS[1])).items():
+        assert np.array_equal(d.score, d.score_val) == (name != "post_hoc")
 
 
 def test_comparison_is_the_measured_numbers(one, compared):
@@ -150,15 +150,6 @@ def test_comparison_is_the_measured_numbers(one, compared):
         r = row(compared, name)
         assert compared.risk[r, -1] == pytest.approx(compared.risk[r, :-1].mean())
         assert compared.reject_rate[r, -1] == pytest.approx(compared.reject_rate[r, :-1].mean())
-
-
-def test_limits(one, compared):
-    m, e = one.part("test").correct.mean(1)
-    for (c_1, c_e), c in COLUMN.items():
-        assert compared.risk[row(compared, "never"), c] == pytest.approx(1 - m)
-        assert compared.risk[row(compared, "always"), c] == pytest.approx(c_e + c_1 * (1 - e))
-    oracle = compared.risk[row(compared, "oracle")]
-    assert (np.nan_to_num(compared.risk, nan=9) >= oracle - 1e-6).all()
 
 
 def test_rules_that_are_not_there_are_nan_and_say_nothing(compared):
@@ -201,8 +192,8 @@ def test_differences_are_paired(one, compared):
 
 
 def test_best_confidence_is_chosen_on_val(one):
-    """Every test row's doubts reversed: what is best on test is no longer what is best on val."""
-    for seed in range(3):
+    """Also with every test row's doubts reversed, so that another rule is best on test."""
+    for seed in range(2):
         run = make(seed)
         val = run.part("val")
         means = {}
@@ -214,8 +205,8 @@ def test_best_confidence_is_chosen_on_val(one):
             means[name] = np.mean(paid)
         logits = run.stage_logits.copy()
         logits[:, 300:] = -logits[:, 300:]
-        for each in (run, replace(run, stage_logits=logits)):
-            found = compare([each], PAIRS, draws=2)
+        for changed in (run, replace(run, stage_logits=logits)):
+            found = compare([changed], PAIRS, draws=2)
             assert found.best_confidence == min(means, key=means.get)
             assert found.against().reference == found.best_confidence
 

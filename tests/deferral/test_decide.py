@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 
 from deferral import curves, estimates, rules, stages
-from deferral.catalogue import CONFIDENCE
+from deferral.catalogue import DOUBTS
 from deferral.compare import compare
-from deferral.decide import as_two, decide, prepared
+from deferral.decide import Decision, decide, prepared, scored
 from deferral.estimates import bayes_score
 from deferral.predictions import Predictions
 from deferral.risk import costs, risk
 from deferral.stopping import Stopping
-
-DOUBTS = {name: rule.doubt for name, rule in CONFIDENCE.items()}
 
 EXITS, VAL, TEST, PAIRS = 3, 250, 300, [(1.25, 0.2), (1.0, 0.05)]
 REJECTOR = {"stem": "r", "surrogate": "stage_switching", "async_freq": 1}
@@ -128,7 +126,7 @@ def test_the_optimum_is_stopping(one):
 def test_scores_and_thresholds_give_the_decisions(one):
     for name, decision in decide(one, *PAIRS[0]).items():
         if name in (*LIMITS, "exits only"):
-            assert decision.score is decision.score_val is decision.threshold is None
+            assert type(decision) is Decision
             continue
         again = rules.threshold(decision.score, decision.threshold)
         np.testing.assert_array_equal(decision.stop, again)
@@ -141,33 +139,32 @@ def test_scores_and_thresholds_give_the_decisions(one):
 
 def test_the_device_as_one_stage_has_the_risk_of_all(one, compared):
     names = [rule.name for rule in compared.rules]
-    for split, n in (("val", VAL), ("test", TEST)):
-        for name, decision in decide(one, *PAIRS[0]).items():
-            if split == "val" and decision.score_val is None:
-                continue
-            correct, price = as_two(one, decision, *PAIRS[0], split)
-            assert correct.shape == price[0].shape == (2, n)
-            on_test = split == "test"
-            send = (
-                decision.stop
-                if on_test
-                else rules.threshold(decision.score_val, decision.threshold)
-            )
-            stop = np.where(send > 0, EXITS, decision.exit if on_test else decision.exit_val)
-            part = one.part(split)
-            paid = risk(part.correct, stop, *costs(*PAIRS[0], [0.02, 0.05, 0.1]))
-            assert risk(correct, send, *price) == pytest.approx(paid)
-            if on_test:
-                assert compared.risk[names.index(name), 0] == pytest.approx(paid, abs=1e-6)
-                right = part.correct[stop, np.arange(n)].mean()
-                assert compared.accuracy[names.index(name), 0] == pytest.approx(right)
-                assert compared.reject_rate[names.index(name), 0] == pytest.approx(send.mean())
+    price, decisions = costs(*PAIRS[0], [0.02, 0.05, 0.1]), decide(one, *PAIRS[0])
+    right = one.part("test").correct
+    for name, decision in decisions.items():
+        correct, of_two = prepared(one).as_two(decision, *PAIRS[0])
+        assert correct.shape == of_two[0].shape == (2, TEST)
+        stop = np.where(decision.stop > 0, EXITS, decision.exit)
+        paid = risk(right, stop, *price)
+        assert risk(correct, decision.stop, *of_two) == pytest.approx(paid)
+        row = names.index(name)
+        assert compared.risk[row, 0] == pytest.approx(paid, abs=1e-6)
+        assert compared.accuracy[row, 0] == pytest.approx(right[stop, np.arange(TEST)].mean())
+        assert compared.reject_rate[row, 0] == pytest.approx(decision.stop.mean())
+    for decision in scored(decisions).values():
+        send = rules.threshold(decision.score_val, decision.threshold)
+        stop = np.where(send > 0, EXITS, decision.exit_val)
+        paid = risk(one.part("val").correct, stop, *price)
+        correct, of_two = prepared(one).val_as_two(decision, *PAIRS[0])
+        assert correct.shape == of_two[0].shape == (2, VAL)
+        assert risk(correct, send, *of_two) == pytest.approx(paid)
+        assert prepared(one).val_risk(decision, *PAIRS[0]) == pytest.approx(paid)
 
 
 def test_a_curve_moves_the_decision_to_ask_alone(one):
     """Its point at the rule's own rate is the rule; who stops early is sent last, and together."""
     decision = decide(one, *PAIRS[0])["max_softmax"]
-    correct, price = as_two(one, decision, *PAIRS[0])
+    correct, price = prepared(one).as_two(decision, *PAIRS[0])
     curve = curves.deferral_curve(decision.score, correct, *price)
     own = np.flatnonzero(np.isclose(curve.rate, decision.stop.mean()))
     assert len(own) == 1

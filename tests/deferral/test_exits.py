@@ -354,7 +354,7 @@ def test_optimism_of_equal_rows_is_none():
     [
         (lambda: exits.confidence(np.zeros((3, 4))), r"must be \[E, N, K\]"),
         (lambda: exits.fit_thresholds(np.full((2, 3), np.nan), [0.5, 0.5]), "without nan"),
-        (lambda: exits.fit_thresholds(np.zeros((2, 0)), [0.5, 0.5]), "there is none"),
+        (lambda: exits.fit_thresholds(np.zeros((2, 0)), [0.5, 0.5]), "at least one sample"),
         (lambda: exits.fit_thresholds(np.zeros((2, 3)), [0.5, 0.4, 0.1]), r"must be \[P, 2\]"),
         (lambda: exits.fit_thresholds(np.zeros((2, 3)), [1.5, -0.5]), r"each in 0\.\.1"),
         (lambda: exits.stops(np.zeros((2, 3)), [0.5, 0.5]), "must be -inf"),

@@ -99,16 +99,16 @@ def test_rows_stages_and_rules(exits, server):
 
 
 def test_settings(exits, server):
-    told = join(exits, server, 1e-3).settings
+    settings = join(exits, server, 1e-3).settings
     kept = {k: v for k, v in exits.settings.items() if k != "rejectors"}
-    assert {k: told[k] for k in kept} == kept
-    assert told["local"] == "msdnet, 3 exits"
-    assert (told["edge"], told["edge_seed"]) == ("resnet18", 43)
-    assert told["cost_flops"] == 1e-3
-    assert told["rejectors"] == server.settings["rejectors"]
-    assert told["estimators"] == server.settings["estimators"]
-    assert told["joined"] == {"exits": "exits.npz", "server": "server.npz", "left_out": ""}
-    assert "commit" not in told
+    assert {k: settings[k] for k in kept} == kept
+    assert settings["local"] == "msdnet, 3 exits"
+    assert (settings["edge"], settings["edge_seed"]) == ("resnet18", 43)
+    assert settings["cost_flops"] == 1e-3
+    assert settings["rejectors"] == server.settings["rejectors"]
+    assert settings["estimators"] == server.settings["estimators"]
+    assert settings["joined"] == {"exits": "exits.npz", "server": "server.npz", "left_out": ""}
+    assert "commit" not in settings
 
 
 def test_rules_of_another_device_stay_behind(exits, server):
@@ -250,7 +250,7 @@ def test_seeds(folders, refused):
     assert after == {p: t for p, t in before.items() if "seed-6" in str(p)}
 
 
-def test_a_stranger_as_server(exits, folders, capsys):
+def test_an_external_file_as_server(exits, folders, capsys):
     """Rows without numbers are those of EXITS; its rejector is of no costs."""
     rng = np.random.default_rng(2)
     path, answers = folders / "theirs.npz", rng.integers(0, K, N)

@@ -7,7 +7,7 @@ import pytest
 
 from deferral import counts, per_class, rules
 from deferral.predictions import load
-from deferral.risk import accuracy, costs, risk, send_rate
+from deferral.risk import costs
 
 K = 5
 COST = costs(1.25, 0.25)
@@ -77,43 +77,6 @@ def test_per_class_of_three_stages(drawn):
     check(found, slow(labels, correct, stop, K, cost))
 
 
-def test_totals_are_those_of_counts(drawn):
-    labels, correct, stop = drawn
-    found = per_class.per_class(labels, correct, stop, K)
-    both = counts.cascade_counts(labels, correct, stop, K)
-    edge = counts.stage_counts(labels, correct[1], K)
-    assert (found.total.sum(), found.cascade_correct.sum()) == (both["total"], both["correct"])
-    assert found.sent.sum() == both["predict_remotely"]
-    assert found.edge_correct.sum() == edge["correct"]
-    for k in (0, 1, 2, 4):
-        row = both["labels_map"][str(k)]
-        assert found.sent[k] == row["remote_total"]
-        assert found.total[k] - found.sent[k] == row["local_total"]
-        assert found.cascade_correct[k] == row["local_correct"] + row["remote_correct"]
-        assert found.edge_correct[k] == edge["labels_map"][str(k)]["correct"]
-
-
-def test_classes_together_are_the_cascade(drawn):
-    labels, correct, stop = drawn
-    found = per_class.per_class(labels, correct, stop, K, COST)
-    n = found.total.sum()
-    assert found.sent.sum() / n == send_rate(stop)
-    assert found.cascade_correct.sum() / n == accuracy(correct, stop)
-    assert found.cost.sum() / n == pytest.approx(risk(correct, stop, *COST))
-
-
-def test_send_none_and_send_all(drawn):
-    labels, correct, _ = drawn
-    here = [0, 1, 2, 4]
-    for stop, rate in ((rules.never(200), 0), (rules.always(200), 1)):
-        found = per_class.per_class(labels, correct, stop, K, COST)
-        assert (found.reject_rate[here] == rate).all()
-        alone = found.edge_accuracy if rate else found.local_accuracy
-        np.testing.assert_array_equal(found.accuracy, alone)
-        one_net = 0.25 + 1.25 * (1 - alone) if rate else 1 - alone
-        np.testing.assert_allclose(found.risk, one_net)
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seen", [[0, 1], [4, 0, 2], [], list(range(K)), [3]])
 def test_seen_and_unseen_are_the_loop_over_samples(drawn, seen):
@@ -160,20 +123,6 @@ def test_kept_and_sent(part):
     found = per_class.per_class(part.labels, part.correct, stop, 3)
     np.testing.assert_array_equal(sent.sum(1), found.sent)
     np.testing.assert_array_equal(np.diag(kept) + np.diag(sent), found.cascade_correct)
-
-
-def test_kept_is_the_local_nets_confusion_and_sent_the_edges(part):
-    n = len(part.labels)
-    everything = np.ones(n, bool)
-    nets = [
-        per_class.confusion(part.labels, answers, everything, 3)
-        for answers in part.stage_logits.argmax(-1)
-    ]
-    assert (nets[0] != nets[1]).any()
-    for stop in (0, 1):
-        found = per_class.kept_and_sent(part, np.full(n, stop))
-        np.testing.assert_array_equal(found[stop], nets[stop])
-        assert not found[1 - stop].any()
 
 
 def test_local_classes(arrays, save):

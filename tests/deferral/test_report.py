@@ -9,14 +9,17 @@ import pytest
 from PIL import Image
 
 from deferral.predictions import load
+from deferral.report.page import page
 from tests.deferral.reports import FEW, MAIN, Page, change, read, run
 from tests.figures.conftest import synthetic
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 EVIL = "<script>alert('x')</script> & $c$"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(quick, tmp_path_factory):
     """(predictions, JSON, page) of one run with rejectors, an estimator, pictures, bad names."""
     folder = tmp_path_factory.mktemp("report")
     path = folder / "cifar10-predictions.npz"
@@ -33,9 +36,6 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rules(made):
     return {row["name"]: row for row in made[1]["settings"][0]["rules"]}
-
-
-# Numbers
 
 
 def slow_risk(labels, logits, stop, cost_1, cost_e):
@@ -89,14 +89,8 @@ def test_risks_are_those_of_a_slow_loop(made, rules):
     assert rules["oracle"]["risk"] == pytest.approx(cheaper.mean(), abs=1e-6)
     assert all(rules["oracle"]["risk"] <= row["risk"] for row in rules.values())
     assert rules[found["settings"][0]["best_confidence"]]["difference"] == 0
-
-
-def test_own_sizes_are_told_and_others_are_not(rules):
-    assert (rules["amortized <b>"]["parameters"], rules["amortized <b>"]["multiply_adds"]) == (
-        1234,
-        5678,
-    )
-    assert rules["amortized <b>"]["about"] == "about amortized <b>"
+    sizes = [rules["amortized <b>"][key] for key in ("parameters", "multiply_adds", "about")]
+    assert sizes == [1234, 5678, "about amortized <b>"]
     assert rules["max_softmax"]["parameters"] is None
 
 
@@ -181,31 +175,32 @@ def test_reliability_of_estimates(made):
     assert row["calibration_error"] == pytest.approx(distance)
 
 
-# The page
-
-
 def test_the_page_is_whole_and_needs_nothing_else(made):
     text = made[2]
-    page = Page(text)
+    html = Page(text)
     assert text.startswith("<!DOCTYPE html>")
-    assert not {"script", "link", "iframe", "object"} & page.tags
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert not {"script", "link", "iframe", "object"} & html.tags
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in html.links)
     assert "http" not in text
     assert "@import" not in text
-    assert "nan" not in "".join(page.text)
-    assert len(set(page.ids)) == len(page.ids)
+    assert "nan" not in "".join(html.text)
+    assert len(set(html.ids)) == len(html.ids)
     # Every clip path and marker that a figure uses is there, and so is every section linked to.
-    used = re.findall(r"url\(#([^)]+)\)", text) + [x[1:] for x in page.links if x[0] == "#"]
+    used = re.findall(r"url\(#([^)]+)\)", text) + [x[1:] for x in html.links if x[0] == "#"]
     assert used
-    assert set(used) <= set(page.ids)
+    assert set(used) <= set(html.ids)
+
+
+def test_equal_numbers_give_equal_pages(made):
+    p, found, text = made
+    assert page(found, p) == text
 
 
 def test_names_are_escaped(made):
-    page = Page(made[2])
+    text = Page(made[2]).text
     assert "<script>" not in made[2]
-    assert "amortized <b>" in "".join(page.text)
-    assert page.text.count(EVIL) >= 2  # title and heading, and the class
-    assert EVIL in "".join(page.text)
+    assert "amortized <b>" in "".join(text)
+    assert text.count(EVIL) >= 2  # title and heading
 
 
 def test_the_page_shows_what_the_json_holds(made):
@@ -227,19 +222,9 @@ def test_pictures_on_the_page_are_those_of_the_file(made):
     for source, one in zip(sources, found["pictures"]["shown"], strict=True):
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
         np.testing.assert_array_equal(pixels, p.example_images[one["example"]].transpose(1, 2, 0))
+    text = Page(made[2]).text
     for one in found["pictures"]["shown"]:
-        for who in ("local", "remote"):
-            sign = "✓" if one[f"{who}_right"] else "✗"
-            assert f"{sign} {who}: {one[who]}" in Page(made[2]).text
-            assert (one[who] == one["class"]) == one[f"{who}_right"]
-
-
-def test_equal_input_gives_equal_bytes(tmp_path):
-    path = tmp_path / "cifar10-predictions.npz"
-    synthetic(path, cost_1=(1.25,), cost_e=(0.2,), async_freq=(1,), n=(60, 80))
-    run(path, *FEW)
-    page, data = (tmp_path / f"cifar10-report.{kind}" for kind in ("html", "json"))
-    before = page.read_bytes(), data.read_bytes()
-    run(path, *FEW, "--overwrite")
-    now = page.read_bytes(), data.read_bytes()
-    assert [x.replace(b" --overwrite", b"") for x in now] == list(before)
+        for net in ("local", "remote"):
+            sign = "✓" if one[f"{net}_right"] else "✗"
+            assert f"{sign} {net}: {one[net]}" in text
+            assert (one[net] == one["class"]) == one[f"{net}_right"]

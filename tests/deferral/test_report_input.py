@@ -1,4 +1,4 @@
-"""Which files the report takes and which it refuses: several runs, strangers, bad input."""
+"""Which files the report takes and which it refuses: several runs, external files, bad input."""
 
 import csv
 
@@ -9,6 +9,8 @@ from deferral.predictions import load
 from deferral.report import __main__ as report
 from tests.deferral.reports import FEW, Page, change, read, run
 from tests.figures.conftest import synthetic
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_runs_of_several_seeds(tmp_path):
@@ -32,7 +34,7 @@ def test_runs_of_several_seeds(tmp_path):
     assert f"{never['risk']:.3f} ± {never['risk_std']:.3f}" in text
 
 
-def test_a_rule_that_is_not_in_every_run_is_left_out(tmp_path):
+def test_a_rule_that_is_not_in_every_run_is_left_out(tmp_path, no_page):
     paths = [tmp_path / f"run-{seed}" / "cifar10-predictions.npz" for seed in (43, 44)]
     for seed, path in zip((43, 44), paths, strict=True):
         both = ("stage_switching", "cost_sensitive")
@@ -54,7 +56,7 @@ def test_a_rule_that_is_not_in_every_run_is_left_out(tmp_path):
         assert not {"cost_sensitive", "late"} & {row["name"] for row in rows}
 
 
-def stranger(tmp_path):
+def external(tmp_path):
     """The same answers as npz and as CSV; returns both paths."""
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 3, 240)
@@ -79,9 +81,9 @@ def stranger(tmp_path):
     return tmp_path / "a.npz", tmp_path / "a.csv"
 
 
-def test_a_strangers_npz_and_csv_give_the_same_numbers(tmp_path):
+def test_an_external_npz_and_csv_give_the_same_numbers(tmp_path, no_page):
     found = []
-    for path in stranger(tmp_path):
+    for path in external(tmp_path):
         out = tmp_path / f"{path.suffix[1:]}.html"
         run(path, *FEW, "--grid", "1:0", "1:0.2", "--rule", "theirs", "--out", out)
         found.append(read(out)[0])
@@ -113,14 +115,12 @@ def test_answers_alone_and_many_classes(tmp_path):
     assert found["shown"] == found["settings"][0]["best_confidence"]
     assert "random half" in "".join(page.text)
     assert len(found["classes"]["classes"]) == 50
-    assert "The 15 classes sent most" in "".join(page.text)
 
 
 def bad(refused, tmp_path, *argv, telling):
     before = sorted(tmp_path.rglob("*"))
-    said = refused(report.main, *argv, telling=telling)
+    refused(report.main, *argv, telling=telling)
     assert sorted(tmp_path.rglob("*")) == before, "something was written"
-    return said
 
 
 @pytest.fixture
@@ -130,37 +130,21 @@ def small(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("case", ["truncated", "empty", "no npz", "absent", "no run"])
-def test_unreadable_files(case, small, tmp_path, refused):
-    if case == "truncated":
-        small.write_bytes(small.read_bytes()[:-300])
-    elif case == "absent":
-        small = tmp_path / "none.npz"
-    elif case == "no run":
-        small = tmp_path / "folder"
-        small.mkdir()
-    else:
-        small.write_bytes(b"" if case == "empty" else b"hello")
+def test_bad_files(small, tmp_path, refused):
+    bad(refused, tmp_path, tmp_path / "none.npz", telling="none.npz")
+    (tmp_path / "folder").mkdir()
+    bad(refused, tmp_path, tmp_path / "folder", telling="no predictions in")
+    external = tmp_path / "x.npz"
+    np.savez(external, labels=np.array([0, 1]))
+    bad(refused, tmp_path, external, telling=f"{external}: lacks local_logits")
+    for n, split in (((0, 50), "val"), ((50, 0), "test")):
+        synthetic(small, n=n, pictures=0)
+        bad(refused, tmp_path, small, telling=f"{small}: has no {split} rows")
+    arrays = dict(np.load(small))
+    np.savez(small, **arrays | {"stage_logits": arrays["stage_logits"][:1]})
+    bad(refused, tmp_path, small, telling="needs 2 stages")
+    small.write_bytes(small.read_bytes()[:-300])
     bad(refused, tmp_path, small, telling=str(small))
-
-
-@pytest.mark.parametrize(
-    ("arrays", "telling"),
-    [
-        ({"labels": np.array([0, 1])}, "lacks local_logits"),
-        ({"labels": np.array([0, 2]), "local_scores": np.eye(2)}, "row 1 (from 0) is 2"),
-        ({"labels": np.array([0, 1, 1]), "local_scores": np.eye(2)}, "labels has 3 rows"),
-        ({"labels": np.array([0, 1]), "local_scores": np.full((2, 2), np.nan)}, "not finite"),
-        (
-            {"labels": np.array([0, 1]), "local_scores": np.eye(2), "remote_scores": np.eye(3)},
-            "must be as local ones",
-        ),
-    ],
-)
-def test_bad_arrays_of_a_stranger(arrays, telling, tmp_path, refused):
-    path = tmp_path / "x.npz"
-    np.savez(path, **arrays)
-    assert str(path) in bad(refused, tmp_path, path, telling=telling)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +159,6 @@ def test_bad_arrays_of_a_stranger(arrays, telling, tmp_path, refused):
         (["--grid", "1:x"], "'x' is not a number"),
         (["--delta", 0], "--delta: 0 must be finite, above 0 and below 1"),
         (["--max_reject_rate", 1.5], "--max_reject_rate"),
-        (["--level", 1], "--level"),
-        (["--draws", 0], "--draws"),
         (["--cost", 1], "unrecognized arguments"),
     ],
 )
@@ -190,22 +172,7 @@ def test_runs_that_cannot_be_compared(small, tmp_path, refused):
     bad(refused, tmp_path, small, small, telling="given twice")
     bad(refused, tmp_path, small, other, telling="differ in their seeds, but these are 43, 43")
     change(other, seed=44)
-    said = bad(refused, tmp_path, small, other, telling="are of different data")
-    assert str(small) in said
-    assert str(other) in said
-
-
-@pytest.mark.parametrize(("n", "split"), [((0, 50), "val"), ((50, 0), "test")])
-def test_one_split_alone(n, split, tmp_path, refused):
-    path = tmp_path / "cifar10-predictions.npz"
-    synthetic(path, n=n, pictures=0)
-    bad(refused, tmp_path, path, telling=f"{path}: has no {split} rows")
-
-
-def test_one_stage_alone(small, tmp_path, refused):
-    arrays = dict(np.load(small))
-    np.savez(small, **arrays | {"stage_logits": arrays["stage_logits"][:1]})
-    bad(refused, tmp_path, small, telling="needs 2 stages")
+    bad(refused, tmp_path, small, other, telling=f"{small} and {other} are of different data")
 
 
 @pytest.mark.parametrize("kind", ["html", "json"])
@@ -216,6 +183,6 @@ def test_a_report_that_is_there_is_kept(kind, small, tmp_path, refused):
     assert there.read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_written(small, tmp_path, refused):
+def test_a_place_that_cannot_be_written(small, tmp_path, refused, no_page):
     (tmp_path / "file").write_text("")
     bad(refused, tmp_path, small, *FEW, "--out", tmp_path / "file" / "x.html", telling="cannot be")

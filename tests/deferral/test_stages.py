@@ -173,14 +173,14 @@ def test_as_two_costs_what_all_stages_cost():
     rng = np.random.default_rng(1)
     _, correct, price = draw(1, 3, 40)
     exit, send = rng.integers(0, 3, 40), rng.integers(0, 2, 40)
-    two, *of_two = stages.as_two(correct, exit, *price)
+    two, of_two = stages.as_two(correct, exit, *price)
     stop = np.where(send, 3, exit)
     np.testing.assert_allclose(risk(two, send, *of_two), risk(correct, stop, *price))
     for n in range(40):
         assert two[:, n].tolist() == [correct[exit[n], n], correct[3, n]]
     same = stages.as_two(correct[:2], np.zeros(40, int), *costs(1.25, 0.1))
     np.testing.assert_array_equal(same[0], correct[:2])
-    assert same[1].shape == same[2].shape == (2,)
+    assert same[1][0].shape == same[1][1].shape == (2,)
     with pytest.raises(ValueError, match="does not fit"):
         stages.as_two(correct, exit + 1, *price)
 

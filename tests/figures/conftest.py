@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from figures import style
+
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -93,6 +95,29 @@ def synthetic(
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, settings=json.dumps(about), **arrays)
     return arrays | {"settings": about}
+
+
+@pytest.fixture(autouse=True)
+def small_pngs(monkeypatch):
+    """PNG files of few pixels: rendering is most of a figure's time."""
+    monkeypatch.setitem(style.plt.rcParams, "savefig.dpi", 40)
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """(figure, title) of every figure, laid out but not saved: rendering takes longest."""
+    figures = []
+
+    def save(fig, out, name):
+        fig.draw_without_rendering()
+        return []
+
+    finish = style.finish
+    monkeypatch.setattr(style, "save", save)
+    monkeypatch.setattr(
+        style, "finish", lambda fig, title, n: figures.append((fig, title)) or finish(fig, title, n)
+    )
+    return figures
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from deferral import exits
 from deferral.predictions import Predictions
-from figures import anytime, budgeted, early_exit, optimism, published_exits, style
+from figures import early_exit, published_exits, style
 
 COSTS = (3_000_000, 7_000_000, 8_000_000, 20_000_000)
 BLOCKS_10 = (14967296, 25259008, 37467648, 51667968, 61744640, 73590784, 87206400, 99483648,
@@ -61,15 +61,20 @@ def run_of(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The axes of every figure with its title; the figures are not written, that takes longest."""
-    found = []
-    monkeypatch.setattr(style, "finish", lambda fig, title, _: found.append((fig.axes[0], title)))
+    """The axes and title of every figure by its kind; the figures are not written."""
+    figures = {"anytime": [], "budgeted": []}
+
+    def finish(fig, title, _):
+        kind = "budgeted" if "budgeted" in title else "anytime"
+        figures[kind].append((fig.axes[0], title))
+
+    monkeypatch.setattr(style, "finish", finish)
     monkeypatch.setattr(style, "save", lambda fig, *_: plt.close(fig) or [])
-    return found
+    return figures
 
 
-def call(figure, tmp_path, *argv):
-    figure.main([str(tmp_path / "runs"), *map(str, argv)])
+def call(tmp_path, *argv):
+    early_exit.main([str(tmp_path / "runs"), *map(str, argv)])
     return tmp_path / "runs" / "figures"
 
 
@@ -90,8 +95,8 @@ def cell(values):
 def test_anytime_is_mean_and_deviation_of_every_exit(run_of, drawn, tmp_path):
     base = [run_of("base", seed) for seed in (1, 2, 3)]
     l2w = run_of("l2w", 4)
-    out = call(anytime, tmp_path)
-    ((ax, title),) = drawn
+    out = call(tmp_path)
+    ((ax, title),) = drawn["anytime"]
     assert "cifar10: MSDNet, 4 exits, 20.0 million multiply-adds, 300 epochs" in title
     assert ax.get_xlabel() == "multiply-adds ($10^6$)"
     lines, rows = lines_of(ax), rows_of(out / "cifar10-msdnet-anytime.csv")
@@ -118,8 +123,8 @@ def test_anytime_is_mean_and_deviation_of_every_exit(run_of, drawn, tmp_path):
 def test_budgeted_is_the_mean_at_equal_cost(run_of, drawn, tmp_path):
     runs = [run_of("boosted", seed) for seed in (1, 2)]
     single = run_of("base", 3, change=lambda result: result["at_share"].update({"0.3": None}))
-    out = call(budgeted, tmp_path)
-    ((ax, _),) = drawn
+    out = call(tmp_path)
+    ((ax, _),) = drawn["budgeted"]
     lines = lines_of(ax)
     assert list(lines) == ["base (n = 1)", "boosted (n = 2)"]
 
@@ -128,7 +133,7 @@ def test_budgeted_is_the_mean_at_equal_cost(run_of, drawn, tmp_path):
         points = {}
         for row in rows:
             points.setdefault(row["multiply_adds"], []).append(row["accuracy"])
-        return sorted((cost, np.mean(found)) for cost, found in points.items())
+        return sorted((cost, np.mean(accuracies)) for cost, accuracies in points.items())
 
     np.testing.assert_allclose(
         np.array(lines["base (n = 1)"].get_data()).T, np.array(curve(single)) * [1e-6, 100]
@@ -151,8 +156,8 @@ def test_budgeted_is_the_mean_at_equal_cost(run_of, drawn, tmp_path):
 def test_published_points_beside_the_network_they_are_of(run_of, drawn, tmp_path):
     run_of("base", 1, costs=BLOCKS_10, dataset="cifar100")
     run_of("base", 1, costs=BLOCKS_10, dataset="cifar100", arch="ranet")
-    out = call(anytime, tmp_path)
-    by = {title.split(",")[0]: lines_of(ax) for ax, title in drawn}
+    out = call(tmp_path)
+    by = {title.split(",")[0]: lines_of(ax) for ax, title in drawn["anytime"]}
     assert list(by["cifar100: RANet"]) == ["base (n = 1)"]
     lines = by["cifar100: MSDNet"]
     published = [f"{name}, published (Yu et al. 2023)" for name in ("base", "boosted")]
@@ -160,62 +165,56 @@ def test_published_points_beside_the_network_they_are_of(run_of, drawn, tmp_path
     x, y = lines[published[1]].get_data()
     np.testing.assert_allclose(x, [14.967296, 37.467648, 61.74464, 87.2064, 121.086976])
     np.testing.assert_allclose(y, [65.3, 72.3, 75.2, 75.9, 76.3])
-    ours, theirs = lines["base (n = 1)"], lines[published[0]]
-    assert ours.get_color() == theirs.get_color()
-    assert theirs.get_markerfacecolor() == "white" != ours.get_markerfacecolor()
     rows = rows_of(out / "cifar100-msdnet-anytime.csv")
-    told = [row["published_base"] for row in rows]
-    assert told == ["64.6", "–", "69.4", "–", "72.8", "–", "74.7", "–", "–", "76"]
+    assert [row["published_base"] for row in rows] == [
+        "64.6",
+        "–",
+        "69.4",
+        "–",
+        "72.8",
+        "–",
+        "74.7",
+        "–",
+        "–",
+        "76",
+    ]
     assert "published_base" not in rows_of(out / "cifar100-ranet-anytime.csv")[0]
 
 
 def test_published_points_forced_on_another_network_say_so(run_of, drawn, tmp_path):
     run_of("l2w", 1)
-    for figure in (anytime, budgeted):
-        call(figure, tmp_path)
-        call(figure, tmp_path, "--published")
-    never, none_for_cifar10, not_by_default, forced = (lines_of(ax) for ax, _ in drawn)
-    assert list(never) == list(none_for_cifar10) == list(not_by_default) == ["L2W (n = 1)"]
+    call(tmp_path)
+    call(tmp_path, "--published")
+    not_by_default, forced = (lines_of(ax) for ax, _ in drawn["budgeted"])
+    assert list(not_by_default) == ["L2W (n = 1)"]
     other = "published (Han et al. 2022),\nof another network"
     assert list(forced) == ["L2W (n = 1)", f"L2W, {other}", f"base, {other}"]
     np.testing.assert_allclose(forced[f"base, {other}"].get_xdata(), [10, 15, 20, 30, 50])
-
-
-def test_the_legend_has_published_points_after_their_method(run_of, drawn, tmp_path):
-    for method in ("base", "l2w", "boosted"):
-        run_of(method, 1, costs=published_exits.STEP_7_COSTS, dataset="imagenet")
-    call(anytime, tmp_path)
-    published = "L2W, published (Han et al. 2022)"
-    assert list(lines_of(drawn[0][0])) == [
-        "L2W (n = 1)", published, "base (n = 1)", "boosted (n = 1)"
-    ]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("error")
 def test_budgets_are_in_the_unit_of_the_points_beside_them(run_of, drawn, tmp_path, capsys):
     """Ours alone as we count; with published points both as the releases do; else no points."""
     run = run_of("l2w", 1)
-    call(budgeted, tmp_path)
-    call(budgeted, tmp_path, "--published")
+    call(tmp_path)
+    call(tmp_path, "--published")
     assert "no published points" not in capsys.readouterr().out
     run_of("base", 1, change=lambda result: result.pop("release_multiply_adds"))
-    call(budgeted, tmp_path, "--published")
+    call(tmp_path, "--published")
     assert "no published points" in capsys.readouterr().out
-    (alone, _), (beside, _), (without, _) = drawn
+    (alone, _), (beside, _), (without, _) = drawn["budgeted"]
     for ax, key in ((alone, "multiply_adds"), (beside, "release_multiply_adds")):
         shares = np.array([[1, 0, 0, 0], *(r["shares"] for r in run["budgeted"]), [0, 0, 0, 1]])
         cost = lines_of(ax)["L2W (n = 1)"].get_xdata()
         np.testing.assert_allclose(cost, np.unique(shares @ run[key]) / 1e6)
-    labels = [ax.get_xlabel() for ax in (alone, beside, without)]
-    assert ["ReLU" in label for label in labels] == [False, True, False]
     assert not any("published" in name for name in lines_of(without))
 
 
 def test_budgets_must_lie_between_the_exits(run_of, drawn, tmp_path):
     run_of("l2w", 1, costs=LIN_GROW)
     run_of("l2w", 1, costs=BLOCKS_10)
-    call(budgeted, tmp_path)
-    by = {title.split(", ")[1]: list(lines_of(ax)) for ax, title in drawn}
+    call(tmp_path)
+    by = {title.split(", ")[1]: list(lines_of(ax)) for ax, title in drawn["budgeted"]}
     assert by["10 exits"] == ["L2W (n = 1)"]
     published = [f"{name}, published (Han et al. 2022)" for name in ("L2W", "base")]
     assert by["6 exits"] == ["L2W (n = 1)", *published]
@@ -240,27 +239,27 @@ def test_which_networks_published_points_are_of():
 
 
 @pytest.mark.filterwarnings("error")
-def test_optimism_is_the_mean_over_budgets(run_of, tmp_path):
+def test_optimism_is_the_mean_over_budgets(run_of, drawn, tmp_path):
     runs = [run_of("base", seed, optimistic=True) for seed in (1, 2)]
     run_of("l2w", 3)
-    out = call(optimism, tmp_path)
+    out = call(tmp_path)
     rows = rows_of(out / "cifar10-msdnet-optimism.csv")
     assert [(row["method"], row["n"], row["fitted_on"]) for row in rows] == [
         ("base", "2", split) for split in ("train", "val", "test")
     ]
     for row in rows:
-        found = {key: [] for key in ("accuracy", "promised_cost", "beyond", "above", "furthest")}
+        measured = {key: [] for key in ("accuracy", "promised_cost", "beyond", "above", "furthest")}
         for run in runs:
-            own = [r for r in run["optimism"] if r["fitted_on"] == row["fitted_on"]]
-            assert len(own) == 39
-            spent = sum(r["multiply_adds"] for r in own)
-            promised = sum(r["promised_multiply_adds"] for r in own)
-            found["accuracy"].append(sum(r["accuracy"] for r in own) / 39)
-            found["promised_cost"].append(promised / 39 / COSTS[-1])
-            found["beyond"].append(spent / promised - 1)
-            found["above"].append(sum(r["above_clean_curve"] for r in own) / 39)
-            found["furthest"].append(max(abs(r["above_clean_curve"]) for r in own))
-        for key, values in found.items():
+            rows_of_split = [r for r in run["optimism"] if r["fitted_on"] == row["fitted_on"]]
+            assert len(rows_of_split) == 39
+            spent = sum(r["multiply_adds"] for r in rows_of_split)
+            promised = sum(r["promised_multiply_adds"] for r in rows_of_split)
+            measured["accuracy"].append(sum(r["accuracy"] for r in rows_of_split) / 39)
+            measured["promised_cost"].append(promised / 39 / COSTS[-1])
+            measured["beyond"].append(spent / promised - 1)
+            measured["above"].append(sum(r["above_clean_curve"] for r in rows_of_split) / 39)
+            measured["furthest"].append(max(abs(r["above_clean_curve"]) for r in rows_of_split))
+        for key, values in measured.items():
             assert row[key].replace("−", "-") == cell(values).replace("-0.00", "0.00"), key
     train, val, test = rows
     assert train["promised_accuracy"] != train["accuracy"]
@@ -268,20 +267,11 @@ def test_optimism_is_the_mean_over_budgets(run_of, tmp_path):
     assert val["above"] == "0.00 ± 0.00"
 
 
-def test_runs_without_optimism_are_no_error(run_of, tmp_path, capsys):
-    run_of()
-    out = call(optimism, tmp_path)
-    said = capsys.readouterr().out
-    assert said.startswith("cifar10-msdnet: not drawn: ")
-    assert "--optimism" in said
-    assert not out.exists()
-
-
 @pytest.mark.filterwarnings("error")
 def test_early_exit_draws_all_of_every_network(run_of, tmp_path, capsys):
     run_of("base", 1, optimistic=True)
     run_of("own", None, costs=(5_000_000,), dataset="digits", arch="vit", epochs=None)
-    out = call(early_exit, tmp_path)
+    out = call(tmp_path)
     kinds = [f".{kind}" for kind in ("pdf", "png", "md", "tex", "csv")]
     expected = [
         name + kind
@@ -291,22 +281,12 @@ def test_early_exit_draws_all_of_every_network(run_of, tmp_path, capsys):
     ]
     expected += [f"cifar10-msdnet-optimism{kind}" for kind in kinds[2:]]
     assert sorted(path.name for path in out.iterdir()) == sorted(expected)
-    said = capsys.readouterr().out.splitlines()
-    assert {line for line in said if line.startswith(str(out))} == {str(out / e) for e in expected}
-    assert sum(line.startswith("digits-vit: not drawn: ") for line in said) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert {line for line in lines if line.startswith(str(out))} == {str(out / e) for e in expected}
+    assert sum(line.startswith("digits-vit: not drawn: ") for line in lines) == 1
     for name in expected:
         magic = {"pdf": b"%PDF", "png": b"\x89PNG"}.get(name[-3:], b"")
         assert (out / name).read_bytes().startswith(magic)
-
-
-def test_equal_input_gives_equal_bytes(run_of, tmp_path):
-    run_of("base", 1)
-    run_of("base", 2)
-    for out in ("a", "b"):
-        call(budgeted, tmp_path, "--out", tmp_path / out)
-    assert len(list((tmp_path / "a").iterdir())) == 5
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
 def test_networks_of_one_architecture_get_files_of_their_own(run_of, drawn, tmp_path):
@@ -314,15 +294,17 @@ def test_networks_of_one_architecture_get_files_of_their_own(run_of, drawn, tmp_
     run_of("base", 1, where="b", costs=[2 * cost for cost in COSTS])
     run_of("base", 1, where="c", costs=COSTS[:3])
     run_of("base", 1, where="d", arch="vit")
-    out = call(budgeted, tmp_path)
+    out = call(tmp_path)
     names = ["msdnet-4exits-20000000", "msdnet-4exits-40000000", "msdnet-3exits", "vit"]
-    assert {path.name for path in out.glob("*.md")} == {f"cifar10-{n}-budgeted.md" for n in names}
+    assert {path.name for path in out.glob("*budgeted.md")} == {
+        f"cifar10-{n}-budgeted.md" for n in names
+    }
 
 
 def test_big_networks_count_in_another_unit(run_of, drawn, tmp_path):
     run_of(costs=(500_000_000, 3_000_000_000))
-    call(anytime, tmp_path)
-    ((ax, _),) = drawn
+    call(tmp_path)
+    ((ax, _),) = drawn["anytime"]
     assert ax.get_xlabel() == "multiply-adds ($10^8$)"
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [5, 30])
 
@@ -332,7 +314,7 @@ def test_a_run_found_twice_is_one_run(run_of, drawn, tmp_path):
     run_of("base", 2)
     runs = tmp_path / "runs"
     one = runs / "msdnet-4-base-1"
-    budgeted.main([str(runs), str(one), str(one / ".." / one.name)])
+    early_exit.main([str(runs), str(one), str(one / ".." / one.name)])
     (row,) = rows_of(runs / "figures" / "cifar10-msdnet-budgeted.csv")  # the folder of them all
     assert row["n"] == "2"
 
@@ -356,8 +338,8 @@ def without(key):
 def test_a_file_that_is_no_result_is_named(run_of, tmp_path, refused, change, telling):
     run_of("base", 1)
     run_of("base", 2, change=change, where="zzz")
-    said = refused(early_exit.main, tmp_path / "runs", telling=telling)
-    assert "zzz/cifar10-eval.json" in said
+    message = refused(early_exit.main, tmp_path / "runs", telling=telling)
+    assert "zzz/cifar10-eval.json" in message
     assert not (tmp_path / "runs" / "figures").exists()
 
 
@@ -365,19 +347,18 @@ def test_runs_that_are_not_of_one_setting_are_refused(run_of, tmp_path, refused)
     runs = tmp_path / "runs"
     run_of("base", 1)
     run_of("base", 1, where="again")
-    refused(budgeted.main, runs, telling="both base with seed 1")
+    refused(early_exit.main, runs, telling="both base with seed 1")
     (runs / "again" / "cifar10-eval.json").write_text("{")
-    refused(budgeted.main, runs, telling="is no result of early_exit.eval")
+    refused(early_exit.main, runs, telling="is no result of early_exit.eval")
     (runs / "again" / "cifar10-eval.json").unlink()
     run_of("base", 2, epochs=3)
-    refused(budgeted.main, runs, telling="base runs of 3, 300 epochs")
+    refused(early_exit.main, runs, telling="base runs of 3, 300 epochs")
 
 
 def test_no_result_is_one_line(run_of, tmp_path, refused):
     run_of()
-    for figure in (anytime, budgeted, optimism, early_exit):
-        refused(
-            figure.main, tmp_path / "runs", tmp_path / "none",
-            telling=f"no *-eval.json in {tmp_path / 'none'}; run python -m early_exit.eval first",
-        )  # fmt: skip
+    refused(
+        early_exit.main, tmp_path / "runs", tmp_path / "none",
+        telling=f"no *-eval.json in {tmp_path / 'none'}; run python -m early_exit.eval first",
+    )  # fmt: skip
     assert not (tmp_path / "runs" / "figures").exists()

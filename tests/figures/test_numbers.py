@@ -7,16 +7,17 @@ import pytest
 
 from deferral.predictions import load
 from deferral.rules import max_softmax_doubt
-from figures import bounded_rate, reject_rate, settings, stage_table, summary_table
+from figures import bounded_rate, reject_rate, settings, summary_table
 from figures.command import NotDrawn
-from figures.tables import Column, fixed, fixed_width, plain, write_table
+from figures.tables import Column, fixed, plain, print_table, write_table
+from tests.figures.conftest import synthetic
 
 
-@pytest.fixture
-def made(tmp_path, write):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """(predictions, the arrays they were written from)."""
-    path = tmp_path / "cifar10-predictions.npz"
-    arrays = write(path)
+    path = tmp_path_factory.mktemp("run") / "cifar10-predictions.npz"
+    arrays = synthetic(path)
     return load(path), arrays
 
 
@@ -26,7 +27,7 @@ def read_csv(path):
 
 def test_summary_table(made, tmp_path, capsys):
     predictions, arrays = made
-    md, tex, path = summary_table.draw(predictions, tmp_path, "x")
+    md, tex, path, *_ = summary_table.draw(predictions, tmp_path, "x")
     rows = read_csv(path)
     about = arrays["settings"]["rejectors"]
     test = arrays["split"] == 1
@@ -59,13 +60,9 @@ def test_lowest_risk_leaves_out_the_oracle():
 
 def test_stage_table(made, tmp_path):
     predictions, arrays = made
-    paths = stage_table.draw(predictions, tmp_path, "x")
-    assert [path.name for path in paths] == [
-        f"x-{name}.{kind}"
-        for name in ("stage_table", "stage_table_async")
-        for kind in ("md", "tex", "csv")
-    ]
-    by_cost, by_refresh = read_csv(paths[2]), read_csv(paths[5])
+    summary_table.draw(predictions, tmp_path, "x")
+    by_cost = read_csv(tmp_path / "x-stage_table.csv")
+    by_refresh = read_csv(tmp_path / "x-stage_table_async.csv")
     assert [r["refresh"] for r in by_refresh] == ["1", "100", "1000", "|D|"]
     test = arrays["split"] == 1
     m, e = (arrays["stage_logits"].argmax(-1) == arrays["labels"])[:, test]
@@ -136,7 +133,7 @@ def test_numbers_have_no_negative_zero():
     assert [fixed(1)(x) for x in (-0.04, -0.06, 0.04)] == ["0.0", "−0.1", "0.0"]
 
 
-def test_a_table_in_every_format(tmp_path):
+def test_a_table_in_every_format(tmp_path, capsys):
     columns = [
         Column("s", "S", tex="$S$"),
         Column("c", "c_1", plain),
@@ -171,10 +168,13 @@ def test_a_table_in_every_format(tmp_path):
         r"\end{tabular}",
     ]
     assert path.read_text() == "s,c,a,b\n|D|,1.25,0.5,-0.123\n1,1.0,,2.0\n"
-    assert fixed_width(rows, columns).splitlines() == [
-        "           LOCAL",
-        "  S   c_1     m  50 % & e",
-        "-------------------------",
-        "|D|  1.25  50.0     −0.12",
-        "  1     1     –      2.00",
+    print_table(rows, columns, "A caption.")
+    assert capsys.readouterr().out.splitlines() == [
+        "A caption.",
+        "",
+        "         LOCAL         ",
+        "  S  c_1     m 50 % & e",
+        "|D| 1.25  50.0    −0.12",
+        "  1    1     –     2.00",
+        "",
     ]

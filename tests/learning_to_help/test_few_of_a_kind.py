@@ -51,7 +51,7 @@ def stopping(right):
     fitted = Stopping(both, both)
     stops = fitted.decide(np.array([0, 0.1, 0.2, 0.4]), np.array([1, 1, 1, 1.2]))
     assert all(set(part.exit) <= {0, 1, 2} for part in stops)
-    return np.concatenate([p.ravel() for known in fitted.known for p in known])
+    return np.concatenate([p.ravel() for pair in fitted.estimated for p in pair])
 
 
 def combiner(right):
