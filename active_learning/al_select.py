@@ -4,11 +4,11 @@
   python -m active_learning.al_select --method DIAM --dataset mnist --al_iter 1 \\
       --batch_size 1500 --model_num 12
 
-Round 0 is a random set, the same for every method of a seed. Round R > 0 adds the --batch_size
-samples that the method picks by what the targets trained on round R - 1 say of the unlabelled ones,
-which they see as in testing, never through random crops. Methods (active_learning/strategies.py):
-random, entropy, margin, least_conf, coreset, CAL, DIAM, DIAM_qp, and risk, which labels for a
-cascade. Writes a file of index sets a round and method (active_learning/index_sets.py).
+Round 0 is a random set, the same for every method of a seed. Round R > 0 adds --batch_size samples
+that the method picks by the outputs of the targets trained on round R - 1 for the unlabelled
+samples, without random crops. Methods (active_learning/strategies.py): random, entropy, margin,
+least_conf, coreset, CAL, DIAM, DIAM_qp, and risk, which labels for a cascade. Writes one file of
+index sets a round and method (active_learning/index_sets.py).
 """
 
 import sys
@@ -40,22 +40,24 @@ def parse_args(argv=None):
     parser = experiment.Parser(__doc__)
     add_study_flags(parser)
     group = parser.add_argument_group("labels")
-    group.add_argument("--batch_size", type=number(int, 1), default=1500, help="labels a round")
-    group.add_argument("--initial_size", type=number(int, 1), default=3000, help="in round 0")
+    group.add_argument("--batch_size", type=number(int, 1), default=1500, help="new labels a round")
+    group.add_argument(
+        "--initial_size", type=number(int, 1), default=3000, help="labels in round 0"
+    )
     group.add_argument(
         "--forget",
         action="store_true",
-        help="afterwards remove the weights of all nets trained on the last round's labels; their "
+        help="afterwards delete the weights of all nets trained on the last round's labels; their "
         "predictions stay",
     )
     group.add_argument(
         "--may_end",
         action="store_true",
-        help=f"where fewer than --batch_size samples are left, exit with status {POOL_RAN_OUT}: no "
-        "error, but the end of the study",
+        help=f"exit with status {POOL_RAN_OUT} if fewer than --batch_size samples are left, which "
+        "ends the study without error",
     )
     group.add_argument(
-        "--DIAMq", type=number(float, 0), default=1.0, help="q, DIAM_qp's weight of its first key"
+        "--DIAMq", type=number(float, 0), default=1.0, help="q, weight of DIAM_qp's first key"
     )
     add_cascade_flags(parser)
     add_speed_flags(parser)
@@ -80,51 +82,50 @@ def parse_args(argv=None):
 
 
 def begin(study, args):
-    """Round 0. It is every method's: one of the same size is kept, another is refused."""
+    """Round 0, which all methods share: one of the same size is kept, another is refused."""
     size = len(study.pool.labels)
     place = study.place(args.method[0])
-    made = index_sets.initial(place, size, args.initial_size)
+    labels = index_sets.initial(place, size, args.initial_size)
     path = place.path(0)
     if path.exists() and not args.overwrite:
-        there = index_sets.load(place, 0, size)
-        if there.digest != made.digest:
+        existing = index_sets.load(place, 0, size)
+        if existing.digest != labels.digest:
             raise ValueError(
-                f"{path}: holds {len(there.labelled)} labels, not --initial_size "
+                f"{path}: holds {len(existing.labelled)} labels, not --initial_size "
                 f"{args.initial_size}; all methods begin with it, so use another --save_dir"
             )
         return print(f"{path}: complete")
     experiment.lock(path.parent)
-    made.save(path)
-    return print(f"{path}: {len(made.labelled)} labelled, {len(made.unlabelled)} unlabelled")
+    labels.save(path)
+    return print(f"{path}: {len(labels.labelled)} labelled, {len(labels.unlabelled)} unlabelled")
 
 
-def wanted(study, method, args) -> bool:
-    """Whether the round is to be made. ValueError where it is there and no flag says what then."""
+def is_due(study, method, args) -> bool:
+    """Whether to select this round. ValueError if it exists and no flag says what to do."""
     path = study.place(method).path(args.al_iter)
     if not path.exists() or args.overwrite:
         return True
     if not args.resume:
-        raise ValueError(f"{path}: is here; --resume keeps it, --overwrite replaces it")
-    there = study.index_set(method, args.al_iter)
-    made_with = there.about.get("flags")
-    if made_with != flags_of(method, args):
-        raise ValueError(f"{path}: was made with {made_with}; --overwrite replaces it")
+        raise ValueError(f"{path}: exists; --resume keeps it, --overwrite replaces it")
+    about = study.index_set(method, args.al_iter).about
+    if about.get("flags") != flags_of(method, args):
+        raise ValueError(f"{path}: was made with {about.get('flags')}; --overwrite replaces it")
     nets = trained.digests(study, study.index_set(method, args.al_iter - 1))
-    if METHODS[method].needs and there.about.get("nets", nets) != nets:
+    if METHODS[method].needs and about.get("nets", nets) != nets:
         raise ValueError(f"{path}: was chosen by other networks; --overwrite replaces it")
     print(f"{path}: complete")
     return False
 
 
 def flags_of(method, args) -> dict:
-    """What a selection hangs on, beside the networks."""
+    """Everything a selection depends on, beside the networks."""
     flags = ["batch_size"]
     flags += CASCADE_FLAGS if method == "risk" else ["DIAMq"] if method == "DIAM_qp" else []
     return {name: getattr(args, name) for name in flags}
 
 
 def check_left(before, args):
-    """End, with --may_end in order, where a method's labels leave fewer than a batch."""
+    """End, with --may_end without error, if a method has fewer samples left than a batch."""
     for method, labels in before.items():
         left = len(labels.unlabelled)
         if args.batch_size <= left:
@@ -143,18 +144,18 @@ def check_left(before, args):
 
 
 def grow(study, method, labels, committee, args):
-    """The next round of one method, to its file."""
+    """Selects the next round of one method and writes its file."""
     with experiment.one_line_errors():
         ends = cascade(study, committee.multiply_adds, args)
-        pool, asking = committee.pool(method, ends, (args.cost_1, args.cost_e))
+        pool, forward_seconds = committee.pool(method, ends, (args.cost_1, args.cost_e))
         pool = pool._replace(qp_weight=args.DIAMq)
         start = time.perf_counter()
         rng = np.random.default_rng([study.seed, args.al_iter])
         picks = select(method, pool, args.batch_size, rng)
-    seconds = asking + time.perf_counter() - start
+    seconds = forward_seconds + time.perf_counter() - start
     head, dirty = experiment.commit()
     place = study.place(method)
-    made = index_sets.grown(
+    grown = index_sets.grown(
         place, labels, picks,
         select_seconds=seconds, flags=flags_of(method, args), nets=trained.digests(study, labels),
         commit=head + (" with changes" if dirty else ""),
@@ -163,34 +164,34 @@ def grow(study, method, labels, committee, args):
     with experiment.one_line_errors():
         experiment.lock(path.parent)
         if path.exists() and not args.overwrite:
-            raise ValueError(f"{path}: another process has just made it; --resume keeps it")
-    made.save(path)
+            raise ValueError(f"{path}: another process has just written it; --resume keeps it")
+    grown.save(path)
     print(
-        f"{path}: {len(made.labelled)} labelled, {len(made.unlabelled)} "
+        f"{path}: {len(grown.labelled)} labelled, {len(grown.unlabelled)} "
         f"unlabelled, {seconds:.1f} s",
         flush=True,
     )
 
 
 def select_round(study, args):
-    """The round of every method; methods that come from the same labels share what is asked."""
+    """Selects a round of every method; methods with the same labels share the targets' outputs."""
     with experiment.one_line_errors():
         if args.al_iter == 0:
             return begin(study, args)
         before = {
             method: study.index_set(method, args.al_iter - 1)
             for method in dict.fromkeys(args.method)
-            if wanted(study, method, args)
+            if is_due(study, method, args)
         }
         check_left(before, args)
-    numbers = numbers_of(args, study.device)
+    numbers = numbers_of(args.bf16, args.channels_last, study.device)
     for digest in dict.fromkeys(labels.digest for labels in before.values()):
-        whose = [method for method, labels in before.items() if labels.digest == digest]
+        methods = [method for method, labels in before.items() if labels.digest == digest]
         with experiment.one_line_errors():
-            committee = Committee(study, before[whose[0]], numbers)
-        for method in whose:
+            committee = Committee(study, before[methods[0]], numbers)
+        for method in methods:
             grow(study, method, before[method], committee, args)
-        # Round 0 is every method's and every T's: a later call may choose by it.
+        # All methods and all T share round 0: a later call may need its networks.
         if args.forget and args.al_iter > 1:
             committee.forget()
     return None
@@ -200,8 +201,8 @@ def select_round(study, args):
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():
-        found = list(studies(args))
-    for study, one in found:
+        runs = list(studies(args))
+    for study, one in runs:
         select_round(study, one)
 
 

@@ -1,12 +1,12 @@
-"""Labels for the cascade: which samples are expected to lower the risk of deferral most. Ours.
+"""The query method `risk`: samples whose labels are expected to lower the cascade's risk most.
 
-The cascade is that of learning to help: a local net answers, or asks an edge net for c_e; an error
-of the local net costs 1, one of the edge c_1. The risk that is expected of a sample, by what the
-whole committee believes of it, is lowered by labels of the sample itself and of those like it; the
-batch is the one that covers most of the pool's risk.
+Not from a paper. The cascade is that of learning to help: a local net answers, or defers to an edge
+net at cost c_e; an error of the local net costs 1, one of the edge c_1. The expected risk of a
+sample, under the committee's mean softmax, is lowered by labels of the sample itself and of similar
+ones; the batch is the set of labels that covers most of the pool's risk.
 
 Submodular cover: Nemhauser, Wolsey and Fisher (1978), Mathematical Programming 14; the lazy greedy:
-Minoux (1978). That a label removes a share of its neighbours' risk is a model, not measured.
+Minoux (1978). That a label removes a share of its neighbours' risk is an assumption, not measured.
 """
 
 import heapq
@@ -16,9 +16,9 @@ from scipy.special import softmax
 
 from active_learning.neighbours import divided, nearest
 
-NEIGHBOURS = 50  # that a label tells something of
+NEIGHBOURS = 50  # samples whose risk a label lowers
 SCALE_RANK = 10  # the bandwidth is the median distance to this neighbour
-# Unit vectors' float32 distances are no finer (squared): a bandwidth below is rounding.
+# Squared float32 distances of unit vectors resolve no less than this.
 LEAST_BANDWIDTH = 1e-6
 
 
@@ -40,7 +40,7 @@ def choose(
 def expected_risk(
     logits: np.ndarray, cascade: tuple[int, int], costs: tuple[float, float]
 ) -> np.ndarray:
-    """V [M]: the risk of each sample if the cascade decides as well as it can.
+    """V [M]: the risk of each sample under the cascade's best decision.
 
     q(y|x), the mean over the committee of its softmax, stands for the class probabilities. With
     p_m and p_e the share of q on the local's and the edge's answer, the Bayes rule of stage
@@ -53,8 +53,8 @@ def expected_risk(
     local, edge = cascade
     cost_1, cost_e = costs
     belief = np.zeros(logits.shape[1:])
-    for one in logits:
-        belief += softmax(one.astype(np.float64), axis=-1)
+    for target in logits:
+        belief += softmax(target.astype(np.float64), axis=-1)
     belief /= len(logits)
     rows = np.arange(len(belief))
     right_m, right_e = (belief[rows, logits[t].argmax(-1)] for t in (local, edge))
@@ -62,7 +62,7 @@ def expected_risk(
 
 
 def influence(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows int64 [M, k + 1], share float64 [M, k + 1]): what a label at i tells, and of whom.
+    """(rows int64 [M, k + 1], share float64 [M, k + 1]): the samples whose risk label i lowers.
 
     The first column is i itself, with share 1; then come the k = min(50, M - 1) nearest j, with
     share w_ij = exp(-d_ij^2 / h^2). d is the distance of features [M, D] scaled to unit length
@@ -73,14 +73,14 @@ def influence(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
     unit = divided(features, np.where(lengths > 0, lengths, 1)[:, None])
     rows, squared = nearest(unit, min(NEIGHBOURS, m - 1))
-    own = np.arange(m)[:, None]
+    itself = np.arange(m)[:, None]
     if m == 1:
-        return own, np.ones((1, 1))
+        return itself, np.ones((1, 1))
     rank = min(SCALE_RANK, squared.shape[1])
-    # The median of distances is taken as such: with an even M it is the mean of two.
+    # The median of distances and not of their squares: with an even M it is the mean of two.
     bandwidth = np.median(np.sqrt(squared[:, rank - 1])) ** 2
     share = np.exp(-squared / max(bandwidth, LEAST_BANDWIDTH))
-    return np.hstack([own, rows]), np.hstack([np.ones((m, 1)), share])
+    return np.hstack([itself, rows]), np.hstack([np.ones((m, 1)), share])
 
 
 def cover(risk: np.ndarray, rows: np.ndarray, share: np.ndarray, count: int) -> np.ndarray:
@@ -88,16 +88,16 @@ def cover(risk: np.ndarray, rows: np.ndarray, share: np.ndarray, count: int) -> 
 
         F(S) = sum over j of V_j * (1 - product over i in S of (1 - w_ij))
 
-    is what S is expected to lower the pool's risk by, V = risk [M], w_ij = share[i, a] of
+    is the expected decrease of the pool's risk, with V = risk [M], w_ij = share[i, a] of
     j = rows[i, a] ([M, k + 1], distinct in each row) and 0 of all others. F is monotone and
-    submodular, so the greedy reaches 1 - 1/e of the best F at least. Lazily: a gain only falls as
-    labels come, so an old one is an upper bound, and the choice is that of the plain greedy.
+    submodular, so the greedy reaches 1 - 1/e of the best F at least. Lazily: gains
+    only decrease, so an old gain is an upper bound, and the choice is that of the plain greedy.
     ValueError where count is not in 1..M.
     """
     if not 1 <= count <= len(risk):
         raise ValueError(f"{count} labels of {len(risk)} samples: need 1 of them to all")
     left = np.array(risk, dtype=np.float64)
-    # Products and sums are of the same order each time, so rounding cannot make a gain rise.
+    # The order of products and sums is fixed, so rounding cannot increase a gain.
     gains = (left[rows] * share).sum(1)
     heap = [(-gain, i) for i, gain in enumerate(gains.tolist())]
     heapq.heapify(heap)

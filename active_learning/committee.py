@@ -1,95 +1,86 @@
-"""What the targets trained on a set of labels say of the pool."""
+"""Outputs of the targets trained on a set of labels, for the samples of the pool."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
-import data
 from active_learning import trained
 from active_learning.index_sets import IndexSet
 from active_learning.options import Study
 from active_learning.strategies import METHODS, Pool
 from active_learning.trained import Numbers
 
-
-@dataclass(frozen=True)
-class _FeaturesOfRows:
-    """Features of unlabelled samples by their rows, computed when asked for."""
-
-    forward: Callable[[np.ndarray], np.ndarray]
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), D]."""
-        return self.forward(rows)
+T = TypeVar("T")
 
 
 class Committee:
-    """The T targets of one set of labels; nothing is asked twice, whatever methods need it.
+    """The T targets of one set of labels; every output is computed once, whatever methods need it.
 
-    multiply_adds: of each target, [T]. ValueError where one was not trained.
+    multiply_adds: of each target, [T]. ValueError if a target was not trained.
     """
 
     def __init__(self, study: Study, labels: IndexSet, numbers: Numbers):
         self.study, self.labels, self.numbers = study, labels, numbers
         targets = study.targets[: study.model_num]
         self.members = [trained.find(study, target, labels) for target in targets]
-        self.multiply_adds = [member.about["multiply_adds"] for member in self.members]
-        self._known: dict[tuple, tuple[Any, float]] = {}
+        self.multiply_adds: list[int] = [m.about["multiply_adds"] for m in self.members]
+        self._cache: dict[tuple[str, int], tuple[np.ndarray, float]] = {}
 
     def pool(
         self, method: str, cascade: tuple[int, int], costs: tuple[float, float]
     ) -> tuple[Pool, float]:
-        """What a method needs to know, and the seconds that finding it out takes alone.
+        """The outputs that a method needs, and the seconds that it takes to compute these alone.
 
-        cascade: (local, edge); costs: (c_1, c_e). Features of all targets, of which a method asks
-        for few rows, are computed while it chooses, and no part of these seconds.
+        cascade: (local, edge); costs: (c_1, c_e). The features of some rows of all targets are
+        computed while the method chooses and are not part of these seconds.
         """
-        needs, spent = METHODS[method].needs, []
+        needs, local, edge = METHODS[method].needs, *cascade
         targets = range(len(self.members))
         largest = self.multiply_adds.index(max(self.multiply_adds))
-        described = {largest} if "largest" in needs else set()
-        described |= {cascade[1]} if "edge" in needs else set()
+        seconds = 0.0
 
-        def know(what: Callable, *args: Any) -> Any:
-            key = what.__name__, *args
-            if key not in self._known:
+        def cached(compute: Callable[[int], np.ndarray], target: int) -> np.ndarray:
+            nonlocal seconds
+            key = compute.__name__, target
+            if key not in self._cache:
                 start = time.perf_counter()
-                self._known[key] = what(*args), time.perf_counter() - start
-            value, seconds = self._known[key]
-            spent.append(seconds)
+                value = compute(target)
+                self._cache[key] = value, time.perf_counter() - start
+            value, spent = self._cache[key]
+            seconds += spent
             return value
 
-        logits = [know(self._logits, t) for t in targets] if "logits" in needs else None
-        votes = [know(self._votes, t) for t in targets] if "votes" in needs else None
-        features = {t: know(self._features, t, "unlabelled") for t in sorted(described)}
-        if "features" in needs:
-            features = {t: _FeaturesOfRows(partial(self._features_of, t)) for t in targets}
-        made = Pool(
+        pool = Pool(
             size=len(self.labels.unlabelled),
-            votes=None if votes is None else np.stack(votes, 1),
-            logits=None if logits is None else np.stack(logits),
-            features=features,
-            labelled_features={largest: know(self._features, largest, "labelled")}
-            if "largest" in needs
-            else {},
+            features_of=self._features_of_rows,
             largest=largest,
-            local=cascade[0],
-            edge=cascade[1],
+            local=local,
+            edge=edge,
             cost_1=costs[0],
             cost_e=costs[1],
         )
-        return made, sum(spent)
+        if "logits" in needs:
+            pool = pool._replace(logits=np.stack([cached(self._logits, t) for t in targets]))
+        if "votes" in needs:
+            pool = pool._replace(votes=np.stack([cached(self._votes, t) for t in targets], 1))
+        if "edge" in needs:
+            pool = pool._replace(features={edge: cached(self._features, edge)})
+        if "largest" in needs:
+            pool = pool._replace(
+                features={largest: cached(self._features, largest)},
+                labelled_features={largest: cached(self._labelled_features, largest)},
+            )
+        return pool, seconds
 
     def forget(self) -> None:
-        """Remove the weights of every target trained on these labels, unseen ones too.
+        """Delete the weights of every target trained on these labels, including unseen ones.
 
-        What was predicted stays.
+        Predictions stay.
         """
         for target in self.study.targets:
             folder = trained.folder(self.study, target, self.labels)
@@ -101,21 +92,25 @@ class Committee:
 
     def _logits(self, t: int) -> np.ndarray:
         """[M, K]."""
-        return self._forward(t, self.labels.unlabelled, features=False)[0].cpu().numpy()
+        return self._forward(t, self.labels.unlabelled, features=False).cpu().numpy()
 
-    def _features(self, t: int, which: str) -> np.ndarray:
-        """[M, D], or of the labelled samples [L, D]."""
-        return self._forward(t, getattr(self.labels, which), features=True)[1].cpu().numpy()
+    def _features(self, t: int) -> np.ndarray:
+        """[M, D]."""
+        return self._forward(t, self.labels.unlabelled, features=True).cpu().numpy()
 
-    def _features_of(self, t: int, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), D], rows of the unlabelled samples."""
-        return self._forward(t, self.labels.unlabelled[rows], features=True)[1].cpu().numpy()
+    def _labelled_features(self, t: int) -> np.ndarray:
+        """[L, D]."""
+        return self._forward(t, self.labels.labelled, features=True).cpu().numpy()
 
-    def _forward(self, t: int, rows: np.ndarray, features: bool) -> tuple:
-        """Logits and features of rows of the training set."""
-        member, study = self.members[t], self.study
-        net = self.numbers.place(member.net(len(study.dataset.classes)))
-        part = trained.part_of(study.pool, rows)
-        look = trained.pixel_stats(member.target)
-        batches = data.Batches(part, trained.EVAL_BATCH, self.numbers.device, **look)
-        return trained.forward(net, batches, self.numbers, features)
+    def _features_of_rows(self, t: int, rows: np.ndarray) -> np.ndarray:
+        """[len(rows), D] of rows of the unlabelled samples."""
+        return self._forward(t, self.labels.unlabelled[rows], features=True).cpu().numpy()
+
+    def _forward(self, t: int, rows: np.ndarray, features: bool) -> Tensor:
+        """Logits or features of rows of the training set."""
+        member = self.members[t]
+        net = self.numbers.place(member.net(len(self.study.dataset.classes)))
+        part = trained.part_of(self.study.pool, rows)
+        batches = trained.eval_batches(member.target, part, self.numbers.device)
+        compute = trained.features if features else trained.logits
+        return compute(net, batches, self.numbers)

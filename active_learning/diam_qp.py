@@ -1,4 +1,4 @@
-"""DIAM with a quadratic program: samples on which many targets waver, and not all alike.
+"""DIAM with a quadratic program: samples on which many targets change their vote, without crowding.
 
 Tang and Huang, "Active Learning for Multiple Target Models" (DIAM), NeurIPS 2022, as extended in
 their release. Of n candidates a batch of B is wanted that minimises, over z in {0, 1}^n with
@@ -6,8 +6,8 @@ sum z = B,
 
     1/2 z'Mz - q * first'z
 
-first [n] is DIAM's first key, M [n, n] counts over the targets how near two candidates are, and q
-weighs one against the other.
+first [n] is DIAM's first key, M [n, n] counts the targets for which two candidates are near, and q
+weighs the two terms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from active_learning.neighbours import nearest
 
-POOL_SHARE, MOST = 5, 15000  # candidates: a fifth of the pool, and not above
+POOL_SHARE, MOST = 5, 15000  # candidates: a fifth of the pool, at most so many
 NEAR_SHARE = 100  # near: among the nearest 1 %
 
 
@@ -33,8 +33,8 @@ def choose(
 ) -> np.ndarray:
     """Rows of the candidates, int64 [batch_size], in the order of choice, by `greedy`.
 
-    features: one [n, D_t] a target, of the candidates; first [n]: of the same, in DIAM's order,
-    which settles ties. weight: q, the release's --DIAMq. ValueError where batch_size is not in
+    features: one [n, D_t] a target, of the candidates; first [n]: their first key, in DIAM's order,
+    which breaks ties. weight: q, the release's --DIAMq. ValueError where batch_size is not in
     1..n.
     """
     return greedy(nearness(features, len(first)), first, batch_size, weight)
@@ -50,8 +50,8 @@ def nearness(features: Iterable[np.ndarray], n: int) -> sparse.csr_array:
     """
     k = min(max(1, n // NEAR_SHARE), n - 1)
     total = sparse.csr_array((n, n))
-    for one in features:
-        rows, _ = nearest(one, k)
+    for of_target in features:
+        rows, _ = nearest(of_target, k)
         starts = np.arange(n + 1) * k
         total = total + sparse.csr_array((np.ones(n * k), rows.ravel(), starts), shape=(n, n))
     return (total + total.T) / 2
@@ -63,11 +63,11 @@ def greedy(
     """Rows [batch_size]: one after the other, the one that adds least to the program above.
 
     What row i adds to the rows S chosen before is M_ii / 2 + sum over j in S of M_ij - q * first_i;
-    of equals the lower row is taken. matrix [n, n] symmetric, first [n].
+    ties go to the lower row. matrix [n, n] symmetric, first [n].
 
     The release solves the program for z in [0, 1]^n, with M's negative eigenvalues set to 0 (M is
     indefinite), and takes the largest z. Over ten random draws (n = 300 in ten clusters, B = 45:
-    15 % as in the paper, q = 1) the objective of what is taken, of which less is better, has means
+    15 % as in the paper, q = 1) the objective of the chosen rows (lower is better) has means
 
         T     M + delta I    eigenvalues set to 0    greedy
          2        -83.2             -84.5             -84.2

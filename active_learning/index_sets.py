@@ -1,16 +1,16 @@
-"""Which samples are labelled in each round: saved, disjoint, complete, one file a round.
+"""The labelled and unlabelled samples of each round, one file a round.
 
     SAVE_DIR/index_sets/{dataset}/0.npz                  round 0: the same for every method and T
     SAVE_DIR/index_sets/{T}/{dataset}/{method}/{R}.npz   round R of a method with T targets
 
     labelled    int64 [L]   rows of the pool (the training images without val), sorted
     unlabelled  int64 [M]   the others, sorted: the two are disjoint and cover the pool
-    queried     int64 [B]   what this round added, in the order of choice; in round 0 all labelled
+    queried     int64 [B]   rows that this round added, in the order of choice; in round 0 all
     about       str         JSON: dataset, data (its fingerprint), seed, method, model_num, round,
                             parent (digest of the round before), select_seconds, commit, flags
 
-A set is known by its digest, 16 hex digits of the SHA-256 of `labelled`; networks are kept by it,
-so that methods that label the same samples share them.
+A set's digest is 16 hex digits of the SHA-256 of `labelled`. Networks are stored by it, so that
+methods with the same labels share them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class IndexSet(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the rounds of a method are, and of which data and seed they must be."""
+    """The folder of a method's rounds, and the data and seed that they must have."""
 
     root: Path
     dataset: str
@@ -62,21 +62,21 @@ class Place(NamedTuple):
         return folder / str(self.model_num) / self.dataset / self.method / f"{round_}.npz"
 
     def about(self, round_: int, **more: Any) -> dict[str, Any]:
-        """What is written beside a round's rows. Round 0 is of no method."""
+        """The `about` of a round. Round 0 has no method."""
         whose = {"method": self.method, "model_num": self.model_num} if round_ else {}
         head = {"dataset": self.dataset, "data": self.data, "seed": self.seed, "round": round_}
         return head | whose | more
 
 
 def initial(place: Place, size: int, count: int) -> IndexSet:
-    """Round 0: `count` rows of a pool of `size`, at random by the seed alone.
+    """Round 0: `count` random rows of a pool of `size`; depends on the seed alone.
 
     ValueError where count is not in 1..size - 1.
     """
     if not 0 < count < size:
         raise ValueError(f"--initial_size {count}: the pool has {size} samples, leave one or more")
     queried = np.random.default_rng([place.seed, 0]).permutation(size)[:count]
-    return _made(queried, np.arange(size), place.about(0, parent=None, select_seconds=None))
+    return _index_set(queried, np.arange(size), place.about(0, parent=None, select_seconds=None))
 
 
 def grown(place: Place, before: IndexSet, picks: np.ndarray, **about: Any) -> IndexSet:
@@ -84,46 +84,46 @@ def grown(place: Place, before: IndexSet, picks: np.ndarray, **about: Any) -> In
     round_ = before.about["round"] + 1
     queried = before.unlabelled[picks]
     pool = np.union1d(before.labelled, before.unlabelled)
-    made = place.about(round_, parent=before.digest, **about)
-    return _made(queried, pool, made, before.labelled)
+    about = place.about(round_, parent=before.digest, **about)
+    return _index_set(queried, pool, about, before.labelled)
 
 
 def load(place: Place, round_: int, size: int) -> IndexSet:
-    """Read and check a round of a pool of `size` samples, and that it descends from the last one.
+    """Reads a round of a pool of `size` samples; checks it, and that it grew from the last round.
 
-    ValueError, one line: not there, unreadable, of other data, another seed or method, not
-    disjoint, not complete, or grown from another set than the one that is there now.
+    ValueError, one line: missing, unreadable, of other data, another seed or method, not disjoint,
+    not complete, or grown from another set than the last round's file.
     """
     path = place.path(round_)
-    again = f"python -m active_learning.al_select --al_iter {round_} makes it"
+    again = f"run python -m active_learning.al_select --al_iter {round_}"
     try:
         arrays = read_npz(path, ARRAYS)
     except FileNotFoundError:
         raise ValueError(f"{path}: no labels of round {round_} here; {again}") from None
     try:
-        rows = [np.asarray(arrays[name]) for name in ARRAYS[:3]]
+        labelled, unlabelled, queried = (np.asarray(arrays[name]) for name in ARRAYS[:3])
         about = json.loads(str(arrays["about"]))
-        found = IndexSet(*rows, about)
+        rows = IndexSet(labelled, unlabelled, queried, about)
     except (KeyError, json.JSONDecodeError):
         raise ValueError(f"{path}: not an index set; {again}") from None
-    _check(found, place, round_, size, path)
-    if round_ and found.about["parent"] != load(place, round_ - 1, size).digest:
+    _check(rows, place, round_, size, path)
+    if round_ and rows.about["parent"] != load(place, round_ - 1, size).digest:
         raise ValueError(
             f"{path}: grew from other labels than {place.path(round_ - 1)} holds; "
             "--overwrite replaces it"
         )
-    return found
+    return rows
 
 
-def _made(
+def _index_set(
     queried: np.ndarray, pool: np.ndarray, about: dict[str, Any], before: np.ndarray | None = None
 ) -> IndexSet:
     labelled = np.sort(queried if before is None else np.concatenate([before, queried]))
     return IndexSet(labelled, np.setdiff1d(pool, labelled), queried, about)
 
 
-def _check(found: IndexSet, place: Place, round_: int, size: int, path: Path) -> None:
-    about = found.about if isinstance(found.about, dict) else {}
+def _check(index_set: IndexSet, place: Place, round_: int, size: int, path: Path) -> None:
+    about = index_set.about if isinstance(index_set.about, dict) else {}
     for key, value in place.about(round_).items():
         if about.get(key) == value:
             continue
@@ -135,11 +135,11 @@ def _check(found: IndexSet, place: Place, round_: int, size: int, path: Path) ->
         raise ValueError(
             f"{path}: its {key} is {about.get(key)!r}, not {value!r}; use another --save_dir"
         )
-    rows = found[:3]
+    rows = index_set[:3]
     if any(r.ndim != 1 or r.dtype.kind != "i" for r in rows) or "parent" not in about:
         raise ValueError(f"{path}: not an index set: rows must be int64 [N]")
-    both = np.concatenate([found.labelled, found.unlabelled])
+    both = np.concatenate([index_set.labelled, index_set.unlabelled])
     if len(both) != size or not np.array_equal(np.sort(both), np.arange(size)):
         raise ValueError(f"{path}: labelled and unlabelled rows do not cover 0..{size - 1} once")
-    if not np.isin(found.queried, found.labelled).all():
+    if not np.isin(index_set.queried, index_set.labelled).all():
         raise ValueError(f"{path}: rows were queried that are not labelled")

@@ -40,7 +40,7 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
     unit = power_of_two(features, labelled)
     norms, labelled_norms = _squared_norms(features, unit), _squared_norms(labelled, unit)
     bound = np.full(len(features), np.inf, dtype=np.float32)
-    seen = np.zeros(len(features), dtype=np.int64)  # centres that a row's bound takes in
+    seen = np.zeros(len(features), dtype=np.int64)  # number of centres in a row's bound
     picks: list[int] = []
     if not len(labelled):
         mean = features.mean(0, dtype=np.float64)[None]
@@ -53,7 +53,7 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
             picks.append(top)
             bound[top] = -1  # below any distance: never again
             continue
-        # Bring the rows of the highest bounds up to date, as far as they are where `top` is.
+        # Update the rows of the highest bounds that have seen as many centres as `top` has.
         start = int(seen[top])
         if start < len(labelled):
             stop = min(start + CENTRES, len(labelled))
@@ -65,8 +65,8 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
         rows = np.flatnonzero((seen >= start) & (seen < stop) & (bound >= 0))
         if len(rows) > ROWS:
             rows = rows[np.argpartition(-bound[rows], ROWS)[:ROWS]]
-        found = _nearest(features[rows], norms[rows], centres, centre_norms, unit)
-        bound[rows] = np.minimum(bound[rows], found)
+        distances = _nearest(features[rows], norms[rows], centres, centre_norms, unit)
+        bound[rows] = np.minimum(bound[rows], distances)
         seen[rows] = stop
     return np.array(picks, dtype=np.int64)
 
@@ -80,14 +80,14 @@ def _nearest(
 ) -> np.ndarray:
     """Squared distance of each row to its nearest centre in units of `unit`, float32 [rows]."""
     centres = centres.astype(np.float64).T / unit
-    found = np.empty(len(features), dtype=np.float32)
+    nearest = np.empty(len(features), dtype=np.float32)
     for start in range(0, len(features), ROWS):
         part = slice(start, start + ROWS)
         squared = features[part].astype(np.float64) @ centres
         squared *= -2 / unit
         squared += centre_norms
-        found[part] = np.maximum(squared.min(1) + norms[part], 0)
-    return found
+        nearest[part] = np.maximum(squared.min(1) + norms[part], 0)
+    return nearest
 
 
 def _squared_norms(x: np.ndarray, unit: float) -> np.ndarray:

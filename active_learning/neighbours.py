@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-BLOCK = 512  # rows whose distances to all others are in memory at once: 512 x M floats
+BLOCK = 512  # rows of distances in memory at once: 512 x M floats
 
 
 def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows int64 [M, k], squared distances float64 [M, k]) of each row's k nearest other rows.
 
     features [M, D], of any scale. The nearest first; ties go to the lower row. Distances are
-    |x|^2 - 2 x.y + |y|^2 in float32, so they are good to about 1e-7 of |x|^2 + |y|^2: a copy of a
-    sample is there at nearly 0. ValueError where k is not in 0..M - 1.
+    |x|^2 - 2 x.y + |y|^2 in float32, so their error is about 1e-7 of |x|^2 + |y|^2: a copy of a
+    sample is at a distance of nearly 0. ValueError where k is not in 0..M - 1.
     """
     m = len(features)
     if not 0 <= k < m:
@@ -25,15 +25,15 @@ def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         return rows, squared
     for start in range(0, m, BLOCK):
         part = slice(start, min(start + BLOCK, m))
-        # Less |x|^2, which changes no order within a row: added at the end, to k columns.
+        # Without |x|^2, which changes no order within a row; it is added at the end, to k columns.
         block = (-2 * features[part]) @ features.T
         block += norms
-        own = np.arange(part.stop - start)
-        block[own, own + start] = np.inf
+        diagonal = np.arange(part.stop - start)
+        block[diagonal, diagonal + start] = np.inf
         # torch: its topk takes a third of the time of numpy's argpartition.
-        found = torch.topk(torch.from_numpy(block), k, largest=False)
-        values, chosen = found.values.numpy(), found.indices.numpy()
-        # Of several at the k-th distance topk takes any: take the lower rows.
+        top = torch.topk(torch.from_numpy(block), k, largest=False)
+        values, chosen = top.values.numpy(), top.indices.numpy()
+        # Of ties at the k-th distance topk takes any: take the lower rows.
         for i in np.flatnonzero((block <= values[:, -1:]).sum(1) > k):
             chosen[i] = np.argsort(block[i], kind="stable")[:k]
             values[i] = block[i, chosen[i]]
@@ -45,16 +45,16 @@ def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def divided(x: np.ndarray, by: float | np.ndarray) -> np.ndarray:
-    """x / by in float32, divided in float64 (a buffer at a time), where no divisor overflows."""
+    """x / by in float32, divided in float64 a buffer at a time: no divisor overflows."""
     out = np.empty(x.shape, dtype=np.float32)
     return np.divide(x, by, out=out, dtype=np.float64, casting="same_kind")
 
 
 def power_of_two(*arrays: np.ndarray) -> float:
-    """The power of two next above all absolute values; 1 where there are zeros alone.
+    """The power of two next above all absolute values; 1 if all are zero.
 
-    Numbers divided by it are of the order of 1, so that their squares neither overflow nor
-    underflow, and are rounded as they were.
+    Numbers divided by it are of the order of 1 and rounded alike; their squares neither overflow
+    nor underflow.
     """
     top = max((float(max(x.max(), -x.min())) for x in arrays if x.size), default=0.0)
     return 2.0 ** int(np.frexp(top)[1])

@@ -4,8 +4,8 @@
     run.config   JSON: `image_size`, px, or several, of which the largest counts
     init         weights on ImageNet as torch.save writes them, a state dict or {"state_dict": ...}
 
-Two spellings are about, in net.config and in the weights: a block's layers are called
-`mobile_inverted_conv` in older files and `conv` in newer ones. All errors are ValueError of one
+A block's layers are called `mobile_inverted_conv` in older files and `conv` in newer ones, both in
+net.config and in the weights. All errors are ValueError of one
 line that begins with the file's name.
 """
 
@@ -27,7 +27,7 @@ from models.weights import fill, is_state_dict, under
 FILES = ("net.config", "run.config", "init")
 HEAD = ("classifier.linear.weight", "classifier.linear.bias")
 INNER = ("mobile_inverted_conv", "conv")
-# What the layers outside the blocks are; a network that says otherwise is none of the space.
+# The layers outside the blocks; a network with other values is not of this space.
 ALWAYS = {
     "first_conv": {"kernel_size": 3, "stride": 2, "in_channels": 3, "use_bn": True},
     "final_expand_layer": {"kernel_size": 1, "stride": 1, "use_bn": True},
@@ -37,7 +37,7 @@ PLAIN = {"dilation": 1, "groups": 1, "bias": False, "act_func": "h_swish"}
 
 
 class Files(NamedTuple):
-    """What a folder holds: the network, the px that it works at, and its weights by file."""
+    """Contents of a folder: the network, its input size in px, and the file of its weights."""
 
     shape: Shape
     size: int
@@ -53,7 +53,8 @@ def folders_of(ofa_dir: str | Path, names: Iterable[str]) -> dict[str, Path]:
     """
     if not Path(ofa_dir).is_dir():
         raise ValueError(f"{ofa_dir}: no folder of published networks")
-    names, found = list(names), {}
+    names = list(names)
+    found: dict[str, Path] = {}
     for folder in sorted(f for f in Path(ofa_dir).iterdir() if f.is_dir()):
         fit = [n for n in names if re.match(re.escape(n) + r"(?![A-Za-z0-9])", folder.name)]
         if not fit:
@@ -70,7 +71,7 @@ def folders_of(ofa_dir: str | Path, names: Iterable[str]) -> dict[str, Path]:
 
 
 def read(folder: Path) -> Files:
-    """All three files, with the weights tried out; ValueError where one is missing or wrong."""
+    """Reads all three files and loads the weights once; ValueError if one is missing or wrong."""
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: lacks {name}; a network is {', '.join(FILES)}")
@@ -134,10 +135,11 @@ def _checked(path: Path, read_config: Callable[[dict[str, Any]], Any]) -> Any:
 
 
 def _image_size(config: dict[str, Any]) -> int:
-    sizes = config.get("image_size")
-    for size in sizes if isinstance(sizes, list) and sizes else [sizes]:
+    entry = config.get("image_size")
+    sizes: list[Any] = entry if isinstance(entry, list) and entry else [entry]
+    for size in sizes:
         check_size(size)
-    return max(sizes) if isinstance(sizes, list) else sizes
+    return max(sizes)
 
 
 def shape_of_config(config: dict[str, Any]) -> Shape:
@@ -186,10 +188,13 @@ def _block(entry: Any, channels_in: int, where: str) -> Block:
         raise ValueError(f"{where} takes {layers['in_channels']} channels, not {channels_in}")
     channels, kernel = _count(layers, "out_channels", where), _count(layers, "kernel_size", where)
     stride, ratio = _count(layers, "stride", where), layers.get("expand_ratio")
-    middle = layers.get("mid_channels")
-    if middle is not None:
-        _count(layers, "mid_channels", where)
-    elif type(ratio) in (int, float) and 1 <= ratio <= LARGEST["expansions"]:
+    if layers.get("mid_channels") is not None:
+        middle = _count(layers, "mid_channels", where)
+    elif (
+        isinstance(ratio, int | float)
+        and not isinstance(ratio, bool)
+        and 1 <= ratio <= LARGEST["expansions"]
+    ):
         middle = round(channels_in * ratio)
     else:
         raise ValueError(f"{where} has neither mid_channels nor an expand_ratio from 1")

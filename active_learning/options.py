@@ -1,4 +1,4 @@
-"""What the three steps of a round share: their flags, and the study that these name."""
+"""The flags that the three steps of a round share, and the study that they specify."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ SPEED_FLAGS = ("bf16", "channels_last")
 
 
 class Study(NamedTuple):
-    """One run of one seed: where, on what, for which targets.
+    """One run of one seed: its directory, data and targets.
 
-    pool is the training set without val; committee holds the first T of `targets`, those that
-    vote; the others can be trained as unseen ones.
+    pool is the training set without val. The first T of `targets` vote; the others can be trained
+    as unseen ones.
     """
 
     root: Path
     seed: int
     device: torch.device
     dataset: data.Dataset
-    data: str
+    fingerprint: str  # of the data set
     targets: tuple[Target, ...]
     model_num: int
 
@@ -40,28 +40,30 @@ class Study(NamedTuple):
         return self.dataset.train
 
     def place(self, method: str) -> Place:
-        return Place(self.root, self.dataset.name, method, self.model_num, self.data, self.seed)
+        return Place(
+            self.root, self.dataset.name, method, self.model_num, self.fingerprint, self.seed
+        )
 
     def index_set(self, method: str, round_: int) -> IndexSet:
-        """The round's labels; ValueError as `index_sets.load`."""
+        """The round's labels; raises what `index_sets.load` does."""
         return load(self.place(method), round_, len(self.pool.labels))
 
 
 def add_study_flags(parser: Parser) -> None:
-    """The data, the targets, the methods and the round."""
+    """Flags of the data, the targets, the methods and the round."""
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="mnist", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     group.add_argument(
         "--val_size",
         type=number(float, 0, above=True),
         default=0.1,
-        help="cut from train, no part of the pool: a share below 1 or a count",
+        help="images cut from train and kept out of the pool: a share below 1 or a count",
     )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
     group.add_argument("--save_dir", default="results/runs/active", help="the run directory")
-    group = parser.add_argument_group("what is learnt for whom")
+    group = parser.add_argument_group("study")
     group.add_argument(
-        "--method", nargs="+", choices=METHODS, default=["DIAM"], help="one or more", metavar="M"
+        "--method", nargs="+", choices=METHODS, default=["DIAM"], help="query methods", metavar="M"
     )
     group.add_argument("--al_iter", type=number(int, 0), default=0, help="the round R")
     group.add_argument(
@@ -73,46 +75,54 @@ def add_study_flags(parser: Parser) -> None:
     group.add_argument(
         "--ofa_dir",
         metavar="DIR",
-        help="the published networks' files, in a folder each; DATA_ROOT/ofa where it is there",
+        help="folder with a folder for each published network (default: DATA_ROOT/ofa if there)",
     )
     group.add_argument(
         "--init",
         choices=INITS,
         default="scratch",
-        help="what nets start from: drawn weights, or ImageNet's where there are any",
+        help="initial weights of targets: random, or ImageNet's for targets that have them",
     )
 
 
 def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, and as `given` the names of those that stand on the command line."""
+    """The arguments; `given` holds the names of the flags on the command line."""
     args = parser.parse_args(argv)
     args.given = parser.given(args, argv)
     return args
 
 
 def add_cascade_flags(parser: Parser) -> None:
-    """The cascade that `risk` labels for, and that is evaluated after every round."""
-    group = parser.add_argument_group("cascade: a local and an edge net of the targets, and costs")
+    """Flags of the cascade that `risk` labels for and that is evaluated after every round."""
+    group = parser.add_argument_group("cascade of two targets, a local and an edge net")
     group.add_argument(
-        "--local_id", type=number(int, 0), help="that of fewest multiply-adds if not given"
+        "--local_id", type=number(int, 0), help="local net (default: fewest multiply-adds)"
     )
-    group.add_argument("--edge_id", type=number(int, 0), help="that of most if not given")
-    group.add_argument("--cost_1", type=number(float, 0), default=1.25, help="c_1, of edge errors")
-    group.add_argument("--cost_e", type=number(float, 0), default=0.25, help="c_e, of a query")
+    group.add_argument(
+        "--edge_id", type=number(int, 0), help="edge net (default: most multiply-adds)"
+    )
+    group.add_argument(
+        "--cost_1", type=number(float, 0), default=1.25, help="c_1, cost of an edge error"
+    )
+    group.add_argument("--cost_e", type=number(float, 0), default=0.25, help="c_e, cost of a query")
 
 
 def add_speed_flags(parser: Parser) -> None:
-    """How networks compute (`trained.numbers_of`)."""
+    """Flags of `trained.numbers_of`."""
     group = parser.add_argument_group("speed")
     either = argparse.BooleanOptionalAction
-    group.add_argument("--bf16", action=either, help="autocast; on CUDA if not given")
-    group.add_argument("--channels_last", action=either, help="maps; but on mps if not given")
+    group.add_argument("--bf16", action=either, help="bfloat16 autocast (default: on CUDA only)")
+    group.add_argument(
+        "--channels_last",
+        action=either,
+        help="feature maps in channels-last memory (default: except on mps)",
+    )
 
 
 def cascade(study: Study, multiply_adds: list[int], args: argparse.Namespace) -> tuple[int, int]:
-    """(local, edge) of the committee; multiply_adds [T]. ValueError where they are no cascade."""
+    """(local, edge) of the committee; multiply_adds [T]. ValueError if they are no cascade."""
     costs = multiply_adds[: study.model_num]
-    by_cost = sorted(range(len(costs)), key=costs.__getitem__)  # of equals the first is the local
+    by_cost = sorted(range(len(costs)), key=costs.__getitem__)  # stable: ties by id
     local = by_cost[0] if args.local_id is None else args.local_id
     edge = by_cost[-1] if args.edge_id is None else args.edge_id
     for flag, net_id in (("--local_id", local), ("--edge_id", edge)):
@@ -124,7 +134,7 @@ def cascade(study: Study, multiply_adds: list[int], args: argparse.Namespace) ->
 
 
 def net_ids(study: Study, wanted: list[int] | None) -> list[int]:
-    """The targets of `--net_id`, or all that vote. ValueError where there is no such target."""
+    """The targets of `--net_id`, or all that vote. ValueError if there is no such target."""
     wanted = list(range(study.model_num)) if wanted is None else list(dict.fromkeys(wanted))
     if max(wanted, default=0) >= len(study.targets):
         raise ValueError(f"net {max(wanted)}: there are {len(study.targets)} targets, from 0")
@@ -132,13 +142,13 @@ def net_ids(study: Study, wanted: list[int] | None) -> list[int]:
 
 
 def studies(args: argparse.Namespace) -> Iterator[tuple[Study, argparse.Namespace]]:
-    """A study and its arguments for each seed that was asked for; the data are read once.
+    """A study and its arguments for each seed on the command line; the data are read once.
 
-    ValueError or OSError where the flags name no study.
+    ValueError or OSError if the flags specify no study.
     """
     device = experiment.pick_device(args.device)
-    usual = Path(args.data_root) / "ofa"
-    ofa_dir = args.ofa_dir or (usual if usual.is_dir() else None)
+    default = Path(args.data_root) / "ofa"
+    ofa_dir = args.ofa_dir or (default if default.is_dir() else None)
     targets = read_targets(args.targets, ofa_dir, args.init)
     if args.model_num > len(targets):
         raise ValueError(f"--model_num {args.model_num}: there are {len(targets)} targets")
@@ -146,7 +156,4 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[Study, argparse.Namespac
     fingerprint = dataset.fingerprint()
     for one in experiment.each_seed(args):
         root = Path(one.save_dir)
-        yield (
-            Study(root, one.seed, device, dataset, fingerprint, targets, args.model_num),
-            one,
-        )
+        yield Study(root, one.seed, device, dataset, fingerprint, targets, args.model_num), one

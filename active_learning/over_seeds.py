@@ -1,7 +1,6 @@
-"""What a few seeds can tell: Student's interval and paired test, and Holm's correction.
+"""Statistics over seeds: Student's interval and paired test (1908), and Holm's correction (1979).
 
-Student (1908), "The probable error of a mean"; Holm (1979), "A simple sequentially rejective
-multiple test procedure". Both tests take the seeds' values as normal, which n = 3 cannot show.
+Both tests assume that the seeds' values are normally distributed, which three seeds cannot show.
 """
 
 from __future__ import annotations
@@ -9,44 +8,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # Student's distribution function, and its inverse
+import pandas as pd
+from scipy import stats
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over seeds and half the width of its interval, values [S, ...] to two of [...].
+    """Mean over seeds and half the width of Student's interval, values [S, ...] to two of [...].
 
-    mean ± t * s / sqrt(S), with s over S - 1 and t of S - 1 degrees of freedom; nan for one seed.
+    The half width is NaN for one seed.
     """
-    count = len(values)
-    if count < 2:
+    if len(values) < 2:
         return values.mean(0), np.full(values.shape[1:], np.nan)
-    error = values.std(0, ddof=1) / np.sqrt(count)
-    return values.mean(0), stdtrit(count - 1, (1 + level) / 2) * error
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    return values.mean(0), half
 
 
 def paired_p(differences: np.ndarray) -> float:
-    """Two-sided p of Student's t test that differences [S] have mean 0; nan for one seed.
+    """Two-sided p of Student's t test that differences [S] have mean 0; NaN for one seed.
 
-    Without any spread it is 0, or 1 where all differences are 0.
+    If all differences are equal, p is 1 if they are 0 and 0 otherwise.
     """
     if len(differences) < 2:
         return float("nan")
-    mean = float(np.mean(differences))
-    error = float(np.std(differences, ddof=1)) / np.sqrt(len(differences))
-    if error == 0:
-        return float(mean == 0)
-    return float(2 * stdtr(len(differences) - 1, -abs(mean) / error))
+    if np.ptp(differences) == 0:
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected for how many there are; nan stay nan and do not count.
+    """p values corrected for the number of tests; NaN stays NaN and does not count.
 
-    The i-th smallest of m, from 0, is multiplied by m - i; none falls below the one before it or
-    above 1. Those at most alpha may be called found, with chance alpha that any of them is wrong.
+    The i-th smallest of m, from 0, is multiplied by m - i; none is below the one before it or above
+    1. Rejecting those at most alpha has a chance of at most alpha that any rejection is wrong.
     """
-    order = sorted((i for i, value in enumerate(p) if value == value), key=lambda i: p[i])
-    corrected, largest = [float("nan")] * len(p), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
-        corrected[i] = largest
-    return corrected
+    values = pd.Series(p, dtype=float)
+    ascending = values.dropna().sort_values()
+    steps = np.arange(len(ascending), 0, -1)
+    return (ascending * steps).cummax().clip(upper=1).reindex(values.index).tolist()

@@ -1,11 +1,10 @@
-"""One round's results: the three files that test_multi_models writes, read and held to each other.
+"""One round's results: reads the three files of test_multi_models and checks them for agreement.
 
     .../{T}/{dataset}/{method}/{R}/performances.txt    a row a target: top-1 and top-5 in percent
-                                   performances.json   every number, accuracies 0..1; comes last
-                                   answers.npz         what every net says to every test sample
+                                   performances.json   every number, accuracies 0..1; written last
+                                   answers.npz         each net's class for each test sample
 
-The accuracies and the cascade's risk must follow from the answers, so that whatever is computed
-from these is about the numbers in the text.
+The accuracies and the cascade's risk must follow from the answers.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 
 from deferral.predictions import read_npz
 
-# What a test sample gives, by measure; whether more of it is better.
+# Measures that every test sample contributes to; whether a higher value is better.
 MEASURES = {"top1": True, "worst": True, "unseen": True, "risk": False}
 CASCADE = ("cost_1", "cost_e", "risk", "never", "always", "oracle", "reject_rate")
 
@@ -40,7 +39,7 @@ class Round:
     top1: np.ndarray  # [T + U], the unseen nets last
     top5: np.ndarray  # [T + U]
     right: np.ndarray  # bool [T + U, N]
-    cost: np.ndarray  # [N]: what the cascade pays for each test sample
+    cost: np.ndarray  # [N]: the cascade's cost of each test sample
     labels: np.ndarray  # [N]
     index: np.ndarray  # [N]
     cascade: dict[str, float]  # local, edge and CASCADE
@@ -50,12 +49,17 @@ class Round:
     hardware: str | None
     source: Path
 
+    @property
+    def ends_and_costs(self) -> dict[str, float]:
+        """The cascade without its results: local, edge, cost_1, cost_e."""
+        return {key: self.cascade[key] for key in ("local", "edge", "cost_1", "cost_e")}
+
     def sums(self, measure: str) -> np.ndarray:
         """A measure for every test sample, [N], not yet divided by `nets(measure)`.
 
-        top1: how many targets are right; worst: whether the target is that has the lowest accuracy
-        on the whole test set (the first of those); unseen: how many unseen nets are right; risk:
-        the cascade's cost.
+        top1: the number of targets that are right; worst: whether the target of lowest accuracy on
+        the whole test set (the first of those) is right; unseen: the number of unseen nets that are
+        right; risk: the cascade's cost.
         """
         count = len(self.targets)
         if measure == "risk":
@@ -65,14 +69,21 @@ class Round:
         return (self.right[:count] if measure == "top1" else self.right[count:]).sum(0)
 
     def nets(self, measure: str) -> int:
-        """How many nets `sums` is over."""
+        """The number of nets that `sums` adds up."""
         return {"top1": len(self.targets), "unseen": len(self.unseen)}.get(measure, 1)
 
-    def value(self, measure: str) -> float:
-        """The round's number: one of MEASURES, or "spread", the best target minus the worst."""
-        if measure == "spread":
-            return float(np.ptp(self.top1[: len(self.targets)]))
-        return float(self.sums(measure).sum() / (self.nets(measure) * len(self.labels)))
+    def record(self) -> dict[str, Any]:
+        """The round's numbers, as NAME-methods.json lists them."""
+        count = len(self.targets)
+        return {
+            "labelled": self.labelled,
+            "top1": self.top1[:count].tolist(),
+            "top5": self.top5[:count].tolist(),
+            "unseen_top1": self.top1[count:].tolist(),
+            **{key: self.cascade[key] for key in CASCADE},
+            "train_seconds": self.train_seconds,
+            "select_seconds": self.select_seconds,
+        }
 
 
 def read_round(path: Path) -> Round:
@@ -81,8 +92,10 @@ def read_round(path: Path) -> Round:
         result = json.loads(path.read_text())
         nets = [*result["targets"], *result["unseen"]]
         select = result["select_seconds"]
-        one = {key: result[key] for key in ("dataset", "model_num", "method", "seed", "round")}
-        one |= {
+        numbers: dict[str, Any] = {
+            key: result[key] for key in ("dataset", "model_num", "method", "seed", "round")
+        }
+        numbers |= {
             "labelled": int(result["labelled"]),
             "targets": tuple(str(net["name"]) for net in result["targets"]),
             "unseen": tuple(str(net["name"]) for net in result["unseen"]),
@@ -99,24 +112,29 @@ def read_round(path: Path) -> Round:
         raise ValueError(f"{path}: lacks {e}; it is no result of test_multi_models") from None
     except (TypeError, ValueError, AttributeError):
         raise ValueError(f"{path}: is no result of test_multi_models") from None
-    _check_place(path, one)
-    _check_text(path, one)
-    return Round(**one, **_answers(path, one), source=path)
+    _check_place(path, numbers)
+    _check_text(path, numbers)
+    right, cost, labels, index = _answers(path, numbers)
+    return Round(**numbers, right=right, cost=cost, labels=labels, index=index, source=path)
 
 
-def _check_place(path: Path, one: dict[str, Any]) -> None:
-    """The file lies where its own words say it does."""
+def _check_place(path: Path, numbers: dict[str, Any]) -> None:
+    """ValueError where the file's contents contradict the names of its folders."""
     model_num, dataset, method, round_ = path.parts[-5:-1]
     here = {"model_num": model_num, "dataset": dataset, "method": method, "round": round_}
     if folder := re.fullmatch(r"seed-(\d+)", path.parts[-7] if len(path.parts) > 6 else ""):
         here["seed"] = folder[1]
     for key, value in here.items():
-        if str(one[key]) != value:
-            raise ValueError(f"{path}: is of {key} {one[key]}, but lies in the folder of {value}")
-    if not all(type(one[key]) is int for key in ("model_num", "round", "seed")):
+        if str(numbers[key]) != value:
+            raise ValueError(
+                f"{path}: is of {key} {numbers[key]}, but lies in the folder of {value}"
+            )
+    if not all(type(numbers[key]) is int for key in ("model_num", "round", "seed")):
         raise ValueError(f"{path}: model_num, round and seed must be whole numbers")
-    if len(one["targets"]) != one["model_num"]:
-        raise ValueError(f"{path}: has {len(one['targets'])} targets, not {one['model_num']}")
+    if len(numbers["targets"]) != numbers["model_num"]:
+        raise ValueError(
+            f"{path}: has {len(numbers['targets'])} targets, not {numbers['model_num']}"
+        )
 
 
 def read_text(path: Path, model_num: int) -> np.ndarray:
@@ -133,22 +151,23 @@ def read_text(path: Path, model_num: int) -> np.ndarray:
     return np.array(rows)
 
 
-def _check_text(path: Path, one: dict[str, Any]) -> None:
-    """performances.txt says the same of the targets, to its four decimals."""
+def _check_text(path: Path, numbers: dict[str, Any]) -> None:
+    """ValueError if performances.txt and .json differ in the text's four decimals."""
     text = path.with_name("performances.txt")
-    count = len(one["targets"])
+    count = len(numbers["targets"])
     try:
         values = read_text(text, count)
     except FileNotFoundError:
         raise ValueError(f"{text}: is not there, but performances.json is") from None
     if not (
-        np.abs(values - 100 * np.stack([one["top1"][:count], one["top5"][:count]], 1)) < 1e-4
+        np.abs(values - 100 * np.stack([numbers["top1"][:count], numbers["top5"][:count]], 1))
+        < 1e-4
     ).all():
         raise ValueError(f"{text}: does not agree with performances.json beside it")
 
 
-def _answers(path: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
-    """right, cost, labels and index, [.., N]; ValueError where they do not give the numbers."""
+def _answers(path: Path, numbers: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """right, cost, labels and index, [.., N]; ValueError where they contradict the numbers."""
     path = path.with_name("answers.npz")
     names = ("labels", "predicted", "cost", "index")
     try:
@@ -158,13 +177,13 @@ def _answers(path: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
     if missing := [name for name in names if name not in arrays]:
         raise ValueError(f"{path}: lacks {', '.join(missing)}")
     labels, predicted, cost, index = (arrays[name] for name in names)
-    nets, n = len(one["top1"]), labels.size
+    nets, n = len(numbers["top1"]), labels.size
     for name, shape in zip(names, [(n,), (nets, n), (n,), (n,)], strict=True):
         if arrays[name].shape != shape or not n:
             raise ValueError(f"{path}: {name} is {arrays[name].shape}, but must be {shape}")
     right = predicted == labels
-    if not np.allclose(right.mean(1), one["top1"], atol=1e-6):
+    if not np.allclose(right.mean(1), numbers["top1"], atol=1e-6):
         raise ValueError(f"{path}: its answers do not have the accuracies of performances.json")
-    if not np.allclose(cost.mean(), one["cascade"]["risk"], atol=1e-6):
+    if not np.allclose(cost.mean(), numbers["cascade"]["risk"], atol=1e-6):
         raise ValueError(f"{path}: its costs do not have the risk of performances.json as mean")
-    return {"right": right, "cost": cost.astype(float), "labels": labels, "index": index}
+    return right, cost.astype(float), labels, index

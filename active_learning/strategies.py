@@ -1,8 +1,8 @@
-"""Which samples of the pool to label next, by what a committee of targets says of them.
+"""Query methods: which samples of the pool to label next, by the outputs of a committee.
 
 Tang and Huang, "Active Learning for Multiple Target Models" (DIAM), NeurIPS 2022, and the methods
-that it is held against. Ties go to the lower row, those of votes by chance. Beside the arrays of
-`Pool` there is no state: the same pool and the same generator give the same rows.
+that it compares with. Ties go to the lower row, ties of votes are broken at random. The methods
+have no state: the same pool and the same generator give the same rows.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ POOL_FACTOR = 5  # DIAM draws a batch from this many times its size
 
 
 class Pool(NamedTuple):
-    """What T targets say of M unlabelled samples; a method reads what it `needs` and no more."""
+    """Outputs of T targets for M unlabelled samples; a method reads only what it `needs`."""
 
     size: int  # M
-    votes: np.ndarray | None = None  # [E, T, M] class voted for after each of the last epochs
-    logits: np.ndarray | None = None  # [T, M, K]
-    # of target t: [M, D_t]; for DIAM_qp anything that gives [len(rows), D_t] by [rows]
-    features: Mapping[int, np.ndarray] = MappingProxyType({})
-    labelled_features: Mapping[int, np.ndarray] = MappingProxyType({})  # of target t: [L, D_t]
-    largest: int = 0  # the target of most multiply-adds
-    local: int = 0  # the cascade: a small net,
-    edge: int = 0  # the net that it may ask,
-    cost_1: float = 1.25  # what an error of the edge costs (one of the local net costs 1)
-    cost_e: float = 0.25  # and what asking costs
+    votes: np.ndarray = np.empty((0, 0, 0), int)  # [E, T, M]: predicted class after the last epochs
+    logits: np.ndarray = np.empty((0, 0, 0))  # [T, M, K]
+    features: Mapping[int, np.ndarray] = MappingProxyType({})  # target -> [M, D_t]
+    # (target, rows) -> [len(rows), D_t]: for DIAM_qp, which needs few rows of all targets
+    features_of: Callable[[int, np.ndarray], np.ndarray] | None = None
+    labelled_features: Mapping[int, np.ndarray] = MappingProxyType({})  # target -> [L, D_t]
+    largest: int = 0  # the target with the most multiply-adds
+    local: int = 0  # the cascade's small net
+    edge: int = 0  # the cascade's large net
+    cost_1: float = 1.25  # cost of an error of the edge (one of the local net costs 1)
+    cost_e: float = 0.25  # cost of a query
     qp_weight: float = 1.0  # DIAM_qp's q
 
 
 class Method(NamedTuple):
-    """needs: what of `Pool` is read, out of
+    """needs: the parts of `Pool` that the method reads, out of
 
     votes, logits  of all targets
-    features       of all targets, for the pool
+    features_of    features of some rows of the pool, for all targets
     largest        the features of target `largest`, for the pool and the labelled samples
     edge           the features of target `edge`, for the pool
     """
@@ -53,8 +54,8 @@ class Method(NamedTuple):
 def select(method: str, pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of the pool to label, int64 [batch_size], all different, in the order of choice.
 
-    ValueError, one line: an unknown method, batch_size not in 1..M, or what the method needs is
-    missing, of another shape or not finite; votes of a single epoch, in which none can change.
+    ValueError, one line: an unknown method; batch_size not in 1..M; an array that the method needs
+    is missing, has another shape or is not finite; votes of a single epoch, which cannot change.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not known; there are {', '.join(METHODS)}")
@@ -67,7 +68,7 @@ def select(method: str, pool: Pool, batch_size: int, rng: np.random.Generator) -
 
 
 def changes(votes: np.ndarray) -> np.ndarray:
-    """DIAM's first key: how many targets do not vote alike in all epochs, [E, T, M] to [M]."""
+    """DIAM's first key: how many targets change their vote over epochs, [E, T, M] to [M]."""
     return (votes != votes[0]).any(0).sum(0)
 
 
@@ -78,8 +79,8 @@ def vote_entropy(votes: np.ndarray) -> np.ndarray:
     -sum over c of p_c log p_c, in nats.
     """
     epochs, _, size = votes.shape
-    # How often a class got n votes of a target, [M, E + 1]. Added up over n instead of c, samples
-    # of equal entropy come out equal to the last bit, whichever targets and classes made it.
+    # The number of (target, class) pairs with n votes, [M, E + 1]. A sum over n instead of c gives
+    # samples of equal entropy the same bits, whichever targets and classes have the votes.
     times = np.zeros((size, epochs + 1), dtype=np.int64)
     rows = np.arange(size) * (epochs + 1)
     for c in np.unique(votes):
@@ -94,8 +95,8 @@ def vote_entropy(votes: np.ndarray) -> np.ndarray:
 def diam_order(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """All rows, by the first key, then by the second, the highest first.
 
-    Equals are in random order: most samples are equal once the votes settle, and a pool that is
-    sorted by class would give those of its first classes.
+    Ties are in random order: most samples are tied once the votes settle, and a pool sorted by
+    class would give samples of its first classes only.
     """
     rows = rng.permutation(votes.shape[2])
     return rows[np.lexsort((-vote_entropy(votes)[rows], -changes(votes)[rows]))]
@@ -108,10 +109,10 @@ def _random(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray
 def _doubt(
     doubt_of: Callable[[np.ndarray], np.ndarray],
 ) -> Callable[[Pool, int, np.random.Generator], np.ndarray]:
-    """The most uncertain by `doubt_of`, a doubt of deferral/rules.py.
+    """The samples of highest mean `doubt_of`, a doubt of deferral/rules.py.
 
-    Each target's doubts are scaled to 0..1 over the pool, min to max (all equal: 0), so that none
-    outweighs the others; then they are averaged.
+    Each target's doubts are scaled to 0..1 over the pool, min to max (all equal: 0), before they
+    are averaged, so that no target outweighs the others.
     """
 
     def choose(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -132,10 +133,10 @@ def _coreset(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _cal(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """At random among the samples on which some target changes its vote.
+    """At random from the samples on which some target changes its vote.
 
-    Where these are fewer than a batch all are taken, and the rest at random from the others, which
-    the paper leaves open.
+    If these are fewer than a batch, all of them and a random choice of the others; the paper does
+    not say.
     """
     changed = changes(pool.votes) > 0
     order = rng.permutation(pool.size)
@@ -153,17 +154,16 @@ def _diam_qp(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarra
     rows = diam_order(pool.votes, rng)[: diam_qp.num_candidates(pool.size, batch_size)]
 
     def features(t: int) -> np.ndarray:
-        values = pool.features[t][rows]
-        _check_features("DIAM_qp", values, len(rows), f"target {t} on the candidates")
-        return values
+        values = pool.features_of(t, rows) if pool.features_of else None
+        return _checked("DIAM_qp", values, len(rows), f"target {t} on the candidates")
 
     first = changes(pool.votes)[rows]
-    of_each = map(features, range(pool.votes.shape[1]))
-    return rows[diam_qp.choose(of_each, first, batch_size, pool.qp_weight)]
+    by_target = map(features, range(pool.votes.shape[1]))
+    return rows[diam_qp.choose(by_target, first, batch_size, pool.qp_weight)]
 
 
 def _risk(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """What lowers the expected risk of the cascade most, by `cascade_risk`."""
+    """The samples that lower the expected risk of the cascade most, see `cascade_risk`."""
     cascade, costs = (pool.local, pool.edge), (pool.cost_1, pool.cost_e)
     edge = pool.features[pool.edge]
     return cascade_risk.choose(pool.logits, edge, cascade, costs, batch_size)
@@ -181,17 +181,16 @@ METHODS: dict[str, Method] = {
     "coreset": _method("largest", _coreset),
     "CAL": _method("votes", _cal),
     "DIAM": _method("votes", _diam),
-    "DIAM_qp": _method("votes features", _diam_qp),
+    "DIAM_qp": _method("votes features_of", _diam_qp),
     "risk": _method("logits edge", _risk),
 }
 
 
 def _check(method: str, pool: Pool) -> None:
-    """ValueError where something that the method needs is not there or not usable."""
+    """ValueError where an array that the method needs is missing or unusable."""
     needs, m = METHODS[method].needs, pool.size
-    targets = None  # T, of all arrays that have it
     if "votes" in needs:
-        shape = np.shape(pool.votes) if pool.votes is not None else ()
+        shape = pool.votes.shape
         if len(shape) != 3 or shape[2] != m or 0 in shape or pool.votes.dtype.kind not in "iu":
             raise ValueError(f"{method} needs votes: whole numbers [E, T, {m}], not {shape}")
         if shape[0] < 2:
@@ -199,14 +198,13 @@ def _check(method: str, pool: Pool) -> None:
                 f"{method} has no votes to go by: with one epoch that votes no target can change "
                 "its own; train with more --epochs or a larger --DIS_frac"
             )
-        targets = shape[1]
     if "logits" in needs:
-        shape = np.shape(pool.logits) if pool.logits is not None else ()
+        shape = pool.logits.shape
         if len(shape) != 3 or shape[1] != m or not shape[0] or shape[2] < 2:
             raise ValueError(f"{method} needs logits [T, {m}, K] with K > 1, not {shape}")
         if not np.isfinite(pool.logits).all():
             raise ValueError(f"{method}: a logit is not finite; the training of a target diverged")
-        targets = shape[0]
+    targets = len(pool.logits)
     if "edge" in needs and not (0 <= pool.local < targets and 0 <= pool.edge < targets):
         raise ValueError(
             f"{method}: local {pool.local} and edge {pool.edge} must be of 0..{targets - 1}"
@@ -214,21 +212,23 @@ def _check(method: str, pool: Pool) -> None:
     for name in ("cost_1", "cost_e", "qp_weight"):
         if not 0 <= getattr(pool, name) < np.inf:
             raise ValueError(f"{name} {getattr(pool, name)}: must be a number of 0 or more")
-    if "features" in needs and not set(range(targets)) <= pool.features.keys():
-        raise ValueError(f"{method} needs features of {targets} targets")
-    for t in sorted({getattr(pool, one) for one in ("largest", "edge") if one in needs}):
-        _check_features(method, pool.features.get(t), m, f"target {t} on the pool")
+    for t in sorted({getattr(pool, name) for name in ("largest", "edge") if name in needs}):
+        _checked(method, pool.features.get(t), m, f"target {t} on the pool")
     if "largest" in needs:
         t = pool.largest
-        whose = f"target {t} on the labelled samples"
-        _check_features(method, pool.labelled_features.get(t), None, whose)
+        labelled = pool.labelled_features.get(t)
+        _checked(method, labelled, None, f"target {t} on the labelled samples")
 
 
-def _check_features(method: str, found: np.ndarray | None, rows: int | None, whose: str) -> None:
-    shape = np.shape(found) if found is not None else ()
+def _checked(method: str, features: np.ndarray | None, rows: int | None, whose: str) -> np.ndarray:
+    """The features; ValueError where they are missing, not [rows, D] or not finite."""
+    need = "L" if rows is None else rows
+    if features is None:
+        raise ValueError(f"{method} needs features of {whose}: [{need}, D]")
+    shape = features.shape
     if len(shape) != 2 or not shape[1] or (rows is not None and shape[0] != rows):
-        need = "L" if rows is None else rows
         raise ValueError(f"{method} needs features of {whose}: [{need}, D], not {shape}")
-    # A sum is not finite where a number is not: no mask as large as the features is made.
-    if not np.isfinite(found.sum(dtype=np.float64)):
+    # The sum is not finite if any number is not; this makes no mask as large as the features.
+    if not np.isfinite(features.sum(dtype=np.float64)):
         raise ValueError(f"{method}: a feature of {whose} is not finite; its training diverged")
+    return features

@@ -1,7 +1,7 @@
-"""The networks that one budget of labels has to serve, the targets.
+"""The targets: the networks that are trained on the same labels.
 
-Twelve of the once-for-all space as in Tang and Huang (NeurIPS 2022), under specs of ours that match
-the published counts; the published files of these twelve where there are any; or one's own list.
+By default twelve of the once-for-all space as in Tang and Huang (NeurIPS 2022): the published
+files if present, otherwise specs of this project that match the published counts. Or a user's list.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from models.localnet import LOCAL_NETS
 from models.ofa_mobilenet import WIDTHS, Block, OFAMobileNet, Shape, check_size, shape_of_spec
 
 OFA = "ofa_mobilenet"
-INITS = ("scratch", "weights")  # what nets start from
+INITS = ("scratch", "weights")  # initial weights
 SPEC = ("depths", "kernels", "expansions", "widths", "size")
 USUAL_SIZE = 32  # px, of a net given by its name alone, if it can work there
 
 
 class Target(NamedTuple):
-    """A network to be trained, and what tells it from others.
+    """A network to be trained, and the settings that identify it.
 
-    settings: JSON-able; `net` and `size` in px, and what shapes a net of the once-for-all space:
-    depths, kernels, expansions and widths, or `shape`. Of a net that starts from weights also
-    `sha256` of their file, or the name that torchvision has for its `weights`.
+    settings: JSON-able; `net` and `size` in px, and for a net of the once-for-all space its depths,
+    kernels, expansions and widths, or its `shape`. A net that starts from published weights also
+    has the `sha256` of their file, or torchvision's name of its `weights`.
     published: `parameters` (of 1000 classes) and `multiply_adds` that the paper's release gives.
-    init: the file of published weights to start from; no part of settings, since its hash is.
+    init: the file of published weights to start from; settings have its hash.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
     @property
     def pretrained(self) -> bool:
-        """Whether it starts from published weights, of ImageNet."""
+        """Whether it starts from published ImageNet weights."""
         return self.init is not None or "weights" in self.settings
 
     def build(self, num_classes: int, seed: int, dropout: float = 0.1) -> nn.Module:
@@ -53,8 +53,8 @@ class Target(NamedTuple):
 
         Weights are drawn from `seed` alone, or the published ones; of these the last layer is new,
         from `seed`, unless it has as many classes. `dropout` before the last layer is that of nets
-        of the once-for-all space; others have their own. ValueError where the file of weights is
-        another one by now.
+        of the once-for-all space; others have their own. ValueError if the file of weights
+        has changed.
         """
         net, size = self.settings["net"], self.settings["size"]
         with _drawn_from(seed):
@@ -76,11 +76,11 @@ class Target(NamedTuple):
 
 
 def _twelve() -> Iterator[Target]:
-    """The twelve of the paper, by specs of ours.
+    """The twelve of the paper, by specs of this project.
 
-    The published networks' files are not at hand, so depths, kernels, expansions and sizes were
+    The published networks' files were not available, so depths, kernels, expansions and sizes were
     searched at random within the space until both counts matched the published ones to 0.2 %. They
-    stand for the paper's networks in size and cost, not block by block.
+    match the paper's networks in size and cost, not block by block.
     """
     # Millions of parameters and multiply-adds as published, size, depths, kernels, expansions.
     for name, millions, size, depths, kernels, expansions in (
@@ -97,9 +97,9 @@ def _twelve() -> Iterator[Target]:
         ("s7edge_lat@41ms", (4.7, 96), 136, "32242", "3535377553537", "3333633363664"),
         ("s7edge_lat@29ms", (3.8, 66), 128, "23332", "5537773533535", "3336333633433"),
     ):
-        settings = {"net": OFA, "depths": depths, "kernels": kernels, "expansions": expansions}
-        settings |= {key: list(map(int, settings[key])) for key in SPEC[:3]}
-        settings |= {"widths": list(WIDTHS), "size": size}
+        digits = zip(SPEC[:3], (depths, kernels, expansions), strict=True)
+        settings: dict[str, Any] = {"net": OFA, "widths": list(WIDTHS), "size": size}
+        settings |= {key: list(map(int, word)) for key, word in digits}
         published = {"parameters": round(millions[0] * 1e6), "multiply_adds": millions[1] * 10**6}
         yield Target(name, settings, published)
 
@@ -119,12 +119,12 @@ def read_targets(
     works at 32 px where it can. ofa_dir: a folder with a folder for each published network, whose
     name begins with the target's; see `ofa_files`. Those replace the targets of that name.
 
-    init: what they start from. "scratch", drawn weights, is what the paper's release does: it loads
-    the ImageNet weights and then draws all anew. (Of the file batch norm's running averages remain,
-    of which 500 steps leave a share of 0.9^500 = 1e-23; here they are new as well.) It is the
-    default, since the published numbers are of it and it does not depend on files that happen to be
-    there. "weights": published weights from `ofa_dir`, and torchvision's best ImageNet weights,
-    which it downloads where torch's cache lacks them; targets that have none are drawn.
+    init: the initial weights. "scratch", random weights, is what the paper's release does: it loads
+    the ImageNet weights and then reinitialises all but batch norm's running averages, of which 500
+    steps leave a share of 0.9^500 = 1e-23; here these are new as well. It is the
+    default, because the published numbers use it and it does not depend on which files exist.
+    "weights": published weights from `ofa_dir`, and torchvision's best ImageNet weights,
+    which it downloads where torch's cache lacks them; other targets start from random weights.
 
     ValueError or OSError where something in any of these cannot be used, and for "weights" where
     no target has any.
@@ -157,7 +157,7 @@ def _published(target: Target, folder: Path, init: str) -> Target:
 
 
 def _with_torchvision_weights(target: Target) -> Target:
-    """The target with torchvision's best weights, tried out; unchanged where it has none."""
+    """The target with torchvision's best weights, loaded once; unchanged if it has none."""
     net = target.settings["net"]
     if net in LOCAL_NETS or net in (OFA, "convnet"):
         return target
@@ -196,7 +196,7 @@ def _listed(path: str | Path) -> Iterator[Target]:
 
 
 def _target(entry: Any) -> Target:
-    """An entry of the list; ValueError says what is wrong with it."""
+    """The target of an entry of the list; ValueError names the fault."""
     by_name = {target.name: target for target in TARGETS}
     if isinstance(entry, str):
         if entry in by_name:
@@ -253,9 +253,9 @@ def _size_of_net(net: Any, size: Any) -> int:
 
 @contextmanager
 def _drawn_from(seed: int) -> Iterator[None]:
-    """Random numbers on the CPU are those of `seed` inside; afterwards as if nothing was drawn.
+    """Within it the CPU's generator is seeded with `seed`; afterwards its state is restored.
 
-    The generator is seeded and not torch.manual_seed called, which would seed the GPUs' as well.
+    torch.manual_seed would seed the GPUs' generators as well.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,16 +1,16 @@
-"""How the targets of a round do on test: each alone, and two of them as a cascade.
+"""Test accuracy of the targets of a round, and the risk of a cascade of two of them.
 
   python -m active_learning.test_multi_models --dataset mnist --method DIAM --al_iter 1
   python -m active_learning.test_multi_models --dataset mnist --method DIAM --al_iter 1 \\
       --model_num 4 --unseen 4 --cost_1 1 --cost_e 0.05
 
-Reads what train_net.py predicted, so it takes no device. Writes in
+Reads the predictions that train_net.py wrote, so it needs no device. Writes in
 SAVE_DIR/extracted_results/{T}/{dataset}/{method}/{round}
     performances.txt          a row a target: top-1 and top-5 in percent
-    performances.json         the same and more, the unseen targets and the cascade among it
-    answers.npz               what each answers to each test image
+    performances.json         the same and more, including the unseen targets and the cascade
+    answers.npz               the class that each target gives each test image
     cascade-predictions.npz   logits of local and edge net, for python -m deferral.report
-The cascade sends by a threshold on the local net's max softmax, fitted on val.
+The cascade defers by a threshold on the local net's max softmax, fitted on val.
 """
 
 import json
@@ -41,28 +41,30 @@ def parse_args(argv=None):
         nargs="+",
         default=[],
         metavar="ID",
-        help="targets trained on the labels that do not vote",
+        help="targets that are trained on the labels but do not vote",
     )
     add_cascade_flags(parser)
     parser.add_argument(
         "--check",
         action="store_true",
-        help="only whether the flags fit; nothing is written",
+        help="only check the flags; write nothing",
     )
     parser.add_common(seed=0)
     return parser.parse_args(argv)
 
 
 def unseen_ids(study, args) -> list[int]:
-    """The targets of --unseen; ValueError where one votes or there is none."""
+    """The targets of --unseen; ValueError if one votes or does not exist."""
     unseen = net_ids(study, args.unseen)
     if min(unseen, default=study.model_num) < study.model_num:
-        raise ValueError(f"--unseen {min(unseen)}: it votes; give one from {study.model_num}")
+        raise ValueError(
+            f"--unseen {min(unseen)}: is a voting target; use ids >= {study.model_num}"
+        )
     return unseen
 
 
 def check(study, args):
-    """ValueError where the flags name no evaluation, whatever was trained."""
+    """ValueError if the flags cannot be evaluated, whatever was trained."""
     unseen_ids(study, args)
     if args.local_id is None and args.edge_id is None:
         return
@@ -76,19 +78,19 @@ def top(logits, labels, k) -> float:
 
     logits [N, K], labels [N].
     """
-    own = np.take_along_axis(logits, labels[:, None], 1)
+    label_logits = np.take_along_axis(logits, labels[:, None], 1)
     lower = np.arange(logits.shape[1]) < labels[:, None]
-    rank = ((logits > own) | ((logits == own) & lower)).sum(1)
+    rank = ((logits > label_logits) | ((logits == label_logits) & lower)).sum(1)
     return float((rank < k).mean())
 
 
-def performance(net_id, found) -> dict:
+def performance(net_id, net) -> dict:
     """One target's row; accuracies 0..1."""
-    parts = {name: found.predictions().part(name) for name in ("val", "test")}
+    parts = {name: net.predictions().part(name) for name in ("val", "test")}
     logits, labels = parts["test"].stage_logits[0], parts["test"].labels
     return {
         "net_id": net_id,
-        **{k: found.about[k] for k in ("name", "parameters", "multiply_adds")},
+        **{k: net.about[k] for k in ("name", "parameters", "multiply_adds")},
         "top1": top(logits, labels, 1),
         "top5": top(logits, labels, 5),
         "val_top1": top(parts["val"].stage_logits[0], parts["val"].labels, 1),
@@ -96,7 +98,7 @@ def performance(net_id, found) -> dict:
 
 
 def cascade_of(local, edge, cost_1, cost_e) -> tuple[dict, np.ndarray]:
-    """Risks of the cascade of two trained targets, and what each test sample costs it, [N]."""
+    """Risks of the cascade of two trained targets, and its cost of each test sample, [N]."""
     nets = {"local": local.predictions(), "edge": edge.predictions()}
     costs = risk.costs(cost_1, cost_e)
     doubt, correct = {}, {}
@@ -122,7 +124,7 @@ def cascade_of(local, edge, cost_1, cost_e) -> tuple[dict, np.ndarray]:
 
 
 def evaluate(study, method, args):
-    """The round of one method, to its files."""
+    """Evaluates a round of one method and writes its files."""
     folder = study.root / "extracted_results" / str(study.model_num) / study.dataset.name / method
     folder = folder / str(args.al_iter)
     file = folder / "performances.json"
@@ -130,13 +132,13 @@ def evaluate(study, method, args):
         labels = study.index_set(method, args.al_iter)
         unseen = unseen_ids(study, args)
         if file.exists() and not (args.resume or args.overwrite):
-            raise ValueError(f"{file}: is here; --resume keeps it, --overwrite replaces it")
+            raise ValueError(f"{file}: exists; --resume keeps it, --overwrite replaces it")
         ids = [*range(study.model_num), *unseen]
         nets = {i: trained.find(study, study.targets[i], labels) for i in ids}
-        asked = {"labels": labels.digest, "unseen": unseen, "cost_1": args.cost_1}
-        asked |= {"cost_e": args.cost_e, "local_id": args.local_id, "edge_id": args.edge_id}
-        asked["nets"] = [net.about["sha256"] for net in nets.values()]
-        if args.resume and made_of(file) == asked:
+        inputs = {"labels": labels.digest, "unseen": unseen, "cost_1": args.cost_1}
+        inputs |= {"cost_e": args.cost_e, "local_id": args.local_id, "edge_id": args.edge_id}
+        inputs["nets"] = [net.about["sha256"] for net in nets.values()]
+        if args.resume and inputs_of(file) == inputs:
             return print(f"{file}: complete")
         rows = [performance(i, net) for i, net in nets.items()]
         ends = cascade(study, [row["multiply_adds"] for row in rows], args)
@@ -162,7 +164,7 @@ def evaluate(study, method, args):
         "train_seconds": sum(nets[i].about["train_seconds"] for i in range(study.model_num)),
         "vote_seconds": sum(nets[i].about["vote_seconds"] for i in range(study.model_num)),
         "select_seconds": labels.about["select_seconds"],
-        "asked": asked,
+        "asked": inputs,
         "commit": head + (" with changes" if dirty else ""),
         "hardware": nets[0].about["hardware"],
     }
@@ -186,8 +188,8 @@ def evaluate(study, method, args):
     return None
 
 
-def made_of(file) -> dict | None:
-    """What a finished result was asked for; None where there is none."""
+def inputs_of(file) -> dict | None:
+    """What a finished result was computed from; None if there is no result."""
     try:
         return json.loads(file.read_text())["asked"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -214,10 +216,10 @@ def save_cascade(path, study, pair):
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():
-        found = list(studies(args))
+        runs = list(studies(args))
         if args.check:
-            return check(found[0][0], args)
-    for study, one in found:
+            return check(runs[0][0], args)
+    for study, one in runs:
         for method in dict.fromkeys(one.method):
             evaluate(study, method, one)
     return None

@@ -6,10 +6,10 @@
       --method DIAM CAL
 
 Every target is trained from its initial weights (--init): SGD with Nesterov momentum, a cosine
-schedule, label smoothing, and random resized crops (the paper's settings are the defaults). Votes
-on the unlabelled samples after each of the last --DIS_frac of the epochs are kept in round 0 and
-for the methods that need them. What has been trained on the same labels with the same settings is
-kept. The labels must be there: al_select.py --al_iter R makes them.
+schedule, label smoothing, and random resized crops (the defaults are the paper's settings). In
+round 0, and for the methods that need them, the predictions ("votes") for the unlabelled samples
+are kept after each of the last --DIS_frac of the epochs. A net trained on the same labels with the
+same settings is kept. Needs the labels that al_select.py --al_iter R writes.
 """
 
 import argparse
@@ -43,24 +43,36 @@ def parse_args(argv=None):
     parser = experiment.Parser(__doc__)
     add_study_flags(parser)
     group = parser.add_argument_group("training")
-    group.add_argument(
-        "--net_id", type=number(int, 0), nargs="+", help="targets; all T if not given"
-    )
+    group.add_argument("--net_id", type=number(int, 0), nargs="+", help="targets (default: all T)")
     group.add_argument("--epochs", type=number(int, 1), default=20, help="passes over the labels")
     group.add_argument("--batch_size", type=number(int, 1), default=120, help="images a step")
-    group.add_argument("--lr", type=number(float, 0, above=True), default=7.5e-3, help="of SGD")
-    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="Nesterov's")
     group.add_argument(
-        "--weight_decay", type=number(float, 0), default=3e-5, help="not on batch norm and biases"
+        "--lr",
+        type=number(float, 0, above=True),
+        default=7.5e-3,
+        help="initial learning rate of SGD",
     )
-    group.add_argument("--label_smoothing", type=number(float, 0, 1), default=0.1, help="of labels")
+    group.add_argument(
+        "--momentum", type=number(float, 0, 1), default=0.9, help="Nesterov momentum"
+    )
+    group.add_argument(
+        "--weight_decay",
+        type=number(float, 0),
+        default=3e-5,
+        help="of all weights except batch norm and biases",
+    )
+    group.add_argument(
+        "--label_smoothing", type=number(float, 0, 1), default=0.1, help="label smoothing"
+    )
     group.add_argument(
         "--bn_momentum",
         type=number(float, 0, 1, above=True),
         default=0.1,
-        help="of batch norm's running mean and variance, in every target",
+        help="momentum of batch norm's running mean and variance, in every target",
     )
-    group.add_argument("--dropout", type=number(float, 0, 1), default=0.1, help="before the head")
+    group.add_argument(
+        "--dropout", type=number(float, 0, 1), default=0.1, help="dropout before the head"
+    )
     group.add_argument(
         "--crop_scale",
         type=number(float, 0, 1, above=True),
@@ -72,36 +84,39 @@ def parse_args(argv=None):
     group.add_argument(
         "--mDIS",
         action=argparse.BooleanOptionalAction,
-        help="keep votes; if not given, in round 0 and where the method needs them",
+        help="keep votes (default: in round 0 and for methods that need them)",
     )
     group.add_argument(
-        "--DIS_frac", type=number(float, 0, 1, above=True), default=0.5, help="epochs that vote"
+        "--DIS_frac",
+        type=number(float, 0, 1, above=True),
+        default=0.5,
+        help="share of the epochs that vote, the last ones",
     )
     add_speed_flags(parser)
     parser.add_common(seed=0, logs=True)
     args = parse(parser, argv)
     if args.crop_scale[0] > args.crop_scale[1]:
         parser.error("--crop_scale: the lower share first")
-    by_votes = [method for method in args.method if "votes" in METHODS[method].needs]
+    voting_methods = [method for method in args.method if "votes" in METHODS[method].needs]
     if args.mDIS is False:
         parser.refuse(args.given, ["DIS_frac"], "has no effect with --no-mDIS")
-    elif by_votes and voting_epochs(args) < 2:
+    elif voting_methods and voting_epochs(args) < 2:
         parser.error(
-            f"{by_votes[0]} has no votes to go by: with --epochs {args.epochs} and --DIS_frac "
-            f"{args.DIS_frac:g} one epoch votes, in which no vote can change"
+            f"{voting_methods[0]} has no votes to go by: with --epochs {args.epochs} and "
+            f"--DIS_frac {args.DIS_frac:g} one epoch votes, in which no vote can change"
         )
     return args
 
 
 def voting_epochs(args) -> int:
-    """How many epochs keep votes, the last ones."""
+    """The number of epochs, the last ones, after which votes are kept."""
     return math.ceil(
         round(args.DIS_frac * args.epochs, 9)
     )  # 0.07 of 100 is 7, not 7.000000000000001
 
 
 def make_optimizer(net, lr, momentum, weight_decay, device):
-    """SGD; weights of batch norm and biases, that is vectors, do not decay."""
+    """SGD without weight decay on vectors: biases and the weights of batch norm."""
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -110,9 +125,9 @@ def make_optimizer(net, lr, momentum, weight_decay, device):
 
 
 def set_bn_momentum(net, momentum):
-    """A round has tens of steps: at the 0.01 that some nets come with, averages stay at the start.
+    """Sets it in every layer: some nets have 0.01, too low for the tens of steps of a round.
 
-    (mobilenet_v3_small on 200 MNIST digits, 80 steps: 8 % on val with its own, 75 % with 0.1.)
+    (mobilenet_v3_small on 200 MNIST digits, 80 steps: 8 % on val with 0.01, 75 % with 0.1.)
     """
     for module in net.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -138,7 +153,7 @@ def train_one_epoch(net, optimizer, schedule, batches, epoch, smoothing, numbers
 
 
 def train_target(study, parts, target, labels, votes, args, numbers):
-    """One target on one set of labels, to its files; kept where it is there already.
+    """Trains one target on one set of labels and writes its files, unless they are complete.
 
     parts: pool, val and test on the device. votes: whether to keep them.
     """
@@ -146,29 +161,30 @@ def train_target(study, parts, target, labels, votes, args, numbers):
     settings = training_settings(study, target, labels, args, numbers)
     with experiment.one_line_errors():
         run = experiment.Run(trained.folder(study, target, labels), "net", settings)
-        if run.is_complete(study.data):
-            found = trained.find(study, target, labels)
+        if run.is_complete(study.fingerprint):
+            complete = trained.find(study, target, labels)
             if votes:
-                found.votes(len(labels.unlabelled))
+                complete.votes(len(labels.unlabelled))
             return print(f"{run.dir}: complete")
         net = target.build(classes, weight_seed(study.seed, target), args.dropout)
         set_bn_momentum(net, args.bn_momentum)
-        look = trained.pixel_stats(target)
+        mean, std = trained.pixel_stats(target)
         crop = tuple(args.crop_scale)
         augment = None if crop == (1.0, 1.0) else random_resized_crop(net.size, crop)
         rows = trained.part_of(parts["pool"], labels.labelled)
         batches = data.Batches(
-            rows, args.batch_size, device, shuffle=True, seed=study.seed, augment=augment, **look
-        )
+            rows, args.batch_size, device,
+            shuffle=True, seed=study.seed, augment=augment, mean=mean, std=std,
+        )  # fmt: skip
         cost = multiply_adds(net, torch.zeros(1, 3, net.size, net.size))
         names = ("votes.npz", "net.pth", "predictions.npz")
-        run.start(device, study.data, [run.dir / name for name in names])
+        run.start(device, study.fingerprint, [run.dir / name for name in names])
     net = numbers.place(net)
     optimizer = make_optimizer(net, args.lr, args.momentum, args.weight_decay, device)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(batches))
     rest = trained.part_of(parts["pool"], labels.unlabelled)
     first_vote = args.epochs - voting_epochs(args) + 1
-    voted, seconds, began = [], {"train": 0.0, "votes": 0.0}, time.perf_counter()
+    epoch_votes, seconds, began = [], {"train": 0.0, "votes": 0.0}, time.perf_counter()
     for epoch in range(1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(study.seed, epoch)
@@ -177,20 +193,20 @@ def train_target(study, parts, target, labels, votes, args, numbers):
         )
         trained_at = time.perf_counter()
         if votes and epoch >= first_vote:
-            unlabelled = data.Batches(rest, trained.EVAL_BATCH, device, **look)
-            voted.append(trained.forward(net, unlabelled, numbers)[0].argmax(-1).cpu())
+            unlabelled = trained.eval_batches(target, rest, device)
+            epoch_votes.append(trained.logits(net, unlabelled, numbers).argmax(-1).cpu())
         seconds["train"] += trained_at - start
         seconds["votes"] += time.perf_counter() - trained_at
         run.end_epoch(epoch, args.epochs, time.perf_counter() - start, loss=loss)
-    finish(study, parts, run, target, net, labels, voted, look, numbers, seconds | {"cost": cost})
+    finish(study, parts, run, target, net, labels, epoch_votes, numbers, seconds | {"cost": cost})
     print(f"{run.dir}: {time.perf_counter() - began:.1f} s")
     return None
 
 
 def training_settings(study, target, labels, args, numbers) -> argparse.Namespace:
-    """What the weights hang on, and what `Run` asks for."""
-    names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing")
-    names += ("dropout", "bn_momentum", "crop_scale", "DIS_frac", "val_size", "split_seed")
+    """Everything the trained weights depend on, and the flags that `Run` reads."""
+    names = ["epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing"]
+    names += ["dropout", "bn_momentum", "crop_scale", "DIS_frac", "val_size", "split_seed"]
     settings = {name: getattr(args, name) for name in names}
     settings |= {"target": target.settings, "labels": labels.digest, "seed": study.seed}
     settings |= {"bf16": numbers.bf16, "channels_last": numbers.channels_last}
@@ -201,24 +217,28 @@ def training_settings(study, target, labels, args, numbers) -> argparse.Namespac
 
 
 def weight_seed(seed: int, target) -> int:
-    """Of the initial weights: two targets of one shape do not begin alike."""
+    """Seed of the initial weights; two targets of one shape start from different weights."""
     entropy = [seed, zlib.crc32(target.name.encode())]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def finish(study, parts, run, target, net, labels, voted, look, numbers, measured):
-    """Votes, predictions of val and test, weights, and last the result."""
-    if voted:
-        votes = torch.stack(voted).numpy().astype(np.int16)
+def finish(study, parts, run, target, net, labels, epoch_votes, numbers, measured):
+    """Writes votes, predictions for val and test, weights, and last the result."""
+    if epoch_votes:
+        votes = torch.stack(epoch_votes).numpy().astype(np.int16)
         experiment.write_npz(run.dir / "votes.npz", votes=votes)
     logits = {}
     for split in ("val", "test"):
-        batches = data.Batches(parts[split], trained.EVAL_BATCH, numbers.device, **look)
-        logits[split] = trained.forward(net, batches, numbers)[0].cpu().numpy()
+        batches = trained.eval_batches(target, parts[split], numbers.device)
+        logits[split] = trained.logits(net, batches, numbers).cpu().numpy()
     if not all(np.isfinite(values).all() for values in logits.values()):
-        experiment.fail(f"{run.dir}: gives logits that are not finite; lower the --lr")
+        experiment.fail(f"{run.dir}: logits are not finite; lower the --lr")
     both = [study.dataset.val, study.dataset.test]
-    about = {"dataset": study.dataset.name, "classes": study.dataset.classes, "rejectors": []}
+    about = {
+        "dataset": study.dataset.name,
+        "classes": study.dataset.classes,
+        "rejectors": [],
+    }
     experiment.write_npz(
         run.dir / "predictions.npz",
         labels=np.concatenate([part.labels.numpy() for part in both]),
@@ -237,7 +257,7 @@ def finish(study, parts, run, target, net, labels, voted, look, numbers, measure
             "parameters": parameters(net),
             "multiply_adds": measured["cost"],
             "labels": len(labels.labelled),
-            "data": study.data,
+            "data": study.fingerprint,
             "seed": study.seed,
             "sha256": digest,
             "train_seconds": measured["train"],
@@ -250,7 +270,7 @@ def finish(study, parts, run, target, net, labels, voted, look, numbers, measure
 
 
 def check_effect(targets, given):
-    """ValueError where a flag was given that no target's network has a use for."""
+    """ValueError if a flag on the command line has no effect on any target."""
     if "dropout" in given and all(target.settings["net"] != OFA for target in targets):
         raise ValueError("--dropout has no effect: no target is a net of the once-for-all space")
     if "bn_momentum" in given:
@@ -260,8 +280,8 @@ def check_effect(targets, given):
 
 
 def train_round(study, args):
-    """All targets on the labels of every method in one round; equal labels are trained on once."""
-    numbers = trained.numbers_of(args, study.device)
+    """Trains all targets on the labels of every method in a round, once for equal labels."""
+    numbers = trained.numbers_of(args.bf16, args.channels_last, study.device)
     with experiment.one_line_errors():
         wanted = net_ids(study, args.net_id)
         check_effect([study.targets[i] for i in wanted], args.given)
@@ -270,21 +290,23 @@ def train_round(study, args):
     parts = {name: trained.on_device(part, study.device) for name, part in parts.items()}
     voting = {m for m in args.method if "votes" in METHODS[m].needs or args.al_iter == 0}
     for digest in dict.fromkeys(labels.digest for labels in sets.values()):
-        whose = [method for method, labels in sets.items() if labels.digest == digest]
-        votes = bool(voting & set(whose)) if args.mDIS is None else args.mDIS
+        methods = [method for method, labels in sets.items() if labels.digest == digest]
+        votes = bool(voting & set(methods)) if args.mDIS is None else args.mDIS
         for net_id in wanted:
-            # In round 0 unseen targets vote too: with a larger T they may be of the committee.
+            # In round 0 unseen targets vote too: they may be in the committee of a larger T.
             keep = votes and (net_id < study.model_num or args.al_iter == 0)
-            keep = keep and len(sets[whose[0]].unlabelled) > 0  # the pool may have run out
-            train_target(study, parts, study.targets[net_id], sets[whose[0]], keep, args, numbers)
+            keep = (
+                keep and len(sets[methods[0]].unlabelled) > 0
+            )  # none are left if the pool ran out
+            train_target(study, parts, study.targets[net_id], sets[methods[0]], keep, args, numbers)
 
 
 @experiment.script
 def main(argv=None):
     args = parse_args(argv)
     with experiment.one_line_errors():
-        found = list(studies(args))
-    for study, one in found:
+        runs = list(studies(args))
+    for study, one in runs:
         train_round(study, one)
 
 

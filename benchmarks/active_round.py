@@ -1,4 +1,4 @@
-"""What a round of active learning takes with the twelve published targets, from a few of its steps.
+"""Time of a round of active learning with the twelve published targets, from a few of its steps.
 
   python -m benchmarks.active_round
   python -m benchmarks.active_round --device cuda --steps 20 --rounds 5 --out active_round-cuda.json
@@ -12,8 +12,8 @@ RTX 2080 (26:42 to train, 8:11 to 8:29 to select by uncertainty), of other hardw
 """
 
 import argparse
-import json
 import statistics
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from active_learning import trained
 from active_learning.target_models import read_targets
 from active_learning.train_net import make_optimizer, train_one_epoch
 from active_learning.trained import Numbers
-from benchmarks.clock import seconds
+from benchmarks.points import about, seconds
 from data.augment import random_resized_crop
 
 LABELS, POOL, EPOCHS, BATCH = 3000, 40000, 20, 120
@@ -45,7 +45,7 @@ class Way:
         self.numbers, self.steps = numbers, steps
         self.optimizer = make_optimizer(self.net, 7.5e-3, 0.9, 3e-5, numbers.device)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 10**6)
-        crop = random_resized_crop(self.net.size)
+        crop = random_resized_crop(target.settings["size"])
         part = trained.on_device(made_up(steps * BATCH), numbers.device)
         self.labelled = data.Batches(part, BATCH, numbers.device, shuffle=True, augment=crop)
         pool = trained.on_device(made_up(asked), numbers.device)
@@ -61,23 +61,23 @@ class Way:
     def ask(self) -> float:
         """Seconds of one image."""
         device = self.numbers.device
-        taken = seconds(lambda: trained.forward(self.net, self.pool, self.numbers), device)
+        taken = seconds(lambda: trained.logits(self.net, self.pool, self.numbers), device)
         return taken / len(self.pool.labels)
 
 
 def measure(target, ways: dict[str, Numbers], rounds: int, steps: int, asked: int) -> dict:
     """By way: seconds of a training step and of an image asked about; the first round warms up."""
     made = {name: Way(target, numbers, steps, asked) for name, numbers in ways.items()}
-    found = {name: {"step": [], "image": []} for name in ways}
+    times: dict[str, dict[str, list[float]]] = {n: {"step": [], "image": []} for n in ways}
     for round_ in range(rounds + 1):
         for name, way in made.items():
             step, image = way.train(round_), way.ask()
             if round_:
-                found[name]["step"].append(step)
-                found[name]["image"].append(image)
+                times[name]["step"].append(step)
+                times[name]["image"].append(image)
     return {
-        name: {what: statistics.median(values) for what, values in one.items()}
-        for name, one in found.items()
+        name: {what: statistics.median(values) for what, values in lists.items()}
+        for name, lists in times.items()
     }
 
 
@@ -95,8 +95,7 @@ def main(argv=None):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         targets = read_targets(args.targets)
-    default = argparse.Namespace(bf16=None, channels_last=None)
-    ways = {"plain": Numbers(device, False, False), "ours": trained.numbers_of(default, device)}
+    ways = {"plain": Numbers(device, False, False), "ours": trained.numbers_of(None, None, device)}
     hardware = experiment.hardware(device)
     print(f"{hardware}, torch {torch.__version__}, ours: {ways['ours']}")
     found = {}
@@ -126,13 +125,18 @@ def main(argv=None):
         f"{PUBLISHED['train_seconds'] / 60:.1f} min and 8.2 to 8.5 min"
     )
     if args.out:
-        head, dirty = experiment.commit()
-        about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
-        about |= {"rounds": args.rounds, "steps": args.steps, "asked": args.asked}
-        about |= {"ours": {k: str(v) for k, v in ways["ours"]._asdict().items()}}
-        result = {"targets": found, "extrapolated": totals, "ratios": ratios}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | result | {"published": PUBLISHED}, indent=1) + "\n")
+        result = about(
+            device,
+            rounds=args.rounds,
+            steps=args.steps,
+            asked=args.asked,
+            ours={k: str(v) for k, v in ways["ours"]._asdict().items()},
+            targets=found,
+            extrapolated=totals,
+            ratios=ratios,
+            published=PUBLISHED,
+        )
+        experiment.write_json(Path(args.out), result)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ Random pictures of CIFAR-10's size: what is learnt does not matter here.
 """
 
 import argparse
-import json
 import statistics
-import time
+from pathlib import Path
 
 import torch
 
 import data
 import experiment
+from benchmarks.points import about, seconds
 from data.datasets import Part
 from learning_to_help import amortized
 from losses.surrogates import StackedLoss
@@ -35,19 +35,12 @@ def made(count: int) -> Part:
     return Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
 
 
-def clock(device, work) -> float:
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def seconds_per_step(device, batch_size: int, steps: int) -> float:
     """One step of the 42 stacked rejectors."""
     stack = new_rejectors(len(GRID), 0).to(device)
     optimizer = torch.optim.SGD(stack.parameters(), 1e-3, 0.9, fused=True)
-    loss = StackedLoss(["stage_switching"] * len(GRID), *zip(*GRID, strict=True), device)
+    costs_1, costs_e = ([pair[k] for pair in GRID] for k in (0, 1))
+    loss = StackedLoss(["stage_switching"] * len(GRID), costs_1, costs_e, device)
     images = torch.randn(batch_size, 3, 32, 32, device=device)
     logits = torch.randn(batch_size, 10, device=device)
     labels = torch.randint(10, (batch_size,), device=device)
@@ -60,7 +53,7 @@ def seconds_per_step(device, batch_size: int, steps: int) -> float:
         optimizer.step()
 
     step()
-    return clock(device, lambda: [step() for _ in range(steps)]) / steps
+    return seconds(lambda: [step() for _ in range(steps)], device) / steps
 
 
 def amortized_fit(device, part: Part, held: Part):
@@ -103,30 +96,25 @@ def main(argv=None):
     fit = amortized_fit(device, made(args.images), made(min(HELD, args.images)))
     steps = args.epochs * -(-args.images // args.batch_size)
     rounds = [
-        (seconds_per_step(device, args.batch_size, args.steps) * steps, clock(device, fit))
+        (seconds_per_step(device, args.batch_size, args.steps) * steps, seconds(fit, device))
         for _ in range(args.rounds)
     ]
-    each, once = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
+    each, once = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratios = sorted(a / b for a, b in rounds)
-    head, dirty = experiment.commit()
-    result = {
-        "hardware": experiment.hardware(device),
-        "torch": torch.__version__,
-        "commit": head,
-        "dirty": dirty,
+    result = about(
+        device,
         **{k: getattr(args, k) for k in ("images", "epochs", "batch_size", "rounds")},
-        "one_a_cost_seconds": each,
-        "amortized_seconds": once,
-        "ratio": each / once,
-        "ratio_range": [ratios[0], ratios[-1]],
-    }
+        one_a_cost_seconds=each,
+        amortized_seconds=once,
+        ratio=each / once,
+        ratio_range=[ratios[0], ratios[-1]],
+    )
     print(f"{result['hardware']}, {args.images} images")
     print(f"42 rejectors, {args.epochs} epochs (from {args.steps} steps a round)  {each:8.1f} s")
     print(f"one amortized rejector on features                 {once:8.1f} s")
     print(f"ratio {each / once:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})")
     if args.out:
-        with open(args.out, "w") as f:
-            f.write(json.dumps(result, indent=1) + "\n")
+        experiment.write_json(Path(args.out), result)
 
 
 if __name__ == "__main__":

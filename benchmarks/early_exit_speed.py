@@ -29,12 +29,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import experiment
-from benchmarks.clock import seconds
 from benchmarks.meta_gradient import double_backward
-from benchmarks.points import about
+from benchmarks.points import about, seconds
 from early_exit import train
 from early_exit.arch_flags import arch_settings
 from early_exit.flags import make_method
+from early_exit.methods import L2W
 from early_exit.parallel import Workers
 from early_exit.steps import Base
 from experiment.cuda_graph import EAGER_FIRST
@@ -76,7 +76,7 @@ def our_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> dic
     """Functions that take one training step on these images, by the kind of step."""
 
     def step(meta: bool = True):
-        if method == "l2w":
+        if isinstance(trainer, L2W):
             trainer.steps, trainer.meta_interval = int(not meta), 2
         return trainer.step(images, labels, len(labels))
 
@@ -145,7 +145,7 @@ def measure(flags: list[str], rounds: int, size: int, device: torch.device, ways
     """
     taken: dict = {}
     for method in METHODS:
-        steps = {}
+        steps: dict[tuple[str, str], Step] = {}
         for way in ("plain", *ways):
             how = way, [*flags, *ways.get(way, [])], size, device
             made = make(method, *how)

@@ -28,8 +28,7 @@ import torch
 import data
 import eval_all
 import experiment
-from benchmarks.clock import seconds
-from benchmarks.points import about
+from benchmarks.points import about, seconds
 from benchmarks.sweep import COSTS
 from learning_to_help.settings import Setting
 from models.checkpoints import predict
@@ -49,12 +48,11 @@ def make_run(folder: Path, edge_name: str, train: int, images: int) -> argparse.
     """A data set and a run directory as training leaves them; returns eval_all's arguments."""
     rng = np.random.default_rng(0)
     val, path = images // 2, folder / "made.npz"
-    pictures = {
-        f"x_{k}": rng.integers(0, 256, (n, SIZE, SIZE, 3), np.uint8)
-        for k, n in (("train", train + val), ("test", images - val))
-    }
-    labels = {f"y_{k[2:]}": np.arange(len(x)) % CLASSES for k, x in pictures.items()}
-    np.savez(path, **pictures, **labels)
+    x_train, x_test = (
+        rng.integers(0, 256, (n, SIZE, SIZE, 3), np.uint8) for n in (train + val, images - val)
+    )
+    y_train, y_test = (np.arange(len(x)) % CLASSES for x in (x_train, x_test))
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     split = {"val_size": val, "split_seed": 0, "rejector_val_size": 0}
     digest = data.load(str(path), "", val).fingerprint()
     common = {"num_classes": CLASSES, "dataset": "made", "data": digest, **split, "seed": 43}

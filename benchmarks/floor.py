@@ -33,8 +33,7 @@ import data
 import experiment
 import train_edgenet_async
 import train_localnet
-from benchmarks.clock import seconds
-from benchmarks.points import about
+from benchmarks.points import about, seconds
 from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
 from experiment.cuda_graph import StepGraph
 from learning_to_help.settings import Setting
@@ -153,9 +152,9 @@ def edge_ways(name, device, steps, compiled, counts) -> dict:
 def work_of(name, device, settings) -> tuple[float, float]:
     """(flops, bytes) of a step at least."""
     if name == "lenet5":
-        net = LeNet5(10).to(device)
-        flops = 2 * BATCH * 3 * multiply_adds(net, torch.zeros(1, 3, 32, 32, device=device))
-        return flops, 28 * parameters(net)
+        lenet = LeNet5(10).to(device)
+        flops = 2 * BATCH * 3 * multiply_adds(lenet, torch.zeros(1, 3, 32, 32, device=device))
+        return flops, 28 * parameters(lenet)
     net = build_edge(name, 10, edge_size(name, 32), 0).to(device)
     image = torch.zeros(1, 3, 32, 32, device=device)
     stack = Rejector().to(device)

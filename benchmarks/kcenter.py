@@ -96,7 +96,7 @@ def measure(way: str, folder: Path, count: int) -> tuple[float, int | None, np.n
     picks = WAYS[way](features, labelled, count)
     seconds = time.perf_counter() - start
     most = _resident("VmHWM")
-    return seconds, None if most is None else most - before, picks
+    return seconds, None if most is None or before is None else most - before, picks
 
 
 def _resident(name: str) -> int | None:
@@ -110,7 +110,7 @@ def _resident(name: str) -> int | None:
 
 def compare(folder: Path, ways: list[str], count: int, rounds: int) -> dict[str, dict]:
     """By way: `seconds` and `bytes`, one a round; AssertionError where picks differ."""
-    found = {way: {"seconds": [], "bytes": []} for way in ways}
+    found: dict[str, dict] = {way: {"seconds": [], "bytes": []} for way in ways}
     expected = None
     for _ in range(rounds):
         for way in ways:

@@ -18,16 +18,16 @@ the two gradients differ.
 """
 
 import argparse
-import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.profiler import ProfilerActivity, profile
 
 import experiment
+from benchmarks.points import about, peak_bytes
 from deferral.exits import exit_counts
 from deferral.exits import shares as shares_of_exits
 from early_exit.methods import L2W, Half
@@ -70,13 +70,14 @@ def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple
     losses_b = exit_losses(logits, b.labels, method.label_smoothing)
     counts = exit_counts(len(b.images), method.shares).tolist()
     exits = assign_exits(doubts(logits).detach(), counts)
-    meta = sum(losses_b[exits == k, k].mean() for k in range(net.num_exits) if (exits == k).any())
+    present = [k for k in range(losses_b.shape[1]) if (exits == k).any()]
+    meta = torch.stack([losses_b[exits == k, k].mean() for k in present]).sum()
     if pruned:
         return torch.autograd.grad(meta, list(method.weight_net.parameters()))
     method.meta_optimizer.zero_grad()
     meta.backward()
     net.zero_grad()
-    return tuple(p.grad for p in method.weight_net.parameters())
+    return tuple(p.grad for p in method.weight_net.parameters() if p.grad is not None)
 
 
 def adam_step(p: Tensor, g: Tensor, group: dict, state: dict) -> Tensor:
@@ -118,7 +119,7 @@ def make(device: torch.device, batch: int, dtype: torch.dtype = torch.float32):
 
 
 def ways(method: L2W, a: Half, b: Half) -> dict:
-    """What is timed, by name."""
+    """The functions to time, by name."""
 
     def plain_step():
         double_backward(method, a, b, pruned=False)
@@ -152,23 +153,6 @@ def seconds(run, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return clock() - start
-
-
-def peak_bytes(run, device: torch.device) -> int:
-    """The most that tensors took at once during run(), above what they took before."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        run()
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def check(device: torch.device) -> float:
@@ -222,12 +206,9 @@ def main(argv=None):
     }
     print("ratios: " + ", ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
     if args.out:
-        head, dirty = experiment.commit()
-        about = {"hardware": hardware, "torch": torch.__version__, "commit": head, "dirty": dirty}
-        about |= {"batch_size": args.batch_size, "difference": apart}
-        found = {"seconds": taken, "peak_bytes": peak, "ratios": ratios}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | found, indent=1) + "\n")
+        numbers = {"seconds": taken, "peak_bytes": peak, "ratios": ratios}
+        sizes = {"batch_size": args.batch_size, "difference": apart}
+        experiment.write_json(Path(args.out), about(device, **sizes, **numbers))
 
 
 if __name__ == "__main__":

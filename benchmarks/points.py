@@ -1,10 +1,11 @@
-"""What the curves of cost against size share: taking turns, bytes of tensors, and the file."""
+"""Measuring: seconds, turns, bytes of tensors, and what the JSON of a benchmark begins with."""
 
 import gc
 import json
 import os
 import tempfile
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
 import experiment
-from benchmarks.clock import seconds
 from data.memory import free_on_host
 
 WARM = 6  # steps: a CUDA graph is captured at the fourth
@@ -22,29 +22,40 @@ FLOAT, INT = 4, 8  # bytes
 WEIGHTS = 12  # bytes a parameter in training: itself, its gradient, its momentum, float32
 
 
-def take_turns(
-    works: dict[Hashable, tuple[Callable[[], object], int]], rounds: int, device: torch.device
-) -> dict[Hashable, list[float]]:
-    """Milliseconds a step of each of `works`, {name: (it, steps it takes)}, once a round.
+def seconds(step: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `step()` takes, including its work on the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
-    All are warm before the first round, and what else the machine does falls on all alike.
+
+def take_turns(
+    works: Mapping[Hashable, tuple[Callable[[], object], int]], rounds: int, device: torch.device
+) -> dict[Hashable, list[float]]:
+    """Milliseconds a step of each of `works`, {name: (function, its steps)}, once a round.
+
+    All are warm before the first round. Because they take turns, other load on the machine slows
+    them alike.
     """
     for work, steps in works.values():
         for _ in range(-(-WARM // steps) if device.type == "cuda" else 1):
             work()
-    found: dict[Hashable, list[float]] = {name: [] for name in works}
+    milliseconds: dict[Hashable, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, (work, steps) in works.items():
-            found[name].append(1e3 * seconds(work, device) / steps)
-    return found
+            milliseconds[name].append(1e3 * seconds(work, device) / steps)
+    return milliseconds
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Most bytes of tensors on `device` at any time of `run()`, above what was there before.
+    """Peak bytes of tensors on `device` during `run()`, above the bytes before it.
 
-    On CUDA what the allocator counts. On a CPU the same from the profiler, which sees each tensor
-    that comes and goes, those inside an operator too; what a library takes for itself is not seen.
-    ValueError on other devices.
+    On CUDA as the allocator counts. On a CPU from the profiler, which records every allocation of a
+    tensor, also inside operators, but not the buffers of libraries. ValueError on other devices.
     """
     gc.collect()
     if device.type == "cuda":
@@ -55,13 +66,13 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != "cpu":
-        raise ValueError(f"--device {device}: its memory is not counted here; cuda or cpu")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it speaks of CUDA where there is none
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        raise ValueError(f"--device {device}: its memory is not counted here; give cuda or cpu")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # no warnings about CUDA on machines without it
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
-        found.export_chrome_trace(str(path))
+        recorded.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
     changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
     now = most = 0
@@ -76,8 +87,8 @@ def kept_bytes(forward: Callable[[], object], net: nn.Module) -> int:
 
     Memory that several operators keep counts once.
     """
-    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    kept: list[Tensor] = []  # alive till the end, so that no two share an address by chance
+    parameters_of = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    kept: list[Tensor] = []  # kept alive, so that no two share an address by chance
 
     def keep(x: Tensor) -> Tensor:
         kept.append(x.detach())
@@ -86,15 +97,11 @@ def kept_bytes(forward: Callable[[], object], net: nn.Module) -> int:
     with saved_tensors_hooks(keep, lambda x: x):
         outputs = forward()  # noqa: F841, the graph lives as long as they do
     stores = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in kept}
-    return sum(size for where, size in stores.items() if where not in own)
-
-
-def parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
+    return sum(size for where, size in stores.items() if where not in parameters_of)
 
 
 def free_bytes(device: torch.device) -> float:
-    """What can still be had: on the card, or of the machine's memory (inf where nothing tells)."""
+    """Free bytes of the card or the machine; inf if they are not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = free_on_host()
@@ -102,7 +109,7 @@ def free_bytes(device: torch.device) -> float:
 
 
 def fits(what: str, needed: int, device: torch.device) -> bool:
-    """Whether `needed` bytes can be had; says that `what` is left out where not."""
+    """Whether `needed` bytes are free; prints that `what` is left out if not."""
     free = free_bytes(device)
     if needed > free:
         print(f"{what}: left out, needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} are free")
@@ -110,7 +117,7 @@ def fits(what: str, needed: int, device: torch.device) -> bool:
 
 
 def about(device: torch.device, **more: Any) -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """The hardware and software of a measurement, and `more`."""
     head, dirty = experiment.commit()
     return {
         "hardware": experiment.hardware(device),

@@ -30,6 +30,7 @@ count it. Nor is what a copy needs for a moment while it answers up to 128 image
 """
 
 import argparse
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from statistics import median
 
@@ -46,7 +47,6 @@ from benchmarks.points import (
     about,
     fits,
     kept_bytes,
-    parameters,
     peak_bytes,
     take_turns,
 )
@@ -55,6 +55,7 @@ from experiment import number
 from learning_to_help.edge_copies import state_bytes
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
+from models.cost import parameters
 from models.edgenet import build_edge, edge_size
 from models.rejector import Rejector
 
@@ -81,7 +82,7 @@ def part_of(steps: int) -> data.Part:
     return data.Part(images, torch.randint(0, CLASSES, (count,)), torch.arange(count))
 
 
-def one_pass(edge_step, settings, part, device):
+def one_pass(edge_step, settings, part, device) -> Callable[[], object]:
     """A function that takes every batch of `part` once, as train_edgenet_async.py does."""
     rejectors = None
     if settings:
@@ -105,9 +106,9 @@ def plain_run(name: str, part: data.Part, device: torch.device):
     local, rejector = sweep.LeNet5(CLASSES).to(device).eval(), Rejector().to(device)
     nets = local, edge, frozen.eval(), rejector
     optimizers = sweep.sgd(edge, 1e-3), sweep.sgd(rejector, 1.6e-3)
-    costs = [torch.tensor([[c]], device=device) for c in (1.25, 0.25)]
+    cost_1, cost_e = (torch.tensor([[c]], device=device) for c in (1.25, 0.25))
     pictures = sweep.loader(part, size, 0)
-    return lambda: sweep.plain_edge(nets, optimizers, pictures, *costs, device)
+    return lambda: sweep.plain_edge(nets, optimizers, pictures, cost_1, cost_e, device)
 
 
 def kept_of(edge: torch.nn.Module, device: torch.device) -> int:
@@ -166,13 +167,13 @@ def measure(edges, counts, steps, rounds, device) -> list[dict]:
         held = {k: predicted(k, edge.edge, freqs, images, kept) for k in counts}
         possible = [k for k in counts if fits(f"{name}, K = {k}", held[k], device)]
         peaks = {k: memory(name, k, freqs, device) for k in possible}
-        works = {
+        works: dict[Hashable, tuple[Callable[[], object], int]] = {
             "edge alone": (one_pass(edge, [], part_of(steps), device), steps),
             "a run each": (plain_run(name, part_of(steps), device), steps),
         }
         for k in possible:
-            own = max(2, min(steps, steps * MOST // (20 * k)))
-            works[k] = one_pass(edge, settings_of(k, freqs), part_of(own), device), own
+            few = max(2, min(steps, steps * MOST // (20 * k)))
+            works[k] = one_pass(edge, settings_of(k, freqs), part_of(few), device), few
         for key, milliseconds in take_turns(works, rounds, device).items():
             stack = isinstance(key, int)
             row = {"group": name, "way": "one pass" if stack else key, "x": key if stack else 1}

@@ -27,7 +27,12 @@ LOOKS = {
     "a run each": style.rule("max_softmax", label="a run each: $K$ times one run", marker=""),
     "edge alone": style.rule("never", label="the edge alone"),
 }
-FORMULA = {"color": style.INK, "linewidth": 0.8, "label": "bytes by the formula", "zorder": 1}
+FORMULA: dict[str, Any] = {
+    "color": style.INK,
+    "linewidth": 0.8,
+    "label": "bytes by the formula",
+    "zorder": 1,
+}
 
 
 def read(path: Path) -> dict[str, Any]:

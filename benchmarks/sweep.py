@@ -12,9 +12,8 @@ turns in one process; the median of the rounds is printed, and the range of the 
 
 import argparse
 import copy
-import json
 import statistics
-import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ import data
 import experiment
 import train_edgenet_async
 import train_localnet
+from benchmarks.points import about, seconds
 from experiment.cuda_graph import StepGraph
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
@@ -92,19 +92,10 @@ def plain_edge(nets, optimizers, batches, cost_1, cost_e, device):
         optimizers[1].step()
 
 
-def clock(device, work):
-    """Seconds that `work` takes, the device's queue included."""
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def compare(name, device, steps, rounds, plain, ours, runs):
     """Take turns; plain and ours do `steps` steps each. Prints and returns the medians."""
     plain(), ours()  # warm up
-    pairs = [(clock(device, plain), clock(device, ours)) for _ in range(rounds)]
+    pairs = [(seconds(plain, device), seconds(ours, device)) for _ in range(rounds)]
     a, b = (statistics.median(x) / steps * 1e3 for x in zip(*pairs, strict=True))
     ratios = sorted(runs * p / o for p, o in pairs)
     row = {"name": name, "plain_ms": a, "ours_ms": b, "runs": runs, "ratio": runs * a / b,
@@ -202,11 +193,8 @@ def main(argv=None):
     for costs in (COSTS[-1:], COSTS):
         rows.append(edge_row(costs, part(args.steps), device, args))
     if args.out:
-        head, dirty = experiment.commit()
-        about = {"hardware": experiment.hardware(device), "torch": torch.__version__}
-        about |= {"commit": head, "dirty": dirty, "workers": args.workers, "batch": BATCH}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+        result = about(device, workers=args.workers, batch=BATCH, rows=rows)
+        experiment.write_json(Path(args.out), result)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.client_counts import LEAST, Counts, by_shares, check_alpha, deal
+from data.client_counts import LEAST, Counts, check_alpha
 
 DRAWS = 1000  # of dir and exdir, until every client has enough images; PFLlib draws without end
 SWEEPS = 20  # over the clients, to draw who holds which classes in exdir
@@ -59,7 +59,7 @@ def benchmark_counts(
         if (fewest := counts.sum(1).min()) < LEAST:
             raise ValueError(
                 f"{asked}: some of {clients} clients would have {fewest} images, fewer than "
-                f"{LEAST}: give fewer clients, or equal for the sizes"
+                f"{LEAST}: give fewer clients{', or equal for the sizes' if kind == '-' else ''}"
             )
         return counts
     check_alpha(alpha)
@@ -91,7 +91,7 @@ def _in_turn(clients: int, num_classes: int, per_client: int) -> list[np.ndarray
     PFLlib loses the classes after that.
     """
     room, width = np.full(clients, per_client), -(-clients * per_client // num_classes)
-    holders = []
+    holders: list[np.ndarray] = []
     while len(holders) < num_classes and room.any():
         holders.append(np.flatnonzero(room)[:width])
         room[holders[-1]] -= 1
@@ -135,7 +135,7 @@ def _holders(
     least = max(1, clients * per_client // num_classes // 2)
     even = np.full(num_classes, clients * per_client // num_classes)
     even[rng.permutation(num_classes)[: clients * per_client % num_classes]] += 1
-    held = deal(even, clients, per_client, rng)
+    held = _deal(even, clients, per_client, rng)
     number = held.sum(0)
     for client in [*range(clients)] * SWEEPS:
         number -= held[client]
@@ -163,3 +163,29 @@ def _cut_by_dirichlet(
         counts[rows, k] = by_shares(shares[:, None], np.array([images]), rng)[:, 0]
         total += counts[:, k]
     return counts
+
+
+def _deal(shards: Counts, clients: int, per_client: int, rng: np.random.Generator) -> np.ndarray:
+    """Which classes each client holds, [clients, K].
+
+    A client takes the classes with most shards left, so no class ever has more shards left than
+    there are clients to come.
+    """
+    held = np.zeros((clients, len(shards)), dtype=bool)
+    left = shards.copy()
+    for client in rng.permutation(clients):
+        taken = np.lexsort((rng.random(len(left)), -left))[:per_client]
+        held[client, taken] = True
+        left[taken] -= 1
+    return held
+
+
+def by_shares(shares: np.ndarray, stock: Counts, rng: np.random.Generator) -> Counts:
+    """Each class given out by shares [clients, K]: its images are cut where the shares' sums are.
+
+    The cuts of a class are all moved by one random part of an image. Rounding down would hold back
+    half an image of every class for the last client, and give the same clients nothing each time.
+    """
+    ends = shares.cumsum(0)
+    ends = np.floor(ends / ends[-1] * stock + rng.random(len(stock))).astype(np.int64)
+    return np.diff(np.minimum(ends, stock), axis=0, prepend=0)

@@ -17,12 +17,9 @@ image goes to exactly one client, and a quarter of each client's images are its 
   noniid SIZES exdir  --classes_per_client classes each, then as dir among a class's holders until
                       each client has 10 images; balance and - are the same
 
-Two words for the sizes are not PFLlib's. With `equal` all clients have the same number of images,
-give or take one: images at random (iid), by a Dirichlet distribution over classes (dir, Hsu et al.,
-2019), or of exactly --classes_per_client classes (pat, McMahan et al., 2017). With `uneven` sizes
-are uniform on the simplex (iid, and within a class of pat) or as Dirichlet draws give them, without
-a bound at the mean (dir, Yurochkin et al., 2019). --train_only leaves the data set's own test
-images out.
+One word for the sizes is not PFLlib's: with `equal` all clients have the same number of images, to
+within one, at random (iid) or by a Dirichlet distribution over classes (dir, Hsu et al., 2019).
+--train_only leaves the data set's own test images out.
 
 Writes client-0000.npz and so on, each a data set by itself, for `--dataset` of any script: x_train,
 y_train, x_test, y_test; `classes`, the names of all K classes; index_train, index_test, rows of the
@@ -47,7 +44,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.benchmark_counts import benchmark_counts
-from data.client_counts import LEAST, dirichlet, pathological, sizes_of
+from data.client_counts import LEAST, dirichlet, even_sizes
 from data.datasets import NAMES, Part, Source, fingerprint_of, source_of, stem
 from data.partition_plot import draw
 from experiment import (
@@ -64,8 +61,8 @@ from experiment import (
 # PFLlib's defaults; its comments advise an alpha of 100 for exdir.
 CLIENTS, ALPHA, TEST_SHARE = 20, 0.1, 0.25
 
-LISTS = ("partition.json", "unfinished.json")  # what names the files of a partition in its folder
-BESIDE = ("classes.png", "classes.pdf")  # files that `files` there leaves out
+LISTS = ("partition.json", "unfinished.json")  # each lists the files of the partition
+BESIDE = ("classes.png", "classes.pdf")  # further files of a partition, not listed there
 Rows = NDArray[np.int64]
 Images = tuple[Part, NDArray[np.uint8], Sequence[str]]  # the images, `merged`'s; class names
 
@@ -87,29 +84,27 @@ def split(
 ) -> list[Rows]:
     """The rows of each client, sorted: disjoint, and together all of 0..N-1.
 
-    labels: integers [N] from 0. sizes: `balance`, `-`, `equal` or `uneven`. kind: `-` is iid;
-    `dir`, with `alpha`; `pat`, with `per_client` classes a client; `exdir`, with both. What they
-    mean is said above, and in data/benchmark_counts.py and data/client_counts.py. Each client has
-    `LEAST` images or more.
+    labels: integers [N] from 0. sizes: `balance`, `-` or `equal`. kind: `-` is iid;
+    `dir`, with `alpha`; `pat`, with `per_client` classes a client; `exdir`, with both; `equal`
+    goes with `-` and `dir`. The module's docstring, data/benchmark_counts.py and
+    data/client_counts.py define them. Each client has `LEAST` images or more.
 
     Raises:
-        ValueError: too few images, or what is asked for cannot be had of these labels. One line.
+        ValueError: too few images, or these labels allow no such partition. One line.
     """
     if not 1 <= clients * LEAST <= len(labels):
         raise ValueError(
             f"{clients} clients of {LEAST} images or more each: there are {len(labels)} images, "
             f"so give 1 to {len(labels) // LEAST} clients"
         )
-    equal, stock = sizes == "equal", np.bincount(labels)
-    if sizes in ("balance", "-"):
-        counts = benchmark_counts(stock, clients, kind, sizes == "balance", alpha, per_client, rng)
-    elif kind == "-":
-        owner = np.repeat(np.arange(clients), sizes_of(len(labels), clients, equal, rng))
+    stock = np.bincount(labels)
+    if sizes == "equal" and kind == "-":
+        owner = np.repeat(np.arange(clients), even_sizes(len(labels), clients))
         return _by_owner(rng.permutation(len(labels)), owner)
-    elif kind == "dir":
-        counts = dirichlet(stock, clients, equal, alpha, rng)
+    if sizes == "equal":
+        counts = dirichlet(stock, clients, alpha, rng)
     else:
-        counts = pathological(stock, clients, equal, per_client, rng)
+        counts = benchmark_counts(stock, clients, kind, sizes == "balance", alpha, per_client, rng)
     shuffled = rng.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     every = np.tile(np.arange(clients), counts.shape[1])
@@ -117,7 +112,7 @@ def split(
 
 
 def _by_owner(rows: Rows, owner: Rows) -> list[Rows]:
-    """Rows [N] put together by who owns each, every owner's sorted."""
+    """Rows [N] grouped by `owner` [N], sorted within each group."""
     rows = rows[np.lexsort((rows, owner))]
     return np.split(rows, np.cumsum(np.bincount(owner))[:-1])
 
@@ -136,41 +131,39 @@ def cut_test(rows: Rows, share: float, rng: np.random.Generator) -> tuple[Rows, 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__, "data.partition")
-    parser.add_argument("labels", choices=("iid", "noniid"), help="which classes a client has")
-    parser.add_argument(
-        "sizes", choices=("balance", "-", "equal", "uneven"), help="how many images"
-    )
+    parser.add_argument("labels", choices=("iid", "noniid"), help="distribution of the classes")
+    parser.add_argument("sizes", choices=("balance", "-", "equal"), help="images a client")
     parser.add_argument("kind", choices=("dir", "pat", "exdir", "-"), help="of noniid; - with iid")
     parser.add_argument("--dataset", required=True, help=f"{', '.join(NAMES)}, DIR or .npz")
-    parser.add_argument("--clients", type=number(int, 1), default=CLIENTS, help="how many")
+    parser.add_argument("--clients", type=number(int, 1), default=CLIENTS, help="number of clients")
     parser.add_argument(
         "--alpha", type=number(float, 0, above=True),
-        help=f"of dir and exdir: the smaller, the farther from iid (default: {ALPHA}; PFLlib "
+        help=f"alpha of dir and exdir: the smaller, the farther from iid (default: {ALPHA}; PFLlib "
         "advises 100 for exdir)",
     )  # fmt: skip
     parser.add_argument(
         "--classes_per_client", type=number(int, 1),
-        help="of pat and exdir (default: a tenth of the classes, 2 at least)",
+        help="classes a client of pat and exdir (default: a tenth of the classes, at least 2)",
     )  # fmt: skip
     parser.add_argument(
         "--train_only", action="store_true", help="leave the data set's own test images out"
     )
     parser.add_argument(
         "--test_share", type=number(float, 0, 1, above=True, below=True), default=TEST_SHARE,
-        help="of each client's images that are its test set",
+        help="share of each client's images that are its test set",
     )  # fmt: skip
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="of the partition")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the partition")
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help="the folder (default: in results/partitions, named by what is asked for)",
+        help="output folder (default: in results/partitions, named by the arguments)",
     )  # fmt: skip
     parser.add_argument("--data_root", default="data_root", help="where data sets are kept")
     parser.add_argument("--overwrite", action="store_true", help="replace one that is there")
     args = parser.parse_args(argv)
     if (args.labels == "iid") != (args.kind == "-"):
         parser.error("give iid with -, as in iid balance -, and noniid with dir, pat or exdir")
-    if args.kind == "exdir" and args.sizes not in ("balance", "-"):
-        parser.error(f"exdir goes with balance or -, not with {args.sizes}")
+    if args.kind in ("pat", "exdir") and args.sizes == "equal":
+        parser.error(f"{args.kind} goes with balance or -, not with equal")
     for flag, kinds in (("alpha", ("dir", "exdir")), ("classes_per_client", ("pat", "exdir"))):
         if args.kind not in kinds and getattr(args, flag) is not None:
             parser.error(f"--{flag} goes with {' or '.join(kinds)}, not with {args.kind}")
@@ -189,7 +182,7 @@ def default_out(args: argparse.Namespace) -> Path:
 
 
 def old_files(out: Path) -> list[Path]:
-    """What the partition that is in `out` consists of, its lists of files first."""
+    """The files of the partition in `out`, its lists of files first."""
     lists = [out / name for name in LISTS if (out / name).exists()]
     if not lists:
         return []
@@ -218,14 +211,14 @@ def _as_npz(images: Images, train: Rows, test: Rows) -> bytes:
     part, split_of, classes = images
     pixels = part.images.permute(0, 2, 3, 1).numpy()
     labels, index = part.labels.numpy(), part.index.numpy()
-    arrays = {"classes": np.array(classes)}
-    for name, rows in (("train", train), ("test", test)):
-        arrays[f"x_{name}"] = pixels[rows]
-        arrays[f"y_{name}"] = labels[rows]
-        arrays[f"index_{name}"] = index[rows]
-        arrays[f"split_{name}"] = split_of[rows]
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # not compressed: photographs hardly get smaller by it
+    np.savez(  # not compressed: photographs hardly get smaller by it
+        buffer, classes=np.array(classes),
+        x_train=pixels[train], y_train=labels[train],
+        index_train=index[train], split_train=split_of[train],
+        x_test=pixels[test], y_test=labels[test],
+        index_test=index[test], split_test=split_of[test],
+    )  # fmt: skip
     return buffer.getvalue()
 
 
@@ -237,7 +230,7 @@ def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
 
 
 def partition(args: argparse.Namespace, command: str) -> None:
-    """What `main` does. ValueError and OSError for bad input, before anything is written."""
+    """Writes the partition. ValueError and OSError for bad input, before anything is written."""
     out = args.out or default_out(args)
     old, names = old_files(out), file_names(args.clients)
     if old and not args.overwrite:
@@ -266,7 +259,7 @@ def partition(args: argparse.Namespace, command: str) -> None:
     counts = np.stack([np.bincount(labels[r], minlength=len(classes)) for r in rows])
 
     lock(out)
-    # The list of a whole partition goes first, so that what a kill leaves is never taken for whole.
+    # The list of a complete partition goes first: after a kill, the rest is not taken for complete.
     for path in old:
         path.unlink(missing_ok=True)
     images = part, split_of, classes

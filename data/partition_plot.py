@@ -1,4 +1,4 @@
-"""Who has what: the counts [clients, classes] of a partition as a picture."""
+"""Figure of the counts [clients, classes] of a partition."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 INK, FILL = "#222222", "#0072B2"
-NUMBERED = 20  # clients and classes up to which counts are written out and clients keep their order
-NAMED = 30  # classes up to which each has its name
+LABELS = 8.5  # points
+# Up to so many clients and classes, cells show their counts and clients keep their order.
+NUMBERED = 20
+NAMED = 30  # up to so many classes, the axis shows their names
 
-# One hue, light to dark; the white of no image at all is not among them.
+# One hue, light to dark; white is left for cells without images.
 COLORS = LinearSegmentedColormap.from_list("counts", ["#D6E6F4", "#6BAED6", "#08519C", "#061F3F"])
 
 
 def draw(counts: NDArray[np.integer], classes: Sequence[str], title: str) -> dict[str, bytes]:
     """A map of the counts [clients, K] below the clients' sizes, as {"png": ..., "pdf": ...}.
 
-    Colours are logarithmic, and white is none. More clients than `NUMBERED` stand in the order of
-    the class they have most of, and by how much.
+    Colours are logarithmic; cells without images are white. More clients than `NUMBERED` are sorted
+    by the class they have most of, then by the number of its images.
     """
     clients, num_classes = counts.shape
     few = clients <= NUMBERED
@@ -42,7 +44,7 @@ def draw(counts: NDArray[np.integer], classes: Sequence[str], title: str) -> dic
     if few:
         for end in ends:
             top.axvline(end, color="white", linewidth=2)
-    top.set_ylabel("images")
+    top.set_ylabel("images", fontsize=LABELS)
     top.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     top.tick_params(axis="x", length=0)
 
@@ -60,19 +62,19 @@ def draw(counts: NDArray[np.integer], classes: Sequence[str], title: str) -> dic
             )  # fmt: skip
     if num_classes <= NAMED:
         below.set_yticks(range(num_classes), [_short(name) for name in classes])
-        below.set_ylabel("class")
+        below.set_ylabel("class", fontsize=LABELS)
     else:
-        below.set_ylabel("class, by number")
+        below.set_ylabel("class, by number", fontsize=LABELS)
     below.xaxis.set_major_locator(MaxNLocator(10 if not few else clients, integer=True))
     below.set_xlim(-0.5, clients - 0.5)
-    below.set_xlabel("client" if few else "clients, in order of the class they have most of")
-    bar = fig.colorbar(image, ax=below, label="images", pad=0.015, fraction=0.04)
+    order = "client" if few else "clients, in order of the class they have most of"
+    below.set_xlabel(order, fontsize=LABELS)
+    bar = fig.colorbar(image, ax=below, pad=0.015, fraction=0.04)
+    bar.set_label("images", fontsize=LABELS)
     bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     bar.ax.minorticks_off()
     for axes in (top, below, bar.ax):
         axes.tick_params(labelsize=7.5, color="#888888", labelcolor=INK)
-        axes.yaxis.label.set_size(8.5)
-        axes.xaxis.label.set_size(8.5)
         for side in axes.spines.values():
             side.set_visible(axes is below)
             side.set_color("#888888")

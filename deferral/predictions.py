@@ -37,11 +37,11 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -71,11 +71,9 @@ OPTIONAL = {
     "progress_accuracy": ("f", "PL"),
     "progress_bytes": ("iu", "PL"),
 }
-# Groups of arrays of which a file has all or none.
-EXAMPLE, LOSS, PROGRESS = (
-    tuple(name for name in OPTIONAL if name.startswith(prefix))
-    for prefix in ("example_", "loss_", "progress_")
-)
+# Prefixes of groups of arrays of which a file has all or none.
+GROUPS = ("example_", "loss_", "progress_")
+Group = TypeVar("Group")
 
 
 class Examples(NamedTuple):
@@ -167,26 +165,21 @@ class Predictions:
 
     @property
     def examples(self) -> Examples | None:
-        """The pictures; None where there are none."""
-        arrays = self._group(EXAMPLE)
-        return Examples(*arrays) if arrays else None
+        """The pictures; None where there are none. Likewise losses, and progress on val."""
+        return self._group(Examples, "example_")
 
     @property
     def losses(self) -> Losses | None:
-        """The training losses; None where there are none."""
-        arrays = self._group(LOSS)
-        return Losses(*arrays) if arrays else None
+        return self._group(Losses, "loss_")
 
     @property
     def progress(self) -> Progress | None:
-        """What was measured on val while training; None where nothing was."""
-        arrays = self._group(PROGRESS)
-        return Progress(*arrays) if arrays else None
+        return self._group(Progress, "progress_")
 
-    def _group(self, names: Iterable[str]) -> list[np.ndarray]:
-        """These arrays in order; empty where they are absent or hold no entries."""
-        arrays = [getattr(self, name) for name in names]
-        return [a for a in arrays if a is not None and len(a)]
+    def _group(self, kind: Callable[..., Group], prefix: str) -> Group | None:
+        arrays = [getattr(self, name) for name in OPTIONAL if name.startswith(prefix)]
+        present = [array for array in arrays if array is not None and len(array)]
+        return kind(*present) if present else None
 
     def part(self, split: str) -> "Predictions":
         """The rows of "val" or "test"; examples keep pointing at their rows. ValueError if none."""
@@ -289,7 +282,8 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """ValueError for the first thing that is wrong with the arrays; returns the settings."""
     if missing := [k for k in REQUIRED if k not in arrays]:
         raise ValueError(f"lacks {', '.join(missing)}")
-    for names in (EXAMPLE, LOSS, PROGRESS):
+    for prefix in GROUPS:
+        names = tuple(name for name in OPTIONAL if name.startswith(prefix))
         absent = [k for k in names if k not in arrays]
         if 0 < len(absent) < len(names):
             raise ValueError(f"lacks {', '.join(absent)}, which go with the other of {names}")

@@ -30,11 +30,6 @@ def oracle(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) 
     return stage_costs(correct, query_cost, error_cost).argmin(0)
 
 
-def bernoulli(n: int, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Send each of n samples with the same probability `rate`."""
-    return (rng.random(n) < _share(rate)).astype(np.int64)
-
-
 def threshold(score: np.ndarray, t: float) -> np.ndarray:
     """Send iff score > t. score [N]; the rejector's own rule is t = 0."""
     # float64: numpy would round a Python float to the scores' float32, possibly onto a score that

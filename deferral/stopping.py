@@ -1,8 +1,8 @@
 """The stopping policy of least risk for exits and a server, by dynamic programming.
 
 Backward induction (Bellman, 1957): given the policy of all later stages, stop where stopping costs
-no more than going on is expected to cost. `optimum` does it for a finite chain with known
-probabilities. `Stopping` does it from saved predictions: the extra cost of going on is regressed on
+no more than going on is expected to cost. With saved predictions the extra cost of going on is
+regressed on
 features of the exit's logits, with the costs that val samples incur under the policy of the later
 exits as targets (Longstaff and Schwartz, 2001, Valuing American Options by Simulation). Using
 incurred costs avoids the expectation of a minimum of estimates, which is biased low. Every
@@ -10,11 +10,9 @@ regression is cross-fitted: a val sample's decisions come from fits without it, 
 that earlier exits are fitted to.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from deferral import estimates
 from deferral.predictions import Predictions
@@ -29,41 +27,6 @@ class Stops:
 
     exit: np.ndarray  # [N] in 0..E-1
     score: np.ndarray  # [N] the expected saving of asking: ask iff > 0; -inf before the last exit
-
-
-def optimum(
-    stop_cost: Sequence[ArrayLike], transition: Sequence[ArrayLike], go_cost: Sequence[float]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The least expected cost from each state of a finite chain, and the states that stop.
-
-        value_k = min(stop_cost_k, go_cost_k + transition_k value_(k+1)), value_S = stop_cost_S
-
-    stop_cost: S arrays [n_k], the cost of stopping in each of the n_k states of stage k;
-    transition: S - 1 matrices [n_k, n_(k+1)] of probabilities; go_cost [S - 1]: the cost of going
-    from k to k + 1.
-    Returns S arrays of values and S of stops, bool; a tie stops. ValueError where shapes do not
-    fit, or rows of a transition are not probabilities that sum to 1.
-    """
-    costs = [np.asarray(one, dtype=np.float64) for one in stop_cost]
-    moves = [np.asarray(one, dtype=np.float64) for one in transition]
-    if not costs or len(moves) != len(costs) - 1 or len(go_cost) != len(moves):
-        raise ValueError(
-            f"{len(costs)} stages need one transition and go_cost less, not {len(moves)} and "
-            f"{len(go_cost)}"
-        )
-    for k, move in enumerate(moves):
-        if move.shape != (costs[k].size, costs[k + 1].size):
-            raise ValueError(
-                f"transition {k} is {move.shape}, but must be {(costs[k].size, costs[k + 1].size)}"
-            )
-        if (move < 0).any() or not np.allclose(move.sum(1), 1):
-            raise ValueError(f"transition {k} has a row that is not probabilities with sum 1")
-    values, stops = [costs[-1]], [np.ones(costs[-1].shape, dtype=bool)]
-    for here, move, price in zip(costs[-2::-1], moves[::-1], go_cost[::-1], strict=True):
-        ahead = price + move @ values[0]
-        stops.insert(0, here <= ahead)
-        values.insert(0, np.minimum(here, ahead))
-    return values, stops
 
 
 @dataclass(frozen=True, eq=False)

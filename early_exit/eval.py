@@ -169,7 +169,7 @@ def evaluate(args):
         "network": trained.settings,
         "multiply_adds": multiply_adds,
         "parameters": parameters(net),
-        "checkpoint": trained.path,
+        "checkpoint": experiment.portable(trained.path),
         **opened.settings(),
         "inputs": {"data": opened.fingerprint, **run.inputs},
         "bf16": args.bf16,

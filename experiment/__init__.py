@@ -18,7 +18,9 @@ from experiment.files import (
 from experiment.lock import lock, script
 from experiment.machine import ROOT, commit, hardware, pick_device, seed_everything
 from experiment.paths import PREDICTIONS, RunPaths
-from experiment.run import Run, read_args
+from experiment.portable import portable
+from experiment.records import read_args
+from experiment.run import Run
 
 __all__ = [
     "PREDICTIONS",
@@ -36,6 +38,7 @@ __all__ = [
     "number",
     "one_line_errors",
     "pick_device",
+    "portable",
     "progress",
     "read_args",
     "read_json",

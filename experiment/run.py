@@ -1,16 +1,17 @@
-"""The run directory: refuse or resume, say what was asked, log, and write the result last.
+"""The run directory: refuse or resume, record the arguments, log, and write the result last.
 
-Per run, named by its stem (`digits-edgenet`, say), it holds
+For each run, named by its stem (such as `digits-edgenet`), it holds
 
-    args.json            {stem: what was asked, of which inputs, commit, versions, hardware, and the
-                         files that the run writes}; written first
-    metrics.jsonl        a line an epoch and stem
-    STEM-state.pth       what `--resume` needs; written after every epoch, gone when the run ends
-    STEM.json            the result; written last: where it is, the run is complete
-    .lock                held by the process that writes there
+    args.json            {stem: arguments, inputs, commit, versions, hardware, and the files that
+                         the run writes}; written first. Paths are relative to the repository;
+                         a file outside it has its name and SHA-256 (`inputs`, `outside`)
+    metrics.jsonl        one line for each epoch and stem
+    STEM-state.pth       what `--resume` needs; written after every epoch, deleted at the end
+    STEM.json            the result; written last: if it exists, the run is complete
+    .lock                held by the process that writes to the directory
     tensorboard/, wandb/ what `--log_to` writes
 
-and the files that the script itself writes. A run replaces and deletes only what it wrote itself.
+and the files that the script itself writes. A run replaces and deletes only files that it wrote.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import datetime
 import importlib.metadata
 import json
 import platform
-import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,32 +32,32 @@ import numpy as np
 from experiment.command_line import fail
 from experiment.files import (
     load_checkpoint,
-    read_json,
     save_checkpoint,
     sha256,
-    write_bytes,
     write_json,
 )
 from experiment.lock import lock
 from experiment.machine import commit, hardware
+from experiment.portable import files_outside, portable, shell_command
+from experiment.records import read_args, trim_metrics
 from experiment.trackers import Mirror
 
 if TYPE_CHECKING:
     import torch
 
-# What may differ between the two halves of a resumed run without changing its weights.
+# Flags that a resumed run may change without changing its weights.
 FREE_TO_CHANGE = {
     "resume", "overwrite", "device", "data_root", "save_dir", "local_path", "log_to", "graph",
 }  # fmt: skip
 
 
 class Run:
-    """One run in a directory. Making it only looks; `start` is the first thing that writes.
+    """One run in a directory. The constructor only reads; `start` writes first.
 
-    remake: the run is an evaluation, which `--resume` makes again where its inputs have changed; a
-    training run is refused then. may_differ: flags that `--resume` need not give again. ValueError
-    where a run is there already and no flag says what to do with it, or where it was made with
-    other flags.
+    remake: the run is an evaluation, which `--resume` repeats if its inputs have changed; a
+    training run is refused then. may_differ: flags whose values `--resume` may change. ValueError
+    if the directory already holds this run and neither --resume nor --overwrite is given, or if
+    that run had other flags.
     """
 
     def __init__(
@@ -92,24 +92,28 @@ class Run:
             )
 
     def other_flags(self, stem: str, may_differ: Iterable[str] = ()) -> list[str]:
-        """Flags, but for `may_differ`, that a run of `stem` here was given other values of."""
+        """Flags outside `may_differ` whose values differ from those of the run of `stem` here."""
         old = read_args(self.dir).get(stem, {}).get("args", {})
-        new = json.loads(json.dumps(self.args, default=str))
-        changed = {k for k in old.keys() & new.keys() if old[k] != new[k]}
+        new = json.loads(json.dumps(self._recorded_args(), default=str))
+        # Older versions recorded absolute paths.
+        changed = {k for k in old.keys() & new.keys() if portable(old[k]) != new[k]}
         return sorted(changed - FREE_TO_CHANGE - set(may_differ))
+
+    def _recorded_args(self) -> dict[str, Any]:
+        return {name: portable(value) for name, value in self.args.items()}
 
     def _existing(self) -> list[Path]:
         return [path for path in (self.result, self.state_file) if path.exists()]
 
     def entry(self) -> dict[str, Any]:
-        """What args.json says of this stem; {} where it says nothing."""
+        """The entry of this stem in args.json; {} if there is none."""
         return read_args(self.dir).get(self.stem, {})
 
     def is_complete(self, data: str, inputs: Mapping[str, str | Path] | None = None) -> bool:
-        """Whether `--resume` finds a result that was made from these very inputs.
+        """Whether `--resume` finds a result that was made from these inputs.
 
-        data: fingerprint of the data set. inputs: SHA-256 of what else the result is made from, by
-        file name; the file's path does as well. ValueError where a training run's have changed.
+        data: fingerprint of the data set. inputs: by file name, the SHA-256 or the path of every
+        other file that the result is made from. ValueError if those of a training run have changed.
         """
         self.inputs = {
             name: sha256(value) if isinstance(value, Path) else value
@@ -121,15 +125,15 @@ class Run:
         if changed and not self.remake:
             raise ValueError(f"{self.result}: {changed}; --overwrite makes the run again")
         if changed:
-            print(f"{self.result}: {changed}; it is made again")
+            print(f"{self.result}: {changed}; repeating it")
         return not changed
 
     def _changed(self, data: str) -> str:
-        """Which input differs from what args.json names, in words; "" where none does."""
+        """The first input that differs from args.json, in words; "" if none does."""
         entry = self.entry()
         if entry.get("data", data) != data:
             return "was made from other data"
-        if "inputs" not in entry:  # of a version that did not record them
+        if "inputs" not in entry:  # older versions did not record them
             return "does not name its inputs" if self.remake else ""
         before = entry["inputs"]
         names = [n for n in sorted({*before, *self.inputs}) if before.get(n) != self.inputs.get(n)]
@@ -141,16 +145,16 @@ class Run:
         data: str,
         outputs: Iterable[Path] = (),
         patterns: Iterable[str] = (),
-        kin: Iterable[str] = (),
+        kin: Collection[str] = (),
     ) -> dict | None:
         """Lock the directory, write args.json and return the state to resume from, if there is one.
 
         data: fingerprint of the data set. outputs: every file that the run writes beside its result
-        and state. patterns: globs of files that later steps would take for the run's. kin: stems of
-        further runs of the script here. What an earlier run of this stem wrote is removed unless it
-        is resumed, and what its kin wrote with `--overwrite`. ValueError where an output or a match
-        exists that neither wrote, where another process has been here in the meantime, and where a
-        resumed run began with other inputs.
+        and state. patterns: globs of files that later steps would read as this run's. kin: stems of
+        related runs of the script here. Files of an earlier run of this stem are deleted unless it
+        is resumed, and with `--overwrite` those of its kin too. ValueError if an output or a match
+        exists that none of these runs wrote, if another process has run here since the constructor,
+        or if a resumed run began with other inputs.
         """
         import torch
 
@@ -159,7 +163,7 @@ class Run:
         matches = [path.name for pattern in patterns for path in self.dir.glob(pattern)]
 
         def files_of(stem: str) -> list[str]:
-            """Those that runs of a stem wrote; older versions did not list them."""
+            """Files that runs of a stem wrote; older versions did not list them."""
             return entries[stem].get("files", [*names, *matches]) if stem in entries else []
 
         written, of_kin = files_of(self.stem), [name for stem in kin for name in files_of(stem)]
@@ -172,7 +176,8 @@ class Run:
         lock(self.dir)
         if self._existing() != self._before:
             raise ValueError(f"{self.dir}: another process has just run here; run this again")
-        state, overwritten = None, ()
+        state = None
+        overwritten: Collection[str] = ()
         if self.resume and self.state_file.exists():
             if changed := self._changed(data):
                 raise ValueError(f"--resume: {self.state_file}: {changed}; --overwrite starts over")
@@ -184,11 +189,12 @@ class Run:
             entries = {stem: e for stem, e in entries.items() if stem not in overwritten}
         head, dirty = commit()
         entries[self.stem] = {
-            "args": self.args,
+            "args": self._recorded_args(),
             "data": data,
             "inputs": self.inputs,
+            "outside": files_outside(self.args),
             "files": names,
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": shell_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "commit": head,
             "dirty": dirty,
             "torch": torch.__version__,
@@ -199,35 +205,17 @@ class Run:
         }
         write_json(self.dir / "args.json", json.loads(json.dumps(entries, default=str)))
         done = state["epoch"] if state else 0
-        self._keep_metrics(done, overwritten)
+        trim_metrics(self.dir / "metrics.jsonl", self.stem, done, overwritten)
         if self.mirror:
             self.mirror.start(self.dir, self.stem, self.entry(), done)
         return state
 
-    def _keep_metrics(self, epochs: int, overwritten: Iterable[str]) -> None:
-        """Drop this stem's lines after `epochs`, which will be run again, and overwritten runs'."""
-        path = self.dir / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text().splitlines():
-            try:
-                logged = json.loads(line)
-            except json.JSONDecodeError:  # cut short by a kill or a full disk
-                continue
-            stem = logged.get("run")
-            if stem not in (self.stem, *overwritten) or (
-                stem == self.stem and logged["epoch"] <= epochs
-            ):
-                kept.append(line + "\n")
-        write_bytes(path, "".join(kept).encode())
-
     def end_epoch(
         self, epoch: int, epochs: int, seconds: float, state: dict | None = None, **metrics
     ) -> None:
-        """After an epoch, counted from 1: a line in the log, then the state to resume from.
+        """Log an epoch, counted from 1, then save the state to resume from.
 
-        Without a state, for runs of a few minutes, nothing is said and a killed run begins again.
+        Runs of a few minutes pass no state: nothing is printed, and a killed run starts over.
         """
         for name, value in metrics.items():
             if not np.isfinite(value):
@@ -237,7 +225,7 @@ class Run:
             with open(self.dir / "metrics.jsonl", "a") as f:
                 f.write(json.dumps(line) + "\n")
         except OSError as e:
-            fail(f"{self.dir}/metrics.jsonl: cannot be written ({e.strerror}); --resume goes on")
+            fail(f"{self.dir}/metrics.jsonl: cannot be written ({e.strerror}); --resume continues")
         if state is not None:
             save_checkpoint(self.state_file, state | {"epoch": epoch})
         if self.mirror:
@@ -252,9 +240,9 @@ class Run:
         )
 
     def finish(self, result: dict, name_inputs: bool = True) -> None:
-        """Write the result, last of all files, and remove the state.
+        """Write the result after all other files, and delete the state.
 
-        name_inputs: whether `inputs` in it names the SHA-256 of the data and of the files read.
+        name_inputs: whether the result's `inputs` holds the SHA-256 of the data and input files.
         """
         if name_inputs:
             result = result | {"inputs": {"data": self.entry()["data"], **self.inputs}}
@@ -262,12 +250,3 @@ class Run:
         self.state_file.unlink(missing_ok=True)
         if self.mirror:
             self.mirror.close()
-
-
-def read_args(directory: Path) -> dict[str, Any]:
-    """The entries of args.json by stem; {} where there is no such file."""
-    path = directory / "args.json"
-    entries = read_json(path) if path.exists() else {}
-    if not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ValueError(f"{path}: is not of a run of this project; move it away")
-    return entries

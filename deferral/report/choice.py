@@ -13,7 +13,7 @@ import numpy as np
 
 from deferral import bootstrap, rules
 from deferral.catalogue import RULES, Rule
-from deferral.decide import Decision, Prepared, ScoredDecision, prepared, scored
+from deferral.decide import Prepared, ScoredDecision, prepared, scored
 from deferral.predictions import Predictions
 from deferral.report.numbers import Options, plain
 from deferral.risk import Pair, stage_costs

@@ -4,8 +4,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from active_learning import cascade_risk
-from active_learning.cascade_risk import choose, cover, expected_risk, influence
+from active_learning.cascade_risk import cover, expected_risk, influence
 
 
 def covered(risk, rows, share, picks):
@@ -51,20 +50,6 @@ def test_expected_risk_is_its_formula():
         asked += 1 - p_m > 0.05 + 1.1 * (1 - p_e)
         assert found[i] == pytest.approx(min(1 - p_m, 0.05 + 1.1 * (1 - p_e)), abs=1e-12)
     assert 5 < asked < 45  # both sides of the minimum were met
-
-
-def test_expected_risk_by_hand():
-    # Two targets that give class 0 the probabilities (0.9, 0.7), (0.2, 0.8): q = 0.8 and 0.5.
-    p = np.array([[0.9, 0.2], [0.7, 0.8]])
-    logits = np.log(np.stack([p, 1 - p], 2))
-    # Sample 0: both say 0, p_m = p_e = 0.8: 0.2 against c_e + c_1 * 0.2, so local.
-    # Sample 1: the local net says 1, the edge 0, q is 0.5 either way: 0.5 against c_e + c_1 * 0.5.
-    np.testing.assert_allclose(expected_risk(logits, (0, 1), (1.0, 0.1)), [0.2, 0.5])
-    np.testing.assert_allclose(expected_risk(logits, (0, 1), (0.5, 0.05)), [0.15, 0.3])
-    # A certain edge that is free leaves nothing to gain, if all agree; nor does a certain local.
-    sure = np.array([[[800.0, 0.0]], [[800.0, 0.0]]])
-    assert expected_risk(sure, (0, 1), (1.0, 0.0)).tolist() == [0.0]
-    assert expected_risk(sure, (0, 1), (1.0, 0.5)).tolist() == [0.0]
 
 
 def test_influence_is_its_formula():
@@ -113,45 +98,6 @@ def test_the_greedy_is_near_the_best():
             assert (1 - 1 / math.e) * best - 1e-12 <= found <= best + 1e-12
             if count == 1:
                 assert found == pytest.approx(best)
-
-
-def test_gains_add_up_to_what_is_covered():
-    risk, rows, share = made(25, 3)
-    found = [covered(risk, rows, share, cover(risk, rows, share, k)) for k in range(1, 26)]
-    gains = np.diff(found, prepend=0)
-    assert (np.diff(gains) <= 1e-12).all()  # submodular: each gain is no larger than the last
-    assert found[-1] == pytest.approx(risk.sum())
-
-
-def test_the_middle_of_the_cluster_with_risk():
-    # Directions: four samples near 0 degrees, and five near 84, of which row 6 is the middle.
-    angle = np.radians([0, 1, 2, 3, 80, 82, 84, 86, 88])
-    rows, share = influence(np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32))
-    risky = np.array([0, 0, 0, 0, 0.3, 0.3, 0.3, 0.3, 0.3])
-    assert cover(risky, rows, share, 1).tolist() == [6]
-    # With the risk on the other side a middle one of that side is labelled.
-    assert cover(risky[::-1].copy() * [1, 1, 1, 1, 0, 0, 0, 0, 0], rows, share, 1)[0] in (1, 2)
-    # No risk, nothing to gain: in order.
-    assert cover(np.zeros(9), rows, share, 3).tolist() == [0, 1, 2]
-
-
-def test_without_neighbours_the_risk_alone_decides():
-    risk = np.array([0.1, 0.4, 0.2, 0.4, 0.3])
-    own, ones = np.arange(5)[:, None], np.ones((5, 1))
-    assert cover(risk, own, ones, 4).tolist() == [1, 3, 4, 2]
-
-
-def test_choose_passes_on_everything(monkeypatch):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(3, 40, 4))
-    x = rng.normal(size=(40, 5)).astype(np.float32)
-    expected = cover(expected_risk(logits, (1, 2), (1.5, 0.2)), *influence(x), 6)
-    assert choose(logits, x, (1, 2), (1.5, 0.2), 6).tolist() == expected.tolist()
-    # A free and perfect edge whose every answer the committee shares: no risk, whatever is near.
-    sure = np.zeros((3, 40, 4))
-    sure[:, :, 1] = 800
-    assert choose(sure, x, (1, 2), (1.0, 0.0), 3).tolist() == [0, 1, 2]
-    assert cascade_risk.NEIGHBOURS == 50
 
 
 def test_bad_count():

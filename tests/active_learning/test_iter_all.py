@@ -1,151 +1,132 @@
-"""The whole chain by its shell script: killed, begun again, and the same as step by step."""
+"""The study's shell script: the commands that it runs, replayed in this process."""
 
+import importlib
 import json
 import os
-import signal
+import shlex
+import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from active_learning.strategies import METHODS
 from tests.active_learning.conftest import BATCH, COSTS, INITIAL, TRAIN, TRAINED
+from tests.made import quiet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Stands for Python: writes its arguments to LOG, and fails with STATUS where these contain FAIL.
+STUB = """#!/usr/bin/env bash
+printf '%q ' "$@" >> "$LOG"; echo >> "$LOG"
+if [ -n "${FAIL:-}" ]; then case "$*" in *"$FAIL"*) exit "$STATUS" ;; esac; fi
+"""
 
 
-def chain(python, targets, run, **more):
-    settings = {"PYTHON": python, "DATASETS": "digits", "SEEDS": "0", "ROUNDS": "2"}
-    settings |= {"TARGETS": str(targets), "INITIAL": str(INITIAL), "BATCH": str(BATCH)}
-    settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))} | more
-    return subprocess.Popen(
-        ["bash", "runs/iter_all.sh", "cpu", "2", str(run)],
-        cwd=ROOT, env=os.environ | settings, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+@pytest.fixture
+def script(targets, tmp_path):
+    """script(words, settings): (exit status, output, the commands as lists of words)."""
+    stub, log = tmp_path / "python", tmp_path / "log"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
 
+    def run(*words, **more):
+        settings = {"PYTHON": str(stub), "LOG": str(log), "DATASETS": "digits", "SEEDS": "0"}
+        settings |= {"ROUNDS": "1", "TARGETS": str(targets), "METHODS": " ".join(TRAINED)}
+        settings |= {"INITIAL": str(INITIAL), "BATCH": str(BATCH), "UNSEEN": "2"}
+        settings |= {"EXTRA": " ".join(map(str, TRAIN)), "CASCADE": " ".join(map(str, COSTS))}
+        process = subprocess.run(
+            ["bash", "runs/iter_all.sh", *words], cwd=ROOT, env=os.environ | settings | more,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        lines = log.read_text().splitlines() if log.exists() else []
+        return process.returncode, process.stderr, [shlex.split(line)[1:] for line in lines]
 
-def results(run):
-    return sorted(run.rglob("net.json"))
-
-
-@pytest.fixture(scope="module")
-def run(python, targets, tmp_path_factory):
-    """Three rounds of all methods; the first attempt was killed while it trained round 0."""
-    run = tmp_path_factory.mktemp("chain") / "run"
-    first = chain(sys.executable, targets, run)
-    while not results(run) and first.poll() is None:
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
-    assert first.returncode == -signal.SIGKILL
-    before = {p: p.stat().st_mtime_ns for p in results(run)}
-    assert 1 <= len(before) < 4
-    second = chain(python, targets, run)
-    said, _ = second.communicate()
-    assert second.returncode == 0, said[-3000:]
-    assert all(p.stat().st_mtime_ns == then for p, then in before.items())  # none trained again
-    complete = [line for line in said.splitlines() if line.endswith(": complete")]
-    assert len(complete) >= 1 + len(before)  # the labels of round 0, and what was trained on them
     return run
 
 
-def test_every_round_of_every_method_is_there(run):
-    folder = run / "seed-0" / "extracted_results" / "2" / "digits"
-    for method in METHODS:
-        for round_ in range(3):
-            result = json.loads((folder / method / str(round_) / "performances.json").read_text())
-            assert result["labelled"] == 60 + 20 * round_
-            rows = (folder / method / str(round_) / "performances.txt").read_text().splitlines()
-            assert len(rows) == 2
+def replay(commands):
+    for module, *argv in commands:
+        quiet(importlib.import_module(module).main, *argv)
 
 
-def test_labels_are_disjoint_complete_and_only_grow(run):
-    """Of the files as they lie there, without the project's reader."""
-    sets = run / "seed-0" / "index_sets"
-    for method in METHODS:
-        before = np.load(sets / "digits" / "0.npz")
-        for round_ in (1, 2):
-            found = np.load(sets / "2" / "digits" / method / f"{round_}.npz")
-            both = np.concatenate([found["labelled"], found["unlabelled"]])
-            assert sorted(both) == list(range(1077))
-            assert set(found["labelled"]) == set(before["labelled"]) | set(found["queried"])
-            assert set(found["queried"]) <= set(before["unlabelled"])
-            assert len(set(found["queried"])) == 20
-            before = found
-
-
-def test_it_is_what_the_steps_give_one_by_one(run, study):
-    """`study` was made by the same steps in one process, unbroken, and with an unseen net."""
-    for method in METHODS:
-        name = Path("index_sets", "2", "digits", method, "1.npz")
-        ours, theirs = np.load(run / "seed-0" / name), np.load(study / name)
-        np.testing.assert_array_equal(ours["queried"], theirs["queried"])
-    for method in TRAINED:
-        for round_ in ("0", "1"):
-            name = Path("extracted_results", "2", "digits", method, round_, "performances.txt")
-            assert (run / "seed-0" / name).read_text() == (study / name).read_text()
-
-
-def test_it_ends_in_figures_and_tables(run):
+def test_it_skips_finished_steps_and_gives_what_the_steps_give(script, study, tmp_path):
+    """`study` is the same two rounds, step by step; one net and one result of it are deleted."""
+    run = tmp_path / "run"
+    status, error, commands = script("cpu", "2", str(run))
+    assert status == 0, error
+    shutil.copytree(study, run / "seed-0")
+    shutil.rmtree(next((run / "seed-0/nets/digits/lenet5").glob("*")))
+    (run / "seed-0/extracted_results/2/digits/DIAM/1/performances.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("net.pth")}
+    replay(commands)
+    assert all(p.stat().st_mtime_ns == then for p, then in before.items())
+    assert len(list(run.rglob("net.pth"))) == len(before) + 1
+    texts = sorted(study.rglob("performances.txt"))
+    assert len(texts) == 9 + len(TRAINED)
+    for text in texts:
+        assert (run / "seed-0" / text.relative_to(study)).read_text() == text.read_text()
     names = {p.name for p in (run / "figures").iterdir()}
     for figure in ("curves", "differences", "risk-differences"):
         assert {f"digits-2-{figure}.pdf", f"digits-2-{figure}.png"} <= names
     assert {f"digits-2-methods.{kind}" for kind in ("md", "tex", "csv", "json")} <= names
-    table = json.loads((run / "figures" / "digits-2-methods.json").read_text())
-    assert list(table["methods"]) == list(METHODS)
-    assert table["rounds"] == [0, 1, 2]
+    summary = json.loads((run / "figures" / "digits-2-methods.json").read_text())
+    assert [m for m in summary["methods"] if "1" in summary["methods"][m]["runs"]["0"]] == [
+        *TRAINED
+    ]
 
 
-def test_the_data_flags_reach_every_step_and_a_pool_that_runs_out_ends_it(
-    python, targets, tmp_path
-):
-    """With a val cut of 40 % the pool has 718 samples: 638, then 80 more, then none are left."""
-    small = {"STUDY": f"--val_size 0.4 --split_seed 1 --data_root {tmp_path}"}
-    small |= {"METHODS": "random DIAM", "INITIAL": "638", "BATCH": "80"}
-    small |= {"EXTRA": "--epochs 2 --batch_size 120 --DIS_frac 1", "ROUNDS": "3", "FORGET": "1"}
-    done = chain(python, targets, tmp_path / "run", **small)
-    said, _ = done.communicate()
-    assert done.returncode == 0, said[-3000:]
-    (line,) = (line for line in said.splitlines() if "pool ran out" in line)
-    assert "0 samples are unlabelled before round 2" in line
-    table = json.loads((tmp_path / "run" / "figures" / "digits-2-methods.json").read_text())
-    assert table["rounds"] == [0, 1]
-    assert table["labelled"] == {"0": 638, "1": 718}
-    assert list(table["methods"]) == ["random", "DIAM"]
+def test_a_pool_that_runs_out_ends_the_study_in_order(script, tmp_path):
+    run = str(tmp_path / "run")
+    stop = {"FAIL": "al_select --save_dir", "STATUS": "3"}
+    status, _, commands = script("cpu", "2", run, **stop)
+    names = [module.removeprefix("active_learning.") for module, *_ in commands]
+    assert (status, names) == (0, ["test_multi_models", "al_select", "plot", "table"])
+
+
+def test_flags_reach_every_step(script, tmp_path):
+    run = str(tmp_path / "run")
+    settings = {"STUDY": "--val_size 0.4 --split_seed 1", "ROUNDS": "2", "FORGET": "1"}
+    status, _, commands = script("cpu", "2", run, **settings)
+    assert status == 0
+    for _, *argv in commands[:-2]:
+        assert "--val_size 0.4 --split_seed 1" in " ".join(argv)
+    forgets = [argv[argv.index("--al_iter") + 1] for _, *argv in commands if "--forget" in argv]
+    assert forgets == ["2"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "telling"),
+    ("settings", "message"),
     [
-        ({"UNSEEN": "2 1"}, "--unseen 1: it votes; give one from 2"),
-        ({"UNSEEN": "3"}, "net 3: there are 3 targets"),
-        ({"CASCADE": "--edge_id 2"}, "--edge_id 2: the targets that vote are 0..1"),
+        ({"UNSEEN": "2 1"}, "--unseen 1: is a voting target; use ids >= 2"),
         ({"CASCADE": "--local_id 1"}, "a cascade needs two nets"),
-        ({"CASCADE": "--cost_1 -1"}, "must be finite"),
         ({"STUDY": "--init weights"}, "--init weights has no effect"),
-        ({"EXTRA": "--epochs 1"}, "DIAM has no votes to go by"),
-        ({"DIAMQ": "2"}, "DIAMQ has no effect without DIAM_qp"),
         ({"DATASETS": "digits digit"}, "near: digits"),
     ],
 )
-def test_what_cannot_be_ends_it_before_any_training(python, targets, tmp_path, settings, telling):
-    done = chain(python, targets, tmp_path / "run", **{"METHODS": "random DIAM"} | settings)
-    said, _ = done.communicate()
-    assert done.returncode == 2, said
-    assert said.splitlines()[-1].startswith("error: ")
-    assert telling in said
+def test_bad_settings_fail_in_the_checks_before_any_training(
+    script, tmp_path, refused, settings, message
+):
+    _, _, commands = script("cpu", "2", str(tmp_path / "run"), **settings)
+    checks = [command for command in commands if command[-1] == "--check"]
+    assert checks == commands[: len(checks)]
+    *good, bad = checks
+    replay(good)
+    refused(importlib.import_module(bad[0]).main, *bad[1:], telling=message)
     assert not (tmp_path / "run" / "seed-0" / "nets").exists()
 
 
-def test_wrong_arguments_end_it_at_once(tmp_path):
+def test_a_step_that_fails_ends_it(script, tmp_path):
+    for step, count in (("--check", 1), ("train_net", 3)):
+        (tmp_path / "log").unlink(missing_ok=True)
+        fail = {"FAIL": step, "STATUS": "2"}
+        status, _, commands = script("cpu", "2", str(tmp_path / "run"), **fail)
+        assert (status, len(commands)) == (2, count)
+
+
+def test_wrong_arguments_and_settings_start_nothing(script):
     for words in ([], ["cpu"], ["cpu", "2", "run", "more"]):
-        done = subprocess.run(
-            ["bash", "runs/iter_all.sh", *words], cwd=ROOT, capture_output=True,
-            text=True,
-        )  # fmt: skip
-        assert done.returncode != 0
-        assert "usage:" in done.stderr
+        status, error, commands = script(*words)
+        assert (status, commands) == (2, [])
+        assert "usage:" in error
+    status, error, commands = script("cpu", "2", DIAMQ="2")
+    assert (status, commands) == (2, [])
+    assert "DIAMQ has no effect without DIAM_qp" in error

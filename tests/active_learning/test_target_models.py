@@ -59,17 +59,6 @@ def test_the_twelve_have_the_published_counts(target):
         assert abs(ours / theirs - 1) < 0.1
 
 
-def test_the_twelve_are_points_of_the_space():
-    """Of depths 2 to 4, kernels 3, 5, 7, expansions 3, 4, 6 and sizes 128 to 224 in steps of 4."""
-    for target in TARGETS:
-        spec = target.settings
-        assert set(spec["depths"]) <= {2, 3, 4}
-        assert set(spec["kernels"]) == {3, 5, 7}  # not all equal
-        assert set(spec["expansions"]) == {3, 4, 6}
-        assert spec["size"] in range(128, 225, 4)
-        assert spec["widths"] == [16, 16, 24, 40, 80, 112, 160, 960, 1280]
-
-
 @pytest.mark.parametrize("entry", [TINY, "lenet5", "convnet", "shufflenet_v2_x0_5"])
 def test_weights_come_from_the_seed_alone(tmp_path, entry):
     (target,) = read_targets(listed(tmp_path, entry))
@@ -121,34 +110,19 @@ def test_a_list_of_ones_own(tmp_path):
     assert torch.equal(weights(targets[1].build(3, seed=9)), weights(same))
 
 
-def test_dropout_of_a_spec(tmp_path):
-    (target,) = read_targets(listed(tmp_path, TINY))
-    assert target.build(4, 0).classifier.dropout.p == 0.1
-    assert target.build(4, 0, dropout=0.3).classifier.dropout.p == 0.3
-
-
 @pytest.mark.parametrize(
     ("entry", "telling"),
     [
         ("resnt18", "net 'resnt18' is unknown; near: resnet18"),
-        ({"net": "lenet"}, "net 'lenet' is unknown; near: lenet5"),
-        ({"net": ["lenet5"]}, "net ['lenet5'] is unknown"),
         ({"net": "lenet5", "size": 64}, "size 64: lenet5 works at 32 px only"),
         ({"net": "vgg11", "size": 16}, "net vgg11 cannot run at 16 px: "),
-        ({"net": "vit_b_16", "size": 32}, "net vit_b_16 cannot run at 32 px: "),
         ({"net": "resnet18", "size": "32"}, "size '32': give whole px"),
         ({"net": "resnet18", "sise": 32}, "'sise' is not known here; there are name, net, size"),
-        ({"net": "resnet18", "depths": [2] * 5}, "'depths' is not known here"),
         (TINY | {"resolution": 32}, "'resolution' is not known here"),
         (TINY | {"name": "a/b"}, "\"name\" 'a/b': give 1 to 100 letters"),
-        (TINY | {"name": "../a"}, '"name" '),
-        (TINY | {"name": ""}, '"name" '),
-        ({k: v for k, v in TINY.items() if k != "name"}, '"name" None'),
         (TINY | {"depths": [1, 2, 1]}, "depths: has 3 numbers, needs 5"),
         (TINY | {"kernels": [3, 5, 3, 7, 3, 2]}, "kernels: 2 is even"),
-        (TINY | {"kernels": [3]}, "kernels: has 1 numbers, needs 6"),
         (TINY | {"size": 8}, "size 8: give whole px from 16"),
-        ({k: v for k, v in TINY.items() if k != "size"}, "size None"),
         (7, "give a name"),
     ],
 )
@@ -163,8 +137,6 @@ def test_entries_that_cannot_be(tmp_path, entry, telling):
 @pytest.mark.parametrize(
     ("text", "telling"),
     [
-        ("", "not JSON"),
-        ('["lenet5"', "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "give a list of networks"),
         ('{"net": "lenet5"}', "give a list of networks"),
@@ -178,11 +150,6 @@ def test_lists_that_cannot_be(tmp_path, text, telling):
         read_targets(path)
     assert str(e.value).startswith(f"{path}: ")
     assert "\n" not in str(e.value)
-
-
-def test_a_list_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_targets(tmp_path / "none.json")
 
 
 def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, monkeypatch):

@@ -114,9 +114,9 @@ def test_the_threshold_is_of_val_whatever_test_would_want():
 
 
 def test_the_reader_of_results_takes_it(study):
-    (found,) = load(study)
-    assert found.rounds(["random", "DIAM"]) == [0, 1]
-    assert found.rounds(found.methods) == [0]
+    (results,) = load(study)
+    assert results.rounds(["random", "DIAM"]) == [0, 1]
+    assert results.rounds(results.records) == [0]
 
 
 def test_resume_keeps_what_was_asked_for_and_makes_the_rest(study, common, tmp_path, capsys):
@@ -134,8 +134,8 @@ def test_resume_keeps_what_was_asked_for_and_makes_the_rest(study, common, tmp_p
 @pytest.mark.parametrize(
     ("round_", "method", "flags", "telling"),
     [
-        (1, "DIAM", [], "is here; --resume keeps it, --overwrite replaces it"),
-        (1, "DIAM", ["--unseen", 1, "--overwrite"], "--unseen 1: it votes; give one from 2"),
+        (1, "DIAM", [], "exists; --resume keeps it, --overwrite replaces it"),
+        (1, "DIAM", ["--unseen", 1, "--overwrite"], "--unseen 1: is a voting target; use ids >= 2"),
         (1, "DIAM", ["--unseen", 3, "--overwrite"], "net 3: there are 3 targets"),
         (1, "CAL", [], "was not trained on these labels"),
         (2, "DIAM", [], "no labels of round 2"),

@@ -175,25 +175,6 @@ def test_bf16_is_another_computation_of_the_same(study, common, tmp_path):
     np.testing.assert_allclose(logits[0], logits[1], atol=0.3)
 
 
-def test_dropout_follows_from_the_seed(study, common, tmp_path):
-    """A target of the once-for-all space drops the same, whatever was drawn before."""
-    spec = {"name": "drops", "size": 16, "depths": [1] * 5, "kernels": [3] * 5}
-    spec |= {"expansions": [1] * 5, "widths": [8] * 7 + [16, 16]}
-    targets = tmp_path / "targets.json"
-    targets.write_text(json.dumps(["lenet5", spec]))
-    weights = []
-    for drawn in (1, 2):
-        run = tmp_path / str(drawn)
-        sets = run / "index_sets" / "digits"
-        sets.mkdir(parents=True)
-        (sets / "0.npz").write_bytes((study / "index_sets" / "digits" / "0.npz").read_bytes())
-        flags = ["--targets", targets, "--net_id", 1, "--dropout", 0.5, "--no-mDIS"]
-        torch.manual_seed(drawn)
-        quiet(train_net.main, *common(run, 0, "random"), *TRAIN, *flags)
-        weights.append(next(run.rglob("net.pth")).read_bytes())
-    assert weights[0] == weights[1]
-
-
 def test_batch_norm_and_biases_do_not_decay():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     decaying, others = make_optimizer(net, 0.1, 0.9, 3e-5, torch.device("cpu")).param_groups
@@ -201,12 +182,6 @@ def test_batch_norm_and_biases_do_not_decay():
     assert decaying["nesterov"]
     assert [p is net[0].weight for p in decaying["params"]] == [True]
     assert len(others["params"]) == 3
-
-
-def test_batch_norm_keeps_up_in_few_steps():
-    net = torch.nn.Sequential(torch.nn.BatchNorm2d(1, momentum=0.01), torch.nn.BatchNorm1d(1))
-    set_bn_momentum(net, 0.3)
-    assert [layer.momentum for layer in net] == [0.3, 0.3]
 
 
 def test_two_targets_of_one_shape_begin_unlike(targets):
@@ -236,13 +211,6 @@ def test_bad_flags_are_refused(study, common, refused, flags, telling):
     assert sorted(p for p in study.rglob("*")) == before
 
 
-def test_another_network_of_the_same_name_is_refused(study, common, refused, tmp_path):
-    other = tmp_path / "other.json"
-    other.write_text('["lenet5", {"net": "convnet", "size": 24}]')
-    flags = [*common(study, 0, "random"), *TRAIN, "--targets", other]
-    refused(train_net.main, *flags, telling="made with other values of --target")
-
-
 def test_votes_that_were_not_kept_are_told_before_training(study, common, refused):
     """A run without votes, asked for them: no silent second training."""
     flags = [*common(study, 1, "random"), *TRAIN, "--mDIS"]
@@ -256,3 +224,28 @@ def test_divergence_is_one_line(common, refused, study, tmp_path):
     flags = [*common(tmp_path, 0, "random"), *TRAIN, "--lr", "1e30", "--net_id", 0]
     refused(train_net.main, *flags, telling="lower the --lr")
     assert not list(tmp_path.rglob("net.json"))
+
+
+def test_dropout_follows_from_the_seed(study, common, tmp_path):
+    """A target of the once-for-all space drops the same, whatever was drawn before."""
+    spec = {"name": "drops", "size": 16, "depths": [1] * 5, "kernels": [3] * 5}
+    spec |= {"expansions": [1] * 5, "widths": [8] * 7 + [16, 16]}
+    targets = tmp_path / "targets.json"
+    targets.write_text(json.dumps(["lenet5", spec]))
+    weights = []
+    for drawn in (1, 2):
+        run = tmp_path / str(drawn)
+        sets = run / "index_sets" / "digits"
+        sets.mkdir(parents=True)
+        (sets / "0.npz").write_bytes((study / "index_sets" / "digits" / "0.npz").read_bytes())
+        flags = ["--targets", targets, "--net_id", 1, "--dropout", 0.5, "--no-mDIS"]
+        torch.manual_seed(drawn)
+        quiet(train_net.main, *common(run, 0, "random"), *TRAIN, *flags)
+        weights.append(next(run.rglob("net.pth")).read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_batch_norm_keeps_up_in_few_steps():
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(1, momentum=0.01), torch.nn.BatchNorm1d(1))
+    set_bn_momentum(net, 0.3)
+    assert [layer.momentum for layer in net] == [0.3, 0.3]

@@ -7,18 +7,11 @@ import pytest
 from benchmarks import evaluation
 
 
-def test_settings_are_the_papers_and_twelve():
-    assert len(evaluation.SETTINGS) == 54
-    assert len(set(evaluation.SETTINGS)) == 54
-    assert sum(s.async_freq == 1 for s in evaluation.SETTINGS) == 42
-
-
-def test_rows(monkeypatch, tmp_path, capsys):
+def test_rows(monkeypatch, tmp_path):
     monkeypatch.setattr(evaluation, "SETTINGS", evaluation.SETTINGS[40:44])
     flags = ["--edge_net", "convnet", "--images", "40", "--train_images", "30", "--rounds", "2"]
     flags += ["--device", "cpu", "--out", str(tmp_path / "found.json")]
     evaluation.main(flags)
-    assert "4 settings" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     assert {"hardware", "torch", "threads", "commit", "dirty"} <= set(found)
     (row,) = found["rows"]
@@ -26,9 +19,5 @@ def test_rows(monkeypatch, tmp_path, capsys):
     ratios = [a / e for a, e in zip(row["evaluate_seconds"], row["edge_seconds"], strict=True)]
     assert [row["ratio_min"], row["ratio_max"]] == sorted(ratios)
     assert row["ratio"] == pytest.approx(sum(ratios) / 2)
-    assert list(row["parts"]) == [
-        "read checkpoints", "read data", "hash data", "local net", "edge net", "rejectors",
-        "write predictions", "read predictions", "counts and risks", "all else",
-    ]  # fmt: skip
     assert all(value > 0 for value in row["parts"].values())
     assert row["multiply_adds"]["rejector"] == 651_720 - 8 * 84

@@ -43,18 +43,14 @@ def test_protocol_adds_both_halves_and_compares_with_54_runs():
     assert floor.protocol(rows[:2]) == []
 
 
-def test_it_runs_and_writes_its_rows(tmp_path, monkeypatch, capsys):
+def test_it_runs_and_writes_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(floor, "rates", lambda d: {"float32": 1e11, "bf16": 2e11, "bytes": 1e10})
-    flags = ["--nets", "lenet5", "convnet", "--steps", "1", "--rounds", "1", "--device", "cpu"]
+    flags = ["--nets", "lenet5", "--steps", "1", "--rounds", "1", "--device", "cpu"]
     floor.main([*flags, "--out", str(tmp_path / "floor.json")])
-    found = json.loads((tmp_path / "floor.json").read_text())
-    ways = {(r["net"], r["way"], r["settings"]) for r in found["rows"]}
-    assert ways == {
-        ("lenet5", "plain", 0), ("lenet5", "eager", 0), ("convnet", "plain", 1),
-        *(("convnet", "eager", n) for n in (1, 42, 12)), ("convnet", "bf16", 1),
-        ("convnet", "batch by batch", 12),
-    }  # fmt: skip
-    for row in found["rows"]:
+    result = json.loads((tmp_path / "floor.json").read_text())
+    assert [(r["net"], r["way"]) for r in result["rows"]] == [
+        ("lenet5", "plain"),
+        ("lenet5", "eager"),
+    ]
+    for row in result["rows"]:
         assert row["times_floor"] == pytest.approx(row["ms"] / row["floor_ms"])
-    assert [row["way"] for row in found["protocol"]] == ["eager"]
-    assert "42 + 12 settings" in capsys.readouterr().out

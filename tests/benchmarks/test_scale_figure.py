@@ -1,7 +1,5 @@
 """benchmarks.scale_figure: what a panel shows is what the file says."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -13,11 +11,6 @@ ROUNDS = [4.0, 1.0, 2.0]  # median 2, range 1 to 4
 
 def row(way, x, **more):
     return {"group": "net", "way": way, "x": x, "milliseconds": [x * r for r in ROUNDS]} | more
-
-
-def file_of(kind, rows):
-    about = {"kind": kind, "batch": 16, "hardware": "a machine", "torch": "2"}
-    return about | {"rows": rows}
 
 
 SETTINGS = [
@@ -62,19 +55,7 @@ def test_memory_of_settings(axes):
     np.testing.assert_allclose(formula, [1 + 9e-6, 10 + 9e-6, 100 + 9e-6], rtol=1e-9)
 
 
-def test_drawn(tmp_path, capsys, monkeypatch):
-    shown, panel = [], scale.panel
-    monkeypatch.setattr(scale, "panel", lambda *args: shown.append(args) or panel(*args))
-    path = tmp_path / "out.json"
-    path.write_text(json.dumps(file_of("settings", SETTINGS)))
-    scale.main([str(path)])
-    files = [tmp_path / f"scale-settings.{ending}" for ending in ("pdf", "png")]
-    assert capsys.readouterr().out.split() == [str(f) for f in files]
-    assert all(f.stat().st_size > 1000 for f in files)
-    assert len(shown) == 2
-
-
-@pytest.mark.parametrize("content", ["no json", "[1]", '{"kind": "sweep", "rows": [{}]}', "{}"])
+@pytest.mark.parametrize("content", ["no json", '{"kind": "sweep", "rows": [{}]}'])
 def test_another_file_is_refused(refused, tmp_path, content):
     path = tmp_path / "out.json"
     path.write_text(content)

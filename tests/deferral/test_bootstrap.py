@@ -45,14 +45,14 @@ def test_runs_are_resampled_too():
 def test_paired_intervals_cover_what_they_should():
     """A difference of two rules that share most of what makes a sample dear, true value 0.05."""
     rng, covered, widths = np.random.default_rng(0), 0, []
-    for seed in range(400):
+    for seed in range(200):
         shared = rng.exponential(size=(1, 200, 1))
         costs = shared + np.array([0.0, 0.05]) + rng.normal(size=(1, 200, 2)) * 0.1
         means = bootstrap.resample(costs, 300, seed)
         low, high = bootstrap.interval(means[:, 1] - means[:, 0], 0.95)
         covered += low <= 0.05 <= high
         widths.append(high - low)
-    assert 0.91 <= covered / 400 <= 0.975  # 0.95, less what 300 draws of 200 samples cost
+    assert 0.90 <= covered / 200 <= 0.985  # 0.95, less what 300 draws of 200 samples cost
     assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.1 * np.sqrt(2 / 200), rel=0.1)
 
 

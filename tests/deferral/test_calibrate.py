@@ -93,25 +93,25 @@ def true_risk(score, correct, t, cost=COST):
     return risk(correct, rules.threshold(score, t), *cost)
 
 
-@pytest.mark.parametrize("above_least", [-0.02, 0.005, 0.03, 0.08])
+@pytest.mark.parametrize("above_least", [-0.02, 0.02, 0.08])
 def test_risk_threshold_keeps_its_promise(above_least):
     score, correct = population()
     least = true_risk(score, correct, rules.best_threshold(score, correct, *COST))
     rng, found = np.random.default_rng(1), []
-    for seed in range(300):
+    for seed in range(200):
         val = rng.integers(0, len(score), 600)
         t = calibrate.risk_threshold(
             score[val], correct[:, val], *COST, least + above_least, delta=0.1, seed=seed
         )
         found.append(None if t is None else (true_risk(score, correct, t), (score > t).mean()))
     given = np.array([x for x in found if x is not None]).reshape(-1, 2)
-    broken = (given[:, 0] > least + above_least).sum() / 300
-    assert broken <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / 300)
+    broken = (given[:, 0] > least + above_least).sum() / 200
+    assert broken <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / 200)
     if above_least < 0:
-        assert len(given) / 300 == broken  # no threshold has that risk
+        assert len(given) / 200 == broken  # no threshold has that risk
     if above_least == 0.08:
         best = rules.best_threshold(score, correct, *COST)
-        assert len(given) > 240
+        assert len(given) > 160
         assert given[:, 1].mean() < 0.8 * (score > best).mean()  # sends fewer than the best
 
 
@@ -210,8 +210,8 @@ def test_simulated_bernoulli_is_the_mean_of_draws(max_rate):
 
 def test_simulation_shows_the_promise_and_what_it_costs():
     score, correct = population(n=2000)
-    found = calibrate.simulate(score, correct, COST, max_rate=0.2, delta=0.1, splits=1500)["rules"]
-    assert 0.07 < found["guaranteed"]["exceeds"] <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / 1500)
+    found = calibrate.simulate(score, correct, COST, max_rate=0.2, delta=0.1, splits=500)["rules"]
+    assert 0.05 < found["guaranteed"]["exceeds"] <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / 500)
     assert 0.4 < found["empirical"]["exceeds"] < 0.6
     assert 0.4 < found["bernoulli"]["exceeds"] < 0.6
     assert found["sliding_window"]["exceeds"] == 0

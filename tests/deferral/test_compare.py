@@ -12,6 +12,8 @@ from deferral.estimates import bayes_score, post_hoc
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, costs, risk, send_rate
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 PAIRS = [(1.0, 0.0), (1.25, 0.25), (0.5, 0.4), (1.0, 0.05)]
 COLUMN = {pair: c for c, pair in enumerate(PAIRS)}
 
@@ -51,7 +53,7 @@ def make(seed=0, run=0, val=300, test=400, classes=5, rejectors=REJECTORS):
 
 
 @pytest.fixture(scope="module")
-def one():
+def one(quick):
     return make()
 
 
@@ -150,15 +152,6 @@ def test_comparison_is_the_measured_numbers(one, compared):
         assert compared.reject_rate[r, -1] == pytest.approx(compared.reject_rate[r, :-1].mean())
 
 
-def test_limits(one, compared):
-    m, e = one.part("test").correct.mean(1)
-    for (c_1, c_e), c in COLUMN.items():
-        assert compared.risk[row(compared, "never"), c] == pytest.approx(1 - m)
-        assert compared.risk[row(compared, "always"), c] == pytest.approx(c_e + c_1 * (1 - e))
-    oracle = compared.risk[row(compared, "oracle")]
-    assert (np.nan_to_num(compared.risk, nan=9) >= oracle - 1e-6).all()
-
-
 def test_rules_that_are_not_there_are_nan_and_say_nothing(compared):
     against = compared.against()
     for name, there in (
@@ -199,8 +192,8 @@ def test_differences_are_paired(one, compared):
 
 
 def test_best_confidence_is_chosen_on_val(one):
-    """Every test row's doubts reversed: what is best on test is no longer what is best on val."""
-    for seed in range(3):
+    """Also with every test row's doubts reversed, so that another rule is best on test."""
+    for seed in range(2):
         run = make(seed)
         val = run.part("val")
         means = {}
@@ -212,8 +205,8 @@ def test_best_confidence_is_chosen_on_val(one):
             means[name] = np.mean(paid)
         logits = run.stage_logits.copy()
         logits[:, 300:] = -logits[:, 300:]
-        for each in (run, replace(run, stage_logits=logits)):
-            found = compare([each], PAIRS, draws=2)
+        for changed in (run, replace(run, stage_logits=logits)):
+            found = compare([changed], PAIRS, draws=2)
             assert found.best_confidence == min(means, key=means.get)
             assert found.against().reference == found.best_confidence
 

@@ -92,7 +92,7 @@ def test_no_rule_beats_the_oracle(cost):
     rng, correct, score = draw(1)
     n = len(score)
     best = risk(correct, rules.oracle(correct, *costs(*cost)), *costs(*cost))
-    others = [rules.never(n), rules.always(n), rules.bernoulli(n, 0.4, rng), *every_cut(score)]
+    others = [rules.never(n), rules.always(n), rng.integers(0, 2, n), *every_cut(score)]
     assert all(best <= risk(correct, stop, *costs(*cost)) + 1e-12 for stop in others)
 
 
@@ -109,13 +109,6 @@ def test_constant_rules():
     np.testing.assert_array_equal(rules.always(3), [1, 1, 1])
     np.testing.assert_array_equal(rules.always(2, stage=4), [4, 4])
     np.testing.assert_array_equal(rules.threshold(np.array([-1, 0, 1]), 0), [0, 0, 1])
-
-
-def test_bernoulli_keeps_its_rate():
-    rng = np.random.default_rng(0)
-    assert rules.bernoulli(20_000, 0.3, rng).mean() == pytest.approx(0.3, abs=0.015)
-    assert rules.bernoulli(100, 0, rng).sum() == 0
-    assert rules.bernoulli(100, 1, rng).sum() == 100
 
 
 @pytest.mark.parametrize("own_rate", [0.0, 0.2, 0.6, 1.0])
@@ -159,7 +152,6 @@ def test_rates_outside_a_share_are_refused():
     rng, stop = np.random.default_rng(0), np.array([0, 1])
     for rate in (-0.1, 1.1, float("nan")):
         for call in (
-            lambda r: rules.bernoulli(2, r, rng),
             lambda r: rules.rate_threshold(stop, r),
             lambda r: rules.sliding_window(stop, r),
             lambda r: rules.thin_or_top_up(stop, 0.5, r, rng),

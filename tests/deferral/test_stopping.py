@@ -32,11 +32,19 @@ def few_fits():
 
 
 def least(server):
-    """The least risk of the chain; an exit's states are the next one's information."""
+    """The least risk of the chain by backward induction, and which states of each exit stop.
+
+    value_k = min(stop_cost_k, go_cost_k + transition_k value_(k+1)); a tie stops.
+    """
     query, error = costs(*PRICE, DEVICE)
-    stop_cost = [*(1 - RIGHT), error[-1] * (1 - server)]
-    values, stops = stopping.optimum(stop_cost, [*MOVES, np.eye(3)], np.diff(query))
-    return query[0] + START @ values[0], stops
+    value, stops = error[-1] * (1 - server), []
+    for here, move, go in zip(
+        RIGHT[::-1], [np.eye(3), *MOVES[::-1]], np.diff(query)[::-1], strict=True
+    ):
+        ahead = go + move @ value
+        stops.insert(0, 1 - here <= ahead)
+        value = np.minimum(1 - here, ahead)
+    return query[0] + START @ value, stops
 
 
 def draw(server, n=(1500, 3000), seed=0):
@@ -65,8 +73,8 @@ def draw(server, n=(1500, 3000), seed=0):
         scores=np.zeros((0, count)),
         settings={},
     )
-    *known, _ = least(server)[1]
-    stops = np.stack([stop[state] for stop, state in zip(known, states, strict=True)])
+    policy = least(server)[1]
+    stops = np.stack([stop[state] for stop, state in zip(policy, states, strict=True)])
     return file, chance, np.where(stops.any(0), stops.argmax(0), 3)
 
 
@@ -78,40 +86,6 @@ def expected(stop, chance):
 
 def stage(stops, last=2):
     return np.where(stops.score > 0, last + 1, stops.exit)
-
-
-def test_optimum_is_the_best_of_all_policies():
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        sizes = (2, 3, 2)
-        stop = [rng.random(n) for n in sizes]
-        moves = [rng.dirichlet(np.ones(b), a) for a, b in itertools.pairwise(sizes)]
-        go, start = rng.random(2) * 0.3, rng.dirichlet(np.ones(2))
-
-        def cost(policy, stop=stop, moves=moves, go=go, start=start):
-            """Of a policy, stop or not in each of 2 + 3 states, walked forward."""
-            at, paid, total = start, 0.0, 0.0
-            for k, here in enumerate((np.array(policy[:2]), np.array(policy[2:]))):
-                total += (at * here) @ (stop[k] + paid)
-                paid, at = paid + go[k], (at * ~here) @ moves[k]
-            return total + at @ (stop[2] + paid)
-
-        values, stops = stopping.optimum(stop, moves, go)
-        everything = itertools.product((False, True), repeat=5)
-        assert start @ values[0] == pytest.approx(min(map(cost, everything)), abs=1e-12)
-        found = [bool(x) for x in np.concatenate(stops[:2])]
-        assert cost(found) == pytest.approx(start @ values[0], abs=1e-12)
-        assert stops[2].all()
-
-
-def test_optimum_of_ties_and_of_one_stage():
-    values, stops = stopping.optimum([[0.5], [0.5]], [[[1.0]]], [0.0])
-    assert (values[0][0], stops[0][0]) == (0.5, True)  # a tie stops
-    values, stops = stopping.optimum([[0.3, 0.4]], [], [])
-    assert values[0].tolist() == [0.3, 0.4]
-    for moves, go in (([[[0.5, 0.6]]], [0]), ([[[0.5], [0.5]]], [0]), ([[[0.5, 0.5]]], [0, 0])):
-        with pytest.raises(ValueError, match="transition"):
-            stopping.optimum([[1.0], [1.0, 0.0]], moves, go)
 
 
 @pytest.mark.parametrize("server", [SERVER, FOLLY])

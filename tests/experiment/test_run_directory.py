@@ -273,7 +273,7 @@ def test_every_step_of_early_exits_notices_another_network(npz, exits, tmp_path,
     quiet(exit_eval.main, *common, "--resume")  # made again
     refused(report.main, tmp_path / "joined", telling="tiny-predictions.npz than is there now")
     exit_infer.main([str(flag) for flag in (*common, "--seconds", 0.01, "--resume")])
-    assert "it is made again" in capsys.readouterr().out
+    assert "repeating" in capsys.readouterr().out
 
 
 def test_other_data_of_the_same_name_are_noticed(npz, tmp_path, refused):

@@ -97,6 +97,12 @@ def synthetic(
     return arrays | {"settings": about}
 
 
+@pytest.fixture(autouse=True)
+def small_pngs(monkeypatch):
+    """PNG files of few pixels: rendering is most of a figure's time."""
+    monkeypatch.setitem(style.plt.rcParams, "savefig.dpi", 40)
+
+
 @pytest.fixture
 def finished(monkeypatch):
     """(figure, title) of every figure, laid out but not saved: rendering takes longest."""

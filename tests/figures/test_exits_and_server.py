@@ -74,7 +74,7 @@ def test_exits_and_server(tmp_path, runs, capsys):
     assert float(rows["exit 1"]["multiply_adds"]) == 10
     numbers = json.loads((out / "digits-exits_and_server.json").read_text())
     assert np.sum(numbers["shares"]["optimum"], 1) == pytest.approx([1, 1, 1])
-    assert (out / "digits-exits_and_server.png").stat().st_size > 20_000
+    assert (out / "digits-exits_and_server.png").stat().st_size > 2_000
     assert "2 seeds, 90 test samples" in capsys.readouterr().out
 
 

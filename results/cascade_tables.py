@@ -1,0 +1,203 @@
+"""Tables of learning to help, and of exits with a server behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.text import (
+    interval,
+    markdown,
+    number,
+    plus_minus,
+    read,
+    spread,
+    summaries,
+)
+
+Entry = dict[str, Any]
+SIMPLE = ("rejector", "never", "always", "random", "confidence", "oracle")
+
+
+def digits(published: Path) -> str:
+    """Risk by rule at every pair of costs with S = 1."""
+    frame = summaries(published / "digits")
+    rows = []
+    for (cost_1, cost_e), at in frame[frame.async_freq == 1].groupby(["cost_1", "cost_e"]):
+        shares = [spread(at[column], 1, 100) for column in ("reject_rate", "accuracy")]
+        risks = [spread(at[f"risk_{name}"], 3) for name in SIMPLE]
+        rows.append([f"{cost_1:g}", f"{cost_e:g}", *shares, *risks])
+    return markdown(["c_1", "c_e", "reject %", "accuracy %", *SIMPLE], rows)
+
+
+def digits_mean(published: Path) -> str:
+    """Mean risk over all settings, and how often the rejector's is below each other rule's."""
+    frame = summaries(published / "digits")
+    rows = []
+    for name in SIMPLE:
+        below = (frame.risk_rejector < frame[f"risk_{name}"]).sum()
+        wins = f"{below} of {len(frame)}" if name not in ("rejector", "oracle") else ""
+        rows.append([name, spread(frame.groupby("run")[f"risk_{name}"].mean(), 3), wins])
+    settings = len(frame) // frame.run.nunique()
+    return markdown(["rule", f"mean risk over {settings} settings", "rejector below it"], rows)
+
+
+def rule_named(rules: list[Entry], name: str) -> Entry:
+    return next((rule for rule in rules if rule["name"] == name), {})
+
+
+def at_costs(report: Entry, cost_1: float, cost_e: float) -> list[Entry]:
+    """The rules of a report at one of its pairs of costs."""
+    pair = (cost_1, cost_e)
+    return next(x["rules"] for x in report["settings"] if (x["cost_1"], x["cost_e"]) == pair)
+
+
+def risk(rule: Entry, digits: int) -> str:
+    return plus_minus(rule.get("risk"), rule.get("risk_std"), digits)
+
+
+def difference(rule: Entry, digits: int) -> str:
+    """+0.0132 (+0.0112 to +0.0153) worse; "" for the rule that differences are to."""
+    if rule.get("difference") is None:
+        return ""
+    low, high = rule["difference_low"], rule["difference_high"]
+    if low == high == 0:
+        return ""
+    verdict = rule.get("difference_verdict") or ""
+    value = number(rule["difference"], digits, True)
+    return f"{value} ({interval(low, high, digits)}) {verdict}".strip()
+
+
+def cifar10_compare(published: Path) -> str:
+    """All rules on CIFAR-10 (JPEG copies): three pairs of costs, and the mean of 42."""
+    folder = published / "cifar10-compare"
+    report = read(folder / "report.json")
+    pairs = [(1, 0.25), (1.25, 0), (1.25, 0.25)]
+    fits = pd.DataFrame(read(path)["seconds"] for path in folder.glob("seed-*/*-rejector.json"))
+    rows = []
+    rules = report["grid"]["rules"]
+    last = float("inf")
+    for rule in sorted(rules, key=lambda r: (r["name"] == "oracle", r.get("risk") or last)):
+        name = rule["name"]
+        fit = fits[name.split(", ")[1]] if name.startswith("amortized") else []
+        rows.append(
+            [
+                f"`{name}`",
+                *(risk(rule_named(at_costs(report, *pair), name), 3) for pair in pairs),
+                risk(rule, 4),
+                number(rule.get("reject_rate"), 1, scale=100),
+                plus_minus(rule.get("accuracy"), rule.get("accuracy_std"), 1, 100),
+                difference(rule, 4),
+                number(rule["parameters"]),
+                number(rule["multiply_adds"]),
+                spread(fit, 0) if len(fit) else "",
+            ]
+        )
+    heads = ["rule", *(f"({c_1:g}, {c_e:g})" for c_1, c_e in pairs), "mean of 42", "sent %"]
+    heads += ["accuracy %", "to the best confidence rule", "parameters", "multiply-adds", "fit, s"]
+    return markdown(heads, rows)
+
+
+def cifar10_cpu(published: Path) -> str:
+    """The older, smaller runs: mean risk by rule."""
+    rows = []
+    for label, pattern in (("42 cost settings", "seed*"), ("12 asynchronous settings", "async")):
+        runs = [
+            pd.DataFrame(one["risk"] for one in read(path).values() if "risk" in one).mean()
+            for path in sorted((published / "cifar10-cpu").glob(f"{pattern}/*-eval_all.json"))
+        ]
+        frame = pd.DataFrame(runs)
+        rows.append([label, len(frame), *(spread(frame[name], 3) for name in frame)])
+    heads = ["mean over", "seeds", "rejector", "never", "always", "random", "confidence", "oracle"]
+    return markdown(heads, rows)
+
+
+def noniid(published: Path) -> str:
+    """A local net that has never seen a class: risk at one pair of costs and on the mean."""
+    report = read(published / "digits-noniid" / "report.json")
+    rows = []
+    here = at_costs(report, 1.25, 0.25)
+    for rule in sorted(report["grid"]["rules"], key=lambda r: (r["name"] == "oracle", r["risk"])):
+        one = rule_named(here, rule["name"])
+        cells = [risk(one, 3), difference(one, 3), risk(rule, 3), difference(rule, 3)]
+        rows.append([f"`{rule['name']}`", *cells])
+    best = rule_named(report["grid"]["rules"], report["grid"]["best_confidence"])["label"]
+    heads = ["rule", "risk at (1.25, 0.25)", "difference there"]
+    return markdown([*heads, f"mean of {len(report['grid']['costs'])}", f"minus {best}"], rows)
+
+
+def noniid_classes(published: Path) -> str:
+    """Who is sent at (1.25, 0.25): the class never seen, and the others."""
+    classes = pd.DataFrame(read(published / "digits-noniid" / "report.json")["classes"]["classes"])
+    rows = []
+    for label, part in (("never seen", classes[~classes.seen]), ("seen", classes[classes.seen])):
+        names, total, sent = ", ".join(part["class"]), part.total.sum(), part.sent.sum()
+        local, edge = (
+            (part[column] * part.total).sum() / total
+            for column in ("local_accuracy", "edge_accuracy")
+        )
+        cells = [number(x, 1, scale=100) for x in (sent / total, local, edge)]
+        rows.append([f"{label} ({names})", total, sent, *cells])
+    return markdown(["classes", "samples", "sent", "sent %", "local right %", "edge right %"], rows)
+
+
+def digits_async(published: Path) -> str:
+    """Refreshes, bytes and mean risk by S, with the link up and with an outage."""
+    columns: dict[str, list[str]] = {}
+    for kind in ("up", "outage"):
+        paths = sorted((published / "digits-async" / kind).glob("*/digits-async_study.csv"))
+        frame = pd.concat(pd.read_csv(path).assign(run=path.parent.name) for path in paths)
+        means = frame.groupby(["refresh", "run"], sort=False).mean(numeric_only=True)
+        for refresh, at in means.groupby(level=0, sort=False):
+            cells = [f"{at.refreshes.mean():.3g}", number(at.bytes_sent.mean() / 1e6, 1)]
+            columns.setdefault(refresh, []).extend([*cells, spread(at.risk_rejector, 3)])
+    heads = ["refreshes", "MB sent", "risk"]
+    rows = [[refresh.replace("|", r"\|"), *cells] for refresh, cells in columns.items()]
+    return markdown(["refresh", *heads, *(f"{head}, outage" for head in heads)], rows)
+
+
+def exits_and_server(published: Path, folder: str = ".") -> str:
+    """Risk of every rule on the mean over c_e, and what it sends and computes."""
+    path = published / "cifar10-exits-and-server" / folder / "cifar10-exits_and_server.csv"
+    rows = []
+    for one in pd.read_csv(path).to_dict("records"):
+        reference = one["low"] == one["high"] == 0
+        change = f"{number(one['difference'], 4, True)} ({interval(one['low'], one['high'], 4)})"
+        rows.append(
+            [
+                NAMES.get(one["label"], one["label"]),
+                plus_minus(one["risk"], one["risk_std"], 4),
+                "" if reference else change,
+                "" if reference or one["label"] == "oracle" else one["verdict"],
+                number(one["sent"], 1, scale=100),
+                number(one["accuracy"], 1, scale=100),
+                number(one["multiply_adds"], 2, scale=1e-6),
+            ]
+        )
+    heads = ["rule", "risk", "minus margin", "verdict", "sent %", "right %"]
+    return markdown([*heads, "multiply-adds, 1e6"], rows)
+
+
+def exits_and_server_high(published: Path) -> str:
+    """The same where an error of the server costs 1.25."""
+    return exits_and_server(published, "cost_1-1.25")
+
+
+# What the labels of figures/exits_and_server.py mean.
+NAMES = {
+    "never": "last exit alone",
+    "always": "server always",
+    "exit 1": "exit 1 alone",
+    "exit 2": "exit 2 alone",
+    "exit 3": "exit 3 alone",
+    "exit 4": "exit 4 alone",
+    "exits only": "exits, never asking",
+    "max softmax": "max softmax at exits and for the server",
+    "margin": "margin at exits and for the server",
+    "entropy": "entropy at exits and for the server",
+    "optimum": "optimum (dynamic programming)",
+    "amortized, features": "rejector on the last features",
+    "oracle": "oracle (sees labels)",
+}

@@ -1,0 +1,140 @@
+"""Copy the predictions and records that a published run needs.
+
+    python -m results.keep results/runs/digits/seed-43 results/published/digits/seed-43
+
+Of every *-predictions.npz in or below RUN it keeps labels, splits, scores, estimates and logits,
+and beside them each args.json, without directories outside the repository. Logits are kept in
+float16, or in float32 if float16 would change a printed digit of any accuracy or of any rule's risk
+at the costs of the rejectors and of --costs. Nothing is kept if a digit changes even so, or if the
+study would grow beyond 8 MB.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import experiment
+from deferral import exits, predictions
+from deferral.decide import decide, prepared
+from deferral.predictions import Predictions
+from deferral.risk import Pair, risk
+from deferral.summary import summarise
+from learning_to_help.settings import cost_pair
+
+MEGABYTES = 8  # a study
+NEEDED = ("labels", "stage_logits", "split", "index", "scores", "settings", "estimates")
+DIGITS = 4  # the most that a table prints of a share or a risk
+
+
+def portable_json(value: Any) -> Any:
+    """A JSON value in which no string is a path outside the repository."""
+    if isinstance(value, dict):
+        return {key: portable_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable_json(item) for item in value]
+    return experiment.portable(value)
+
+
+def compact(path: Path, dtype: type[np.floating]) -> dict[str, np.ndarray]:
+    """The arrays of a predictions file that numbers are computed from, its logits in `dtype`."""
+    arrays = predictions.read_npz(path, NEEDED)
+    arrays["stage_logits"] = arrays["stage_logits"].astype(dtype)
+    settings = portable_json(json.loads(str(arrays["settings"])))
+    return arrays | {"settings": np.array(json.dumps(settings))}
+
+
+def numbers(pred: Predictions, pairs: list[Pair]) -> dict[str, Any]:
+    """Every number that tables show of a file: accuracies and curves, or risks at `pairs`."""
+    adds = pred.settings.get("multiply_adds")
+    if adds is not None and len(adds) == len(pred.stage_logits):
+        result = exits.evaluate(pred, adds)
+        return {key: result[key] for key in ("anytime", "at_share", "area")}
+    found: dict[str, Any] = {}
+    if len(pred.stage_logits) == 2:
+        found["summary"] = summarise(pred)
+    machine = prepared(pred)
+    for pair in pairs:
+        for name, decision in decide(pred, *pair).items():
+            stage = machine.stage(decision)
+            cost = risk(machine.correct_test, stage, *machine.price(*pair))
+            found[f"{name} at {pair}"] = [cost, float((decision.stop > 0).mean())]
+    return found
+
+
+def rounded(value: Any) -> Any:
+    """The same with every float as printed."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return f"{value:.{DIGITS}f}" if isinstance(value, float) else value
+
+
+def changed(whole: Predictions, kept: Predictions, costs: list[Pair]) -> list[str]:
+    """The names of numbers whose printed digits differ between a run's file and a kept one."""
+    trained = {(s["cost_1"], s["cost_e"]) for s in whole.settings["rejectors"]}
+    pairs = sorted({*trained, *costs})
+    before, after = (rounded(numbers(pred, pairs)) for pred in (whole, kept))
+    return [key for key in before if before[key] != after.get(key)]
+
+
+def keep_predictions(path: Path, out: Path, costs: list[Pair]) -> str:
+    """Write a file's compact copy; returns the dtype of its logits. ValueError if digits change."""
+    names = []
+    for dtype in (np.float16, np.float32):
+        experiment.write_npz(out, **compact(path, dtype))
+        names = changed(predictions.load(path), predictions.load(out), costs)
+        if not names:
+            return dtype.__name__
+        out.unlink()
+    raise ValueError(f"{path}: not kept, since {names[0]} would change in a printed digit")
+
+
+def keep(run: Path, out: Path, costs: list[Pair]) -> list[str]:
+    """Write what is kept of a run; returns a line for each file. ValueError keeps nothing."""
+    paths = {path: out / path.relative_to(run) for path in predictions.find(run)}
+    if there := [path for path in paths.values() if path.exists()]:
+        raise ValueError(f"{there[0]}: exists; delete it first")
+    lines = []
+    try:
+        for path, kept in paths.items():
+            lines.append(f"{kept}: logits in {keep_predictions(path, kept, costs)}")
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        if size > MEGABYTES * 1e6:
+            raise ValueError(f"{out}: would hold {size / 1e6:.1f} MB, more than {MEGABYTES} MB")
+    except ValueError:
+        for kept in paths.values():
+            kept.unlink(missing_ok=True)
+        raise
+    for record in sorted(run.rglob("args.json")):
+        kept = out / record.relative_to(run)
+        experiment.write_json(kept, portable_json(experiment.read_json(record)))
+        lines.append(str(kept))
+    return lines
+
+
+@experiment.script
+def main(argv: list[str] | None = None) -> None:
+    parser = experiment.Parser(__doc__)
+    parser.add_argument("run", metavar="RUN", type=Path, help="holds *-predictions.npz")
+    parser.add_argument("out", metavar="OUT", type=Path, help="a folder of results/published")
+    parser.add_argument(
+        "--costs",
+        nargs="+",
+        default=[],
+        metavar="C_1:C_E",
+        type=cost_pair,
+        help="more pairs of costs whose risks must not change, beside those of the rejectors",
+    )
+    args = parser.parse_args(argv)
+    with experiment.one_line_errors():
+        for line in keep(args.run, args.out, args.costs):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Tables of docs/speed.md."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from results.text import interval, markdown, number, ratio, read, spread
+
+Entry = dict[str, Any]
+
+
+def benchmark(published: Path, name: str) -> Entry:
+    return read(published / "benchmarks" / f"{name}-cpu.json")
+
+
+def sweep(published: Path) -> str:
+    """One pass for all settings against a plain run each; medians of 5 rounds."""
+    rows = [
+        [
+            row["name"],
+            number(row["plain_ms"], 2),
+            number(row["ours_ms"], 2),
+            row["runs"],
+            ratio(row["ratio"], row["ratio_min"], row["ratio_max"], 1),
+        ]
+        for row in benchmark(published, "sweep")["rows"]
+    ]
+    return markdown(["", "plain, ms a step", "ours, ms a step", "runs", "ratio"], rows)
+
+
+def paper_hours(published: Path) -> str:
+    """The paper's protocol on CIFAR-10, extrapolated from steps: 15 epochs at batch 16."""
+    rows = []
+    for row in benchmark(published, "sweep")["rows"]:
+        if row["name"] == "alexnet edge, 42 settings":
+            hours = 15 * math.ceil(45000 / 16) / 3.6e6
+            cells = [number(hours * row["ours_ms"], 1), number(hours * 42 * row["plain_ms"])]
+            rows.append(["alexnet", "42 cost settings", *cells])
+    for row in benchmark(published, "floor")["protocol"]:
+        cells = [number(row["hours"], 1), number(row["plain_hours"])]
+        rows.append([row["net"], "42 cost and 12 asynchronous settings", *cells])
+    return markdown(["edge net", "settings", "hours", "hours as plain runs"], rows)
+
+
+def amortized(published: Path) -> str:
+    """One rejector for all costs against 42 stacked ones."""
+    one = benchmark(published, "amortized")
+    cells = [number(one["one_a_cost_seconds"]), number(one["amortized_seconds"], 1)]
+    low, high = one["ratio_range"]
+    cells.append(ratio(one["ratio"], low, high, 0))
+    return markdown(["42 stacked rejectors, s", "one for all costs, s", "ratio"], [cells])
+
+
+def report(published: Path) -> str:
+    """A whole report, from the start of the process."""
+    one = benchmark(published, "report")
+    seconds = ratio(one["median"], min(one["seconds"]), max(one["seconds"]), 1)
+    cells = [number(one["test"]), one["settings"], number(one["draws"]), seconds]
+    return markdown(["test images", "settings", "bootstrap draws", "seconds"], [cells])
+
+
+def floor(published: Path) -> str:
+    """A training step against what the hardware allows."""
+    rows = []
+    for row in benchmark(published, "floor")["rows"]:
+        settings = f", {row['settings']} settings" if row["settings"] > 1 else ""
+        way = row["way"].removesuffix(settings) + settings
+        cells = [number(row[key], 1) for key in ("ms", "floor_ms", "times_floor")]
+        rows.append([f"{row['net']}, {way}", *cells, number(row["plain_over_ms"], 2)])
+    heads = ["net, way", "ms a step", "floor, ms", "times its floor", "plain / ms"]
+    return markdown(heads, rows)
+
+
+def bf16(published: Path) -> str:
+    """Test accuracy of the edge net and mean risk of its rejectors, by precision of the edge."""
+    frames = {}
+    for kind in ("f32", "bf16"):
+        runs = []
+        for path in sorted((published / "cifar10-bf16" / kind).glob("*/*-eval_all.json")):
+            settings = list(read(path).values())
+            edge = settings[0]["edge"]
+            risks = [one["risk"]["rejector"] for one in settings]
+            runs.append((edge["correct"] / edge["total"], sum(risks) / len(risks)))
+        frames[kind] = pd.DataFrame(runs, columns=["accuracy", "risk"])
+    frames["difference by seed"] = frames["bf16"] - frames["f32"]
+    names = {"f32": "float32", "bf16": "`--bf16`"}
+    rows = [
+        [names.get(kind, kind), spread(frame.accuracy, 1, 100), spread(frame.risk, 3)]
+        for kind, frame in frames.items()
+    ]
+    return markdown(["forward passes", "edge accuracy %", "mean risk of rejectors"], rows)
+
+
+def evaluation(published: Path) -> str:
+    """eval_all.py for 54 settings against one forward pass of the edge net."""
+    found = benchmark(published, "evaluation")
+    rows = []
+    for row in found["rows"]:
+        adds = row["multiply_adds"]
+        others = adds["local"] + found["settings"] * adds["rejector"]
+        cells = [number(median(row[key]), 2) for key in ("edge_seconds", "evaluate_seconds")]
+        cells.append(ratio(row["ratio"], row["ratio_min"], row["ratio_max"], 2))
+        cells += [number(1 + others / adds["edge"], 2), number(row["parts"]["rejectors"], 1)]
+        rows.append([row["edge_net"], number(row["images"]), *cells])
+    heads = ["edge net", "images", "edge alone, s", "all of it, s", "ratio", "at equal rates"]
+    return markdown([*heads, "of it rejectors, s"], rows)
+
+
+def scale(published: Path) -> str:
+    """Time and memory of a step at the most settings; the formula's memory against the peak."""
+    frame = pd.DataFrame(benchmark(published, "scale-settings")["rows"])
+    frame["ms"] = frame.milliseconds.map(median)
+    rows = []
+    for net, part in frame.groupby("group", sort=False):
+        one_pass = part[part.way == "one pass"].sort_values("x")
+        alone = part[part.way == "edge alone"].ms.iloc[0]
+        for row in one_pass.to_dict("records"):
+            cells = [number(row["ms"]), number(row["ms"] / alone, 1)]
+            cells += [number(row["bytes"] / 1e9, 2)]
+            cells += [number(row["predicted_bytes"] / row["bytes"], 3)]
+            rows.append([net, row["x"], *cells])
+    heads = ["edge net", "settings", "ms a step", "times the edge alone", "peak memory, GB"]
+    return markdown([*heads, "formula / peak"], rows)
+
+
+def meta_gradient(published: Path) -> str:
+    """L2W's meta-gradient in forward mode against double backward."""
+    ratios = benchmark(published, "meta_gradient")["ratios"]
+    names = {
+        "": "the meta-gradient, to double backward",
+        ", pruned": "the meta-gradient, to double backward pruned to the weight net",
+        "step": "a whole half batch of training, to double backward",
+    }
+    keys = {"": ("time", "memory"), ", pruned": ("time, pruned", "memory, pruned")}
+    keys["step"] = ("step time", "step memory")
+    rows = [[names[k], *(number(ratios[name], 2) for name in keys[k])] for k in names]
+    return markdown(["forward mode", "time", "memory"], rows)
+
+
+WAYS = {
+    "plain": "plain",
+    "ours": "ours",
+    "channels_last": "`--channels_last`",
+    "bf16": "`--bf16`",
+    "channels_last bf16": "both",
+}
+
+
+def exit_speed(published: Path) -> str:
+    """Images a second by method and way, and l2w's time in multiples of base's."""
+    found = benchmark(published, "early_exit_speed")
+    rows = []
+    for method, ways in found["methods"].items():
+        cells = [number(ways["plain"]["images_per_second"], 1)]
+        for way in list(WAYS)[1:]:
+            one = ways[way]
+            cells.append(f"{number(one['images_per_second'], 1)} ({number(one['ratio'], 2)})")
+        rows.append([f"`{method}`", *cells])
+    times = found["l2w_to_base"]
+    for every in ("1", "2", "10", "100"):
+        cells = [number(times[way]["by_meta_interval"][every], 2) for way in WAYS]
+        rows.append([f"l2w : base, `--meta_interval {every}`", *cells])
+    rows.append(["l2w : plain base", *(number(times[w]["to_plain_base"]["1"], 2) for w in WAYS)])
+    rows.append(["l2w : base, range", *(interval_of(times[way]["range"]) for way in WAYS)])
+    return markdown(["", *WAYS.values()], rows)
+
+
+def interval_of(pair: list[float]) -> str:
+    return interval(pair[0], pair[1], 2).replace("+", "")
+
+
+def exit_speed_compile(published: Path) -> str:
+    """With --compile: multiples of the plain way's images a second."""
+    methods = read(published / "benchmarks" / "early_exit_speed-compile-cpu.json")["methods"]
+    ways = {
+        "ours": "ours",
+        "compile": "`--compile`",
+        "channels_last bf16 compile": "`--channels_last --bf16 --compile`",
+    }
+    rows = [[f"`{m}`", *(number(of[way]["ratio"], 2) for way in ways)] for m, of in methods.items()]
+    return markdown(["", *ways.values()], rows)
+
+
+def kcenter(published: Path) -> str:
+    """Greedy k-center: seconds and memory, and the ratio to ours."""
+    names = {"ours": "ours", "steps": "step by step", "matrix": "full matrix of distances"}
+    rows = []
+    for features, ways in benchmark(published, "kcenter")["features"].items():
+        for way, name in names.items():
+            one = ways[way]
+            cells = [number(one["median"], 1), number(one["most_bytes"] / 1e6)]
+            rows.append([features, name, *cells, number(one["ratio"])])
+    return markdown(["features", "way", "seconds", "MB", "times ours"], rows)
+
+
+def active_round(published: Path) -> str:
+    """A round of the twelve published targets, extrapolated; the release's beside it."""
+    found = benchmark(published, "active_round")
+    names = {"ours": "ours", "plain": "plain memory order"}
+    rows = []
+    for way, name in names.items():
+        one = found["extrapolated"][way]
+        cells = [number(one[key] / 60) for key in ("train_seconds", "select_seconds")]
+        rows.append([f"{name}, one thread of an AMD EPYC", *cells])
+    theirs = found["published"]
+    low, high = (number(x / 60, 1) for x in theirs["select_seconds"])
+    rows.append(
+        ["the release, RTX 2080", number(theirs["train_seconds"] / 60, 1), f"{low} to {high}"]
+    )
+    return markdown(["", "minutes to train", "minutes to ask 40,000 images"], rows)

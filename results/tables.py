@@ -1,0 +1,122 @@
+"""Write every table of measured numbers in README.md, docs/ and results/README.md.
+
+    python -m results.tables            # write them
+    python -m results.tables --check    # status 1, and their names, if any differs
+
+A page marks the place of a table by its name here:
+
+    <!-- table: digits -->
+    ...
+    <!-- end -->
+
+What stands between the two lines is replaced. The numbers come from results/published: from kept
+predictions where a study has them, and from its JSON and CSV files where not.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import experiment
+from results import cascade_tables, overview, speed_tables, study_tables
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "overview": overview.overview,
+    "folders": overview.folders,
+    "digits": cascade_tables.digits,
+    "digits-mean": cascade_tables.digits_mean,
+    "digits-noniid": cascade_tables.noniid,
+    "digits-noniid-classes": cascade_tables.noniid_classes,
+    "digits-async": cascade_tables.digits_async,
+    "cifar10-compare": cascade_tables.cifar10_compare,
+    "cifar10-cpu": cascade_tables.cifar10_cpu,
+    "cifar10-exits-and-server": cascade_tables.exits_and_server,
+    "cifar10-exits-and-server-1.25": cascade_tables.exits_and_server_high,
+    "cifar10-exits": study_tables.cifar10_exits,
+    "cifar10-exits-optimism": study_tables.cifar10_exits_optimism,
+    "cifar10-exits-infer": study_tables.cifar10_exits_infer,
+    "made-task-bert": study_tables.made_task_bert,
+    "made-task-bert-infer": study_tables.made_task_bert_infer,
+    "mnist-active": study_tables.mnist_active,
+    "mnist-active-risk": study_tables.mnist_active_risk,
+    "mnist-active-targets": study_tables.mnist_active_targets,
+    "sweep": speed_tables.sweep,
+    "paper-hours": speed_tables.paper_hours,
+    "amortized": speed_tables.amortized,
+    "report": speed_tables.report,
+    "floor": speed_tables.floor,
+    "cifar10-bf16": speed_tables.bf16,
+    "evaluation": speed_tables.evaluation,
+    "scale": speed_tables.scale,
+    "meta-gradient": speed_tables.meta_gradient,
+    "early-exit-speed": speed_tables.exit_speed,
+    "early-exit-speed-compile": speed_tables.exit_speed_compile,
+    "kcenter": speed_tables.kcenter,
+    "active-round": speed_tables.active_round,
+}
+PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def pages(root: Path) -> list[Path]:
+    """The pages below a repository's root that may hold tables."""
+    return [root / "README.md", *sorted(root.glob("docs/*.md")), root / "results" / "README.md"]
+
+
+def fill(text: str, published: Path) -> tuple[str, list[str]]:
+    """A page with its tables written anew, and the names of those that differ.
+
+    ValueError for a place whose table is unknown, or whose end is missing.
+    """
+    changed = []
+
+    def table(place: re.Match[str]) -> str:
+        if (name := place[2]) not in TABLES:
+            raise ValueError(f"table {name!r} is unknown: there are {', '.join(TABLES)}")
+        new = f"{place[1]}{TABLES[name](published)}\n{place[3]}"
+        if new != place[0]:
+            changed.append(name)
+        return new
+
+    filled, places = PLACE.subn(table, text)
+    if places != text.count("<!-- table:") or places != text.count("<!-- end -->"):
+        raise ValueError("a place of a table has no begin or no end")
+    return filled, changed
+
+
+def update(root: Path, check: bool = False) -> list[str]:
+    """Write the tables of all pages, unless `check`; returns the names of those that differ."""
+    changed = []
+    for page in pages(root):
+        try:
+            filled, names = fill(page.read_text(), root / "results" / "published")
+        except ValueError as e:
+            raise ValueError(f"{page}: {e}") from None
+        changed += names
+        if names and not check:
+            experiment.write_bytes(page, filled.encode())
+    return changed
+
+
+@experiment.script
+def main(argv: list[str] | None = None) -> None:
+    parser = experiment.Parser(__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; status 1 if a table differs"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=experiment.ROOT, help="the repository (default: this one)"
+    )
+    args = parser.parse_args(argv)
+    with experiment.one_line_errors():
+        changed = update(args.root, args.check)
+    for name in changed:
+        print(f"{name}: {'differs' if args.check else 'written'}")
+    if args.check and changed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

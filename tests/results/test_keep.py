@@ -1,0 +1,86 @@
+"""What is kept of a run gives the same numbers."""
+
+import json
+
+import numpy as np
+import pytest
+
+import experiment
+from deferral import predictions
+from deferral.summary import summarise
+from results import keep
+from tests.made import quiet
+
+
+def test_a_run_is_kept_with_its_numbers(trained, tmp_path):
+    out = tmp_path / "kept"
+    quiet(keep.main, trained, out, "--costs", "1:0.5")
+    before = predictions.load(trained / "tiny-predictions.npz")
+    after = predictions.load(out / "tiny-predictions.npz")
+    assert keep.rounded(summarise(before)) == keep.rounded(summarise(after))
+    np.testing.assert_array_equal(before.correct, after.correct)
+    arrays = np.load(out / "tiny-predictions.npz")
+    assert set(arrays) <= set(keep.NEEDED)
+    assert sorted(path.name for path in out.iterdir()) == ["args.json", "tiny-predictions.npz"]
+    assert str(tmp_path.parent) not in (out / "args.json").read_text()
+
+
+def test_float16_is_not_used_where_it_changes_a_number(exit_file, tmp_path):
+    """Logits that only float32 tells apart: the first exit's answers would all be class 0."""
+    run = exit_file(close=True)
+    quiet(keep.main, run, tmp_path / "kept")
+    kept = np.load(tmp_path / "kept" / "x-predictions.npz")
+    assert kept["stage_logits"].dtype == np.float32
+    quiet(keep.main, exit_file(close=False), tmp_path / "short")
+    assert np.load(tmp_path / "short" / "x-predictions.npz")["stage_logits"].dtype == np.float16
+
+
+def test_nothing_is_kept_if_a_number_changes(exit_file, tmp_path, refused, monkeypatch):
+    """As a number would that came from an array which is not kept."""
+    monkeypatch.setattr(keep, "compact", lambda path, dtype: without_a_row(path))
+    refused(keep.main, exit_file(close=False), tmp_path / "kept", telling="printed digit")
+    assert not list(tmp_path.glob("kept/*"))
+
+
+def test_a_study_too_large_is_refused(exit_file, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(keep, "MEGABYTES", 1e-4)
+    refused(keep.main, exit_file(close=False), tmp_path / "kept", telling="MB")
+    assert not list(tmp_path.glob("kept/*"))
+
+
+def test_kept_files_are_not_replaced(exit_file, tmp_path, refused):
+    run = exit_file(close=False)
+    quiet(keep.main, run, tmp_path / "kept")
+    refused(keep.main, run, tmp_path / "kept", telling="exists")
+
+
+def without_a_row(path):
+    arrays = predictions.read_npz(path, keep.NEEDED)
+    for name in ("labels", "split", "index"):
+        arrays[name] = arrays[name][1:]
+    return arrays | {k: arrays[k][:, 1:] for k in ("stage_logits", "scores")}
+
+
+@pytest.fixture
+def exit_file(tmp_path):
+    """A folder with predictions of a network with two exits; close: of nearly equal logits."""
+
+    def write(close):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 3, 60)
+        logits = rng.normal(0, 1, (2, 60, 3)) + 2 * np.eye(3)[labels]
+        if close:
+            logits[0] = 1000 + np.eye(3)[labels] / 100
+        settings = {"dataset": "x", "classes": ["a", "b", "c"], "rejectors": []}
+        experiment.write_npz(
+            tmp_path / f"run-{close}" / "x-predictions.npz",
+            labels=labels,
+            stage_logits=logits.astype(np.float32),
+            split=np.repeat([0, 1], 30),
+            index=np.arange(60),
+            scores=np.zeros((0, 60), np.float32),
+            settings=np.array(json.dumps(settings | {"multiply_adds": [10, 20]})),
+        )
+        return tmp_path / f"run-{close}"
+
+    return write

@@ -1,0 +1,105 @@
+"""Tables of the pages come from results/published, and change with it."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+import experiment
+from deferral import predictions
+from results import tables
+
+ROOT = experiment.ROOT
+PUBLISHED = ROOT / "results" / "published"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A copy of the pages and of what is published."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(PUBLISHED, tmp_path / "results" / "published")
+    for name in ("README.md", "results/README.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def change(path, *keys, by=1):
+    """Add to one number of a JSON file."""
+    content = json.loads(path.read_text())
+    at = content
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] += by
+    path.write_text(json.dumps(content, indent=1))
+
+
+def test_the_pages_show_what_is_published(repository, capsys):
+    pages = {path: path.read_bytes() for path in tables.pages(repository)}
+    tables.main(["--root", str(repository)])
+    assert capsys.readouterr().out == ""
+    assert {path: path.read_bytes() for path in pages} == pages
+
+
+def test_every_table_has_a_place():
+    text = "".join(page.read_text() for page in tables.pages(ROOT))
+    assert [name for name in tables.TABLES if f"<!-- table: {name} -->" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "names"),
+    [
+        (
+            "cifar10-compare/report.json",
+            ("grid", "rules", 0, "risk"),
+            ["overview", "cifar10-compare"],
+        ),
+        (
+            "cifar10-exits/base/seed-1/cifar10-eval.json",
+            ("area",),
+            ["overview", "cifar10-exits"],
+        ),
+        ("benchmarks/sweep-cpu.json", ("rows", 0, "plain_ms"), ["sweep"]),
+        (
+            "mnist-active/mnist10k-4-methods.json",
+            ("methods", "risk", "versus_random", "risk", "low"),
+            ["mnist-active-risk"],
+        ),
+    ],
+)
+def test_a_changed_number_changes_its_tables(file, keys, names, repository, capsys):
+    """--check names them with status 1 and writes nothing; then they are written."""
+    change(repository / "results" / "published" / file, *keys)
+    pages = {path: path.read_bytes() for path in tables.pages(repository)}
+    with pytest.raises(SystemExit) as stop:
+        tables.main(["--check", "--root", str(repository)])
+    assert stop.value.code == 1
+    differing = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    # A rule's mean is not in the README unless the README shows that rule.
+    assert set(differing) <= set(names)
+    assert names[-1] in differing
+    assert {path: path.read_bytes() for path in pages} == pages
+    tables.main(["--root", str(repository)])
+    tables.main(["--check", "--root", str(repository)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<!-- table: nothing -->\n<!-- end -->", "<!-- table: sweep -->\n", "<!-- end -->\n"],
+)
+def test_a_place_without_a_table_is_refused(text, repository, refused):
+    page = repository / "docs" / "speed.md"
+    page.write_text(page.read_text() + text)
+    refused(tables.main, "--root", repository, telling="speed.md")
+
+
+def test_published_files_say_nothing_about_the_machine():
+    """No absolute path, no page beside the JSON that makes it, at most 8 MB a study."""
+    for path in (path for path in PUBLISHED.rglob("*") if path.is_file()):
+        text = path.read_text() if path.suffix in (".json", ".csv") else ""
+        if path.suffix == ".npz":
+            text = json.dumps(predictions.load(path).settings)
+        assert not re.search(r'["\s=:,]/\w', text), path
+        assert path.suffix in (".json", ".csv", ".npz", ".png"), path
+    for study in PUBLISHED.iterdir():
+        assert sum(path.stat().st_size for path in study.rglob("*")) <= 8e6
