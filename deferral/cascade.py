@@ -3,7 +3,6 @@
 Stages are the file's models in the order in which they are asked.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,16 @@ from deferral import estimates
 from deferral.catalogue import DOUBTS
 from deferral.external import Answers, Model
 from deferral.predictions import SPLITS, Own, Predictions
-from deferral.risk import Pair
 
 EXAMPLES = 256  # test pictures that are kept, evenly over the rows
 PAY = ("cascade", "router")
 
 
-def as_predictions(answers: Answers, costs: Sequence[Pair], pay: str = "cascade") -> Predictions:
+def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
     """The answers of E models as E stages.
 
-    The file's rejectors stand, as they are, for each of `costs` (c_1, c_e): send iff > 0; with two
-    models their scores have thresholds fitted on val too, as a confidence has. pay: whether a
+    With two models the file's rejectors stand as they are for any costs, send iff > 0, and their
+    scores have thresholds fitted on val too, as a confidence has. pay: whether a
     sample pays for every model that it asked ("cascade"), or for the one that answers ("router").
     """
     own = Own(
@@ -39,20 +37,21 @@ def as_predictions(answers: Answers, costs: Sequence[Pair], pay: str = "cascade"
         stage_logits=_logits(answers),
         split=answers.split,
         index=answers.rows,
-        scores=np.repeat(scores, len(costs), axis=0),
+        scores=scores,
         settings={
             "dataset": _name(answers.source),
             "classes": list(answers.classes) if answers.labels is not None else [],
             "models": [model.name for model in answers.models],
             "pay": pay,
+            "forms": answers.forms,
+            "doubts": list(answers.doubts),
+            "cost_unit": _cost_unit(answers),
             "understood": [list(note) for note in answers.understood],
             "split": dict(answers.understood)["split"],
             "rejectors": [
-                {"stem": name, "surrogate": name, "cost_1": c1, "cost_e": ce}
-                | {"async_freq": 1, "any_cost": True}
+                {"stem": name, "surrogate": name, "async_freq": 1, "any_cost": True}
                 | {"about": "the file's rejector; sends iff its score is > 0"}
                 for name in rejectors
-                for c1, ce in costs
             ],
         },
         own=own,
@@ -79,6 +78,13 @@ def paid(answers: Answers, pay: str) -> np.ndarray | None:
         return None
     steps = np.arange(size) if pay == "cascade" else (np.arange(size) > 0)
     return np.repeat(steps[:, None].astype(np.float64), n, axis=1)
+
+
+def _cost_unit(answers: Answers) -> str:
+    """What costs are in: "file" (cost_NAME), "errors" (cost_e), or "calls"."""
+    if all(model.cost is not None for model in answers.models):
+        return "file"
+    return "calls" if answers.query_cost is None else "errors"
 
 
 def _informative(model: Model) -> bool:

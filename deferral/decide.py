@@ -175,7 +175,7 @@ class Prepared:
             score = estimates.bayes_score(on_test, cost_1, cost_e)
             decisions.append(self._by_score(rule, score_val, score, price))
         for setting, on_val, on_test in self.rejectors:
-            if (setting["cost_1"], setting["cost_e"]) == (cost_1, cost_e):
+            if trained_for(setting, (cost_1, cost_e)):
                 decisions.append(self._by_score(_rejector_rule(setting), on_val, on_test, price))
         return _by_name(decisions)
 
@@ -265,6 +265,11 @@ class Prepared:
             exit_val,
             tuple(map(float, before)),
         )
+
+
+def trained_for(setting: dict[str, Any], cost: Pair) -> bool:
+    """Whether a rejector stands at these costs: trained for them, or a file's that knows none."""
+    return bool(setting.get("any_cost")) or (setting["cost_1"], setting["cost_e"]) == cost
 
 
 def confidence_rule(name: str) -> Rule:

@@ -49,6 +49,8 @@ class Answers:
     rejectors: dict[str, np.ndarray] = field(default_factory=dict)  # [N] each
     text: np.ndarray | None = None  # [N]
     images: np.ndarray | None = None  # [N, C, H, W]
+    forms: dict[str, str] = field(default_factory=dict)  # model to the form of its class scores
+    doubts: tuple[str, ...] = ()  # models whose score column was read as a doubt
     understood: tuple[tuple[str, str], ...] = ()  # what was read, and how: for people
     source: str = "answers"
 
@@ -157,6 +159,8 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         rejectors=rejectors,
         text=np.array(cells.texts(columns[text])) if text else None,
         images=cells.images(columns, roles, n),
+        forms={model: form.split(" (")[0] for model, form in forms.items()},
+        doubts=reading.doubts,
         understood=tuple(notes),
         source=source,
     )

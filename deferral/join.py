@@ -214,7 +214,7 @@ def read(path: Path, exits: Predictions | None = None) -> Predictions:
         path = files[0]
     if exits is None or external.is_native(path):
         return saved.load(path)
-    answers = as_predictions(external.load(path), [])
+    answers = as_predictions(external.load(path))
     same = len(answers.labels) == len(exits.labels)
     if not same or not np.array_equal(answers.labels, exits.labels):
         raise ValueError(

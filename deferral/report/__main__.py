@@ -13,13 +13,11 @@ rules decide at which exit a sample stops, or that it is sent. Writes NAME-repor
 no other file, and NAME-report.json with every number of the page.
 """
 
-import argparse
 import json
 import os
 import shlex
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,105 +28,26 @@ from deferral import external
 from deferral import predictions as saved
 from deferral.cascade import as_predictions
 from deferral.decide import Decision, answered_by, decide, scored
+from deferral.policy import Policy
 from deferral.predictions import Predictions
 from deferral.report import numbers
+from deferral.report.choice import choose
+from deferral.report.flags import Goal, goal, parse_args, reading
 from deferral.report.guarantee import RATES, rate_promises, risk_promise
+from deferral.report.headline import headline
 from deferral.report.numbers import Options, exit_numbers
 from deferral.report.page import page
-from deferral.report.words import about_data, facts, verdict
-from deferral.risk import Pair
+from deferral.report.use import how, policy_of
+from deferral.report.words import about_data, facts
 from deferral.stages import device_costs
-from experiment import Parser, number, one_line_errors, script, sha256, write_bytes
+from experiment import one_line_errors, script, sha256, write_bytes
 
-COST_E = tuple(round(0.025 * k, 3) for k in range(21))  # the paper's grid
 SHOWN_PICTURES = 16  # of each side
-
-
-def cost_pair(text: str) -> Pair:
-    """An argparse type: C1:CE."""
-    c1, colon, ce = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is not C1:CE, as 1.25:0.25")
-    return number(float, 0)(c1), number(float, 0)(ce)
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(__doc__, "deferral.report")
-    parser.add_argument(
-        "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
-    )
-    seed = number(int, 0)
-    parser.add_argument("--seeds", type=seed, nargs="+", help="use only the runs of these seeds")
-    group = parser.add_argument_group("costs")
-    group.add_argument(
-        "--cost_1",
-        type=number(float, 0),
-        default=1.25,
-        help="cost of a remote error, in units of one local error",
-    )
-    group.add_argument(
-        "--cost_e",
-        type=number(float, 0),
-        default=0.25,
-        help="cost of asking the remote net, likewise",
-    )
-    group.add_argument(
-        "--costs", type=cost_pair, nargs="+", metavar="C1:CE",
-        help="more cost pairs, each with a table of all rules",
-    )  # fmt: skip
-    group.add_argument(
-        "--grid", type=cost_pair, nargs="+", metavar="C1:CE",
-        help="cost pairs of the grid (default: those of the rejector trained for most pairs, or "
-        "else --cost_1 with c_e from 0 to 0.5)",
-    )  # fmt: skip
-    group.add_argument(
-        "--cost_flops", type=number(float, 0), metavar="C",
-        help="cost of a multiply-add of a device with exits, in units of one local error (default: "
-        "the file's)",
-    )  # fmt: skip
-    group = parser.add_argument_group("promises")
-    group.add_argument(
-        "--max_reject_rate", type=number(float, 0, 1, above=True, below=True), metavar="Q",
-        help=f"a reject rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
-    )  # fmt: skip
-    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="a risk to promise")
-    group.add_argument(
-        "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
-        help="probability with which a promise may be broken",
-    )  # fmt: skip
-    group = parser.add_argument_group("certainty")
-    group.add_argument("--draws", type=number(int, 1), default=1000, help="bootstrap draws")
-    group.add_argument(
-        "--level",
-        type=number(float, 0, 1, above=True, below=True),
-        default=0.95,
-        help="confidence level of the intervals",
-    )
-    group.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap")
-    group.add_argument(
-        "--split_seed",
-        type=seed,
-        help="seed of the random val half, for files without a split (default: 0)",
-    )
-    group = parser.add_argument_group("page")
-    group.add_argument(
-        "--rule", help="rule whose classes and pictures are shown (default: the best on val)"
-    )
-    group.add_argument("--title", help="title of the page")
-    group.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR_OR_HTML",
-        help="where the report goes (default: beside the input)",
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    return parser.parse_args(argv)
 
 
 def read_runs(
     paths: Sequence[Path],
     seeds: Sequence[int] | None,
-    costs: list[Pair],
     split_seed: int | None,
     cost_flops: float | None = None,
     reading: external.Reading | None = None,
@@ -148,7 +67,7 @@ def read_runs(
             runs.append(saved.load(path))
         else:
             answers = external.load(path, replace(reading, split_seed=split_seed or 0))
-            runs.append(as_predictions(answers, costs, pay))
+            runs.append(as_predictions(answers, pay))
         if split_seed is not None and (native or runs[-1].settings["split"] == "as in the file"):
             raise ValueError(f"--split_seed: {path} says itself which rows are val; leave it out")
     if seeds is not None:
@@ -197,19 +116,20 @@ def _list(values: Sequence[Any]) -> str:
 
 def measure(
     runs: list[Predictions],
-    pairs: list[Pair],
-    grid: list[Pair],
+    aim: Goal,
     options: Options,
     command: str,
     rule: str | None = None,
     title: str | None = None,
-) -> dict[str, Any]:
-    """Everything that the JSON holds, which is the whole report but for the pixels of pictures.
+    policy_file: str = "policy.json",
+    inputs: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], Policy | None]:
+    """The policy, and all that the JSON holds: the whole report but for the pixels of pictures.
 
-    The first of `pairs` is the main one. ValueError where `rule` has no score at its costs.
+    ValueError where `rule` has no score at its costs.
     """
-    main = pairs[0]
-    settings = [numbers.at_costs(runs, pair, options) for pair in pairs]
+    main = aim.pairs[0]
+    settings = [numbers.at_costs(runs, pair, options) for pair in aim.pairs]
     rows, decided = settings[0]["rules"], decide(runs[0], *main)
     names = [row["name"] for row in rows if row["name"] in scored(decided)]
     shown: str | None = rule or numbers.shown_rule(runs, main, settings[0]["best_confidence"])
@@ -219,15 +139,18 @@ def measure(
         raise ValueError(f"--rule {shown}: no such rule at these costs; {', '.join(names)} are")
     rates = sorted({*RATES, options.max_reject_rate or RATES[0]})
     data = about_data(runs)
+    option, choice = choose(runs, main, aim.wanted, options)
     report: dict[str, Any] = {
         "title": title or f"Whom to ask: {data['dataset']}",
-        "verdict": [],
+        "headline": [],
+        "choice": choice,
+        "costs_from": aim.about,
         "command": command,
         "options": asdict(options),
         "data": data,
         "facts": facts(data, options),
         "settings": settings,
-        "grid": numbers.over_grid(runs, grid, options),
+        "grid": numbers.over_grid(runs, aim.grid, options),
         "curves": numbers.curve_numbers(runs, main),
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
@@ -241,7 +164,10 @@ def measure(
     }
     if exits := exit_numbers(runs, main, [row["name"] for row in rows]):
         report["exits"] = exits
-    return report | {"verdict": verdict(report)}
+    policy = policy_of(runs, option, choice, inputs)
+    report["policy"] = how(policy, policy_file)
+    report["headline"] = headline(choice, options.level, main)
+    return report, policy
 
 
 def _because(shown: str | None, setting: dict[str, Any]) -> str:
@@ -250,20 +176,6 @@ def _because(shown: str | None, setting: dict[str, Any]) -> str:
     if shown == setting["best_confidence"]:
         return "the best confidence rule on val; the file has no rule of its own at these costs"
     return "of the file's own rules the one with least risk on val"
-
-
-def trained_costs(runs: Sequence[Predictions]) -> list[Pair]:
-    """The costs of the rejector that was trained for most of them, sorted; empty without one.
-
-    The costs of all rejectors together may hold pairs that most were not trained for.
-    """
-    trained: defaultdict[tuple[str, Any], set[Pair]] = defaultdict(set)
-    for setting in (setting for run in runs for setting in run.settings["rejectors"]):
-        if not setting.get("any_cost"):
-            name = setting["surrogate"], setting["async_freq"]
-            trained[name].add((setting["cost_1"], setting["cost_e"]))
-    most: set[Pair] = max(trained.values(), key=len, default=set())
-    return sorted(most)
 
 
 def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
@@ -308,19 +220,18 @@ def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = parse_args(__doc__, argv)
     given = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "deferral.report", *map(str, given)])
     with one_line_errors():
         html, data = output_paths(args.paths[0], args.out)
-        for path in (html, data):
+        written = [data, html, data.with_name(f"{data.stem.removesuffix('-report')}-policy.json")]
+        for path in written:
             if path.exists() and not args.overwrite:
                 raise ValueError(f"{path}: a report is here; --overwrite replaces it")
-        pairs = list(dict.fromkeys([(args.cost_1, args.cost_e), *(args.costs or [])]))
-        paper = [(args.cost_1, cost_e) for cost_e in COST_E]
-        costs = list(dict.fromkeys([*pairs, *(args.grid or paper)]))
-        runs = read_runs(args.paths, args.seeds, costs, args.split_seed, args.cost_flops)
-        grid = list(dict.fromkeys(args.grid or trained_costs(runs) or paper))
+        runs = read_runs(
+            args.paths, args.seeds, args.split_seed, args.cost_flops, reading(args), args.pay
+        )
         options = Options(
             args.draws,
             args.seed,
@@ -330,14 +241,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.max_risk,
             args.split_seed or 0,
         )
-        report = measure(runs, pairs, grid, options, command, args.rule, args.title)
-        report["inputs"] = {
-            os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs
-        }
+        inputs = {os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs}
+        aim, policy_file = goal(args, runs), written[2]
+        report, policy = measure(
+            runs, aim, options, command, args.rule, args.title, policy_file.name, inputs
+        )
+        report["inputs"] = inputs
     content = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    for path, text in {data: content + "\n", html: page(report, runs[0])}.items():
+    files = {data: content + "\n", html: page(report, runs[0])}
+    if policy is not None:
+        files[policy_file] = policy.to_json()
+    for path, text in files.items():
         write_bytes(path, text.encode())
-    print("\n".join(report["verdict"]), html, data, sep="\n")
+    print("\n".join(report["headline"]), *files, sep="\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deferral.catalogue import BOUNDS, Look
+from deferral.catalogue import BOUNDS, RULES, Look
 
 BOLD = 1.5  # points: lines at least this wide are the main ones of a figure
 WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
@@ -69,6 +69,7 @@ def difference_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str
     banded = [row for row in rows if looks[row["name"]].width >= BOLD]
     drawn = [_floats(row["difference_at"]) for row in rows]
     drawn += [_floats(row[f"difference_{end}_at"]) for row in banded for end in ("low", "high")]
+    drawn = drawn or [np.zeros(1)]
     low, high = min(0.0, np.nanmin(drawn)), max(0.0, np.nanmax(drawn))
     # The panel leaves out the worst rules so that those near the best confidence rule are legible.
     high = min(high, max(-3 * low, np.nanquantile(drawn, 0.75), 0.01))
@@ -148,6 +149,49 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
         )
         for key in ("accuracy", "risk")
     ]
+
+
+def quality_by_cost(choice: dict[str, Any], names: list[str], looks: dict[str, Look]) -> str:
+    """Quality on test against mean cost a sample: the rules in `names`, each model, the oracle."""
+    rows = {row["name"]: row for row in choice["rules"]}
+    alone = [row for row in choice["rules"] if not row["thresholds"]]
+    chosen = rows[choice["chosen"]]
+
+    def draw(ax: Axes) -> None:
+        ends = [rows["never"], rows["always"]]
+        ax.plot(
+            [row["cost"] for row in ends], [100 * row["quality"] for row in ends],
+            **looks_of("random", looks).line(marker=""),
+        )  # fmt: skip
+        for curve in choice["curves"]:
+            if curve["name"] in names or curve["kind"] == "oracle":
+                look = looks_of(curve["name"], looks)
+                y = 100 * np.array(curve["quality"])
+                ax.plot(curve["cost"], y, **look.line(marker=""))
+        models = choice["models"]
+        for row in alone:
+            model = models[int(np.argmax(row["shares"]))]
+            ax.plot([row["cost"]], [100 * row["quality"]], "o", color=INK, markersize=4)
+            right = row["cost"] > (ends[0]["cost"] + ends[1]["cost"]) / 2
+            ax.annotate(
+                model, (row["cost"], 100 * row["quality"]), (-5 if right else 5, -10),
+                textcoords="offset points", ha="right" if right else "left", fontsize=7.5,
+            )  # fmt: skip
+        ax.plot(
+            [chosen["cost"]], [100 * chosen["quality"]], "*", color=INK, markersize=11,
+            markeredgecolor="white", zorder=5,
+        )  # fmt: skip
+        ax.set(xlabel=f"mean cost a sample, in {choice['unit']}", ylabel="quality on test (%)")
+        ax.margins(0.06)
+
+    return panel(
+        "quality", "Quality of every rule against its mean cost", draw, width=5.2, height=3.1
+    )
+
+
+def looks_of(name: str, looks: dict[str, Look]) -> Look:
+    """The look of a rule of this page, or of the catalogue."""
+    return looks.get(name) or RULES[name].look
 
 
 def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> str:

@@ -6,7 +6,7 @@ where the file has no costs; quality is accuracy where answers are right or wron
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from deferral.risk import Pair, stage_costs
 WANTED = ("risk", "quality", "budget")
 PRICES = 25  # of quality, that rules of three stages and more are fitted to
 TIE = 1e-9
+POINTS = 100  # of a drawn curve
 THRESHOLD_DRAWS = 200
 
 
@@ -49,22 +50,29 @@ def choose(
     """The option that val prefers, and the numbers of the page's first section."""
     fits = [prepared(run) for run in runs]
     candidates = _candidates(fits, cost, wanted)
-    best = candidates[int(np.argmin([_loss(fits, c, cost, wanted) for c in candidates]))]
+    losses: dict[str, float] = {}
     by_rule: dict[str, Option] = {}
     for candidate in candidates:
-        name = candidate.rule.name
-        if name not in by_rule or (
-            _loss(fits, candidate, cost, wanted) < _loss(fits, by_rule[name], cost, wanted)
-        ):
-            by_rule[name] = candidate
+        name, loss = candidate.rule.name, _loss(fits, candidate, cost, wanted)
+        if loss < losses.get(name, np.inf) or name not in losses:
+            losses[name], by_rule[name] = loss, candidate
+    best = by_rule[min(losses, key=lambda name: losses[name])]
     rows = _measure(fits, [*by_rule.values()], cost, options)
+    unit = runs[0].settings.get("cost_unit", "calls")
+    for row in rows:
+        row["val_loss"] = plain(np.float64(losses[row["name"]]))
+    confident = [r for r in rows if r["kind"] == "confidence"]
+    rival = min(confident, key=lambda row: losses[row["name"]])["name"] if confident else "always"
     return best, {
+        "best_confidence": rival,
         "wanted": wanted.kind,
         "value": wanted.value,
+        "unit": {"file": "the file's unit", "errors": "local errors", "calls": "calls"}[unit],
         "chosen": best.rule.name,
         "rules": rows,
         "models": runs[0].settings.get("models") or _stage_names(len(runs[0].correct)),
         "thresholds": plain(np.array(best.thresholds[0])) if best.thresholds else [],
+        "curves": _curves(fits[0], candidates, by_rule, cost),
         "threshold_interval": _threshold_interval(fits[0], best, cost, wanted, options),
     }
 
@@ -148,8 +156,6 @@ def _option(fits: list[Prepared], decisions: list[ScoredDecision], cost: Pair) -
 
 def _moved(decision: ScoredDecision, t: float) -> ScoredDecision:
     """The same score with another threshold."""
-    from dataclasses import replace
-
     return replace(decision, stop=rules.threshold(decision.score, t), threshold=t)
 
 
@@ -261,12 +267,61 @@ def _measure(
         with np.errstate(invalid="ignore", divide="ignore"):
             saved = 1 - draws[:, 1, k] / draws[:, 1, last]
             row["saved"] = plain(np.float64(1 - means[1, k] / means[1, last]))
-        low, high = (
-            bootstrap.interval(saved, how.level) if np.isfinite(saved).all() else (np.nan,) * 2
-        )
-        row |= {"saved_low": plain(np.float64(low)), "saved_high": plain(np.float64(high))}
+        known = bool(np.isfinite(saved).all())
+        ends = bootstrap.interval(saved, how.level) if known else (None, None)
+        row["saved_low"], row["saved_high"] = (plain(e) if known else None for e in ends)
         rows_out.append(row)
     return rows_out
+
+
+def _curves(
+    fit: Prepared, candidates: list[Option], shown: dict[str, Option], cost: Pair
+) -> list[dict[str, Any]]:
+    """Mean cost and quality on the first run's test rows, along each rule's thresholds.
+
+    Of two stages the threshold runs over all shares sent; of more, thresholds are those fitted to
+    each price of quality. The oracle takes the answer that is best at each such price.
+    """
+    quality, paid = fit.correct_test, paid_of(fit, "test")
+    rows, curves = np.arange(quality.shape[1]), []
+    if len(quality) == 2:
+        decided = scored(fit.decide(*cost))
+        for name, option in shown.items():
+            if name in decided:
+                order = np.argsort(-decided[name].score, kind="stable")
+                ends = (np.arange(POINTS + 1) * len(order)) // POINTS
+                points = [
+                    values[0].mean()
+                    + np.concatenate([[0.0], np.cumsum((values[1] - values[0])[order])])[ends]
+                    / len(order)
+                    for values in (paid, quality.astype(np.float64))
+                ]
+                curves.append(_curve(option.rule, *points))
+    else:
+        for name, option in shown.items():
+            found = [c for c in candidates if c.rule.name == name and c.thresholds]
+            if len(found) > 1:
+                points = [
+                    [values[c.test[0], rows].mean() for c in found] for values in (paid, quality)
+                ]
+                curves.append(_curve(option.rule, *map(np.array, points)))
+    best = [
+        np.argmax(quality - price * paid, axis=0)
+        for _, price in [(0, 0.0), *_prices(fit, cost), (0, 1e12)]
+    ]
+    points = [[values[stage, rows].mean() for stage in best] for values in (paid, quality)]
+    return [*curves, _curve(RULES["oracle"], *map(np.array, points))]
+
+
+def _curve(rule: Rule, cost: np.ndarray, quality: np.ndarray) -> dict[str, Any]:
+    order = np.argsort(cost, kind="stable")
+    return {
+        "name": rule.name,
+        "label": rule.label,
+        "kind": rule.kind,
+        "cost": plain(cost[order]),
+        "quality": plain(quality[order]),
+    }
 
 
 def _threshold_interval(
@@ -281,14 +336,16 @@ def _threshold_interval(
     order, _ = rules.cut_places(score)
     falling = np.asarray(score, dtype=np.float64)[order]
     price, paid = stage_costs(fit.correct_val, *fit.val_price(*cost)), paid_of(fit, "val")
-    extra, found = (price[1] - price[0])[order], []
+    extra = (price[1] - price[0])[order]
+    found: list[float] = []
     for _ in range(THRESHOLD_DRAWS):
         weight = rng.poisson(1.0, len(score)).astype(np.float64)
         if wanted.kind == "risk":
             found.append(rules.cheapest_cut(falling, extra * weight[order]))
         else:
-            found.append(cut_for(score, fit.correct_val, paid, wanted, weight))
-    values = np.sort([np.inf if t is None else t for t in found])
+            t = cut_for(score, fit.correct_val, paid, wanted, weight)
+            found.append(np.inf if t is None else t)
+    values = np.sort(found)
     ends = (1 - how.level) / 2
     places = [int(ends * (len(values) - 1)), int(np.ceil((1 - ends) * (len(values) - 1)))]
     return [plain(values[place]) for place in places]

@@ -16,7 +16,7 @@ from deferral import curves, per_class
 from deferral.bootstrap import interval
 from deferral.catalogue import RULES, Rule
 from deferral.compare import Comparison, compare
-from deferral.decide import answered_by, decide, prepared, scored
+from deferral.decide import answered_by, decide, prepared, scored, trained_for
 from deferral.predictions import Predictions
 from deferral.risk import Pair, accuracy, random_risk, risk, send_rate
 
@@ -121,7 +121,7 @@ def own_settings(run: Predictions, cost: Pair) -> dict[str, dict[str, Any]]:
     Rejectors trained for them, and estimators; all send iff their score is > 0.
     """
     decided = decide(run, *cost)
-    rejectors = [s for s in run.settings["rejectors"] if (s["cost_1"], s["cost_e"]) == cost]
+    rejectors = [s for s in run.settings["rejectors"] if trained_for(s, cost)]
     estimators = run.settings.get("estimators") or []
 
     def names(kind: str) -> list[str]:

@@ -18,7 +18,7 @@ from scipy.stats import binom
 from deferral import catalogue
 from deferral.catalogue import BOUNDS, Look
 from deferral.predictions import Predictions
-from deferral.report import charts, words
+from deferral.report import charts, headline, words
 from deferral.report.guarantee import SPLITS
 from deferral.report.words import Row, nets
 
@@ -71,6 +71,11 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         estimators=[(looks[name], labels[name]) for name in estimators],
         bounds=[(rule.look, rule.label) for rule in BOUNDS],
         by_chance=binom.interval(0.95, SPLITS, report["options"]["delta"]),
+        model_alone=headline.model_alone,
+        ends_of=lambda ends: " and ".join(headline.limit(end) for end in ends),
+        first_table=headline.table(report["choice"]),
+        lines=_lines(report, looks),
+        policy=report["policy"],
         facts=[(fact["what"], fact["value"]) for fact in report["facts"]],
         terms=words.terms(report),
         png=lambda example: png(images[example]),
@@ -111,7 +116,9 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
     drawn = [row for row in main["rules"] if row["name"] in looks]
     titles = {"local": "the last exit" if report.get("exits") else who.the_local}
     titles["remote"] = who.the_remote
+    names = [row["name"] for row in headline.table(report["choice"])]
     svgs = {
+        "quality": charts.quality_by_cost(report["choice"], names, looks),
         "ladder": charts.ladder(drawn, main["best_confidence"], looks),
         "curves": charts.curves(report["curves"], looks),
     }
@@ -123,6 +130,14 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
         whole = grid | {"rules": _drawn(grid, looks)}
         svgs["grid"] = charts.risk_by_cost(whole, looks) + charts.difference_by_cost(whole, looks)
     return svgs
+
+
+def _lines(report: dict[str, Any], looks: dict[str, Look]) -> list[tuple[Look, str]]:
+    """The legend of the first chart."""
+    names = {row["name"] for row in headline.table(report["choice"])}
+    drawn = [c for c in report["choice"]["curves"] if c["name"] in names or c["kind"] == "oracle"]
+    entries = [(charts.looks_of(c["name"], looks), c["label"]) for c in drawn]
+    return [*entries, (charts.looks_of("random", looks), "at random")]
 
 
 def _drawn(grid: dict[str, Any], looks: dict[str, Look]) -> list[Row]:

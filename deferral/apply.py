@@ -1,0 +1,111 @@
+"""Decide for new samples by a policy of deferral.report; no labels are needed.
+
+  python -m deferral.apply answers-policy.json new.csv --out decisions.csv
+  python -m deferral.apply answers-policy.json new.csv --check
+
+The file has the columns that the policy reads (class scores, score_NAME or rejector_RULE; see
+deferral/external.py). decisions.csv has a row a sample: id (the column id, or the row from 0), the
+model that answers, and the doubt of each model that was looked at. --check compares the share that
+each model answers, and the doubts' distribution, with those of the report's test rows: exit status
+1, and what differs, where a difference as large is rarer than 1 in 1,000 by chance.
+"""
+
+import argparse
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deferral import policy as policies
+from deferral.external import load_scores
+from deferral.policy import Policy
+from experiment import Parser, one_line_errors, script, write_bytes
+
+RARE = 1e-3
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__, "deferral.apply")
+    parser.add_argument("policy", type=Path, help="policy.json of a report")
+    parser.add_argument("file", type=Path, help="new samples: CSV, TSV, JSON lines, Parquet, npz")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="where decisions are written")
+    parser.add_argument("--check", action="store_true", help="compare with what was promised")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    args = parser.parse_args(argv)
+    if args.out is None and not args.check:
+        parser.error("give --out, --check or both")
+    return args
+
+
+def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray) -> list[str]:
+    """What differs from the report's test rows by more than chance, in words; empty for nothing.
+
+    stage [N] and doubt [E - 1, N] of the new samples.
+    """
+    from scipy.stats import chi2_contingency, ks_2samp
+
+    expected, found = policy.expected, []
+    counts = np.bincount(stage, minlength=len(policy.models))
+    before = np.round(np.array(expected["shares"]) * expected["samples"])
+    used = (counts + before) > 0
+    if used.sum() > 1 and chi2_contingency([before[used], counts[used]]).pvalue < RARE:
+        rows = zip(policy.models, expected["shares"], counts / len(stage), strict=True)
+        parts = [f"{model} {100 * then:.1f} %, now {100 * now:.1f} %" for model, then, now in rows]
+        found.append(f"shares: {'; '.join(parts)}")
+    if len(doubt) and "doubt" in expected:
+        size = expected["doubt_samples"]
+        then = np.interp(
+            np.linspace(0, 1, size), np.linspace(0, 1, len(expected["doubt"])), expected["doubt"]
+        )
+        test = ks_2samp(then, doubt[-1])
+        if test.pvalue < RARE:
+            found.append(
+                f"doubts: distributions differ by {test.statistic:.3f} (Kolmogorov-Smirnov)"
+            )
+    promise = policy.promise or {}
+    rate = float((stage > 0).mean())
+    if rate > promise.get("max_reject_rate", 1.0):
+        found.append(
+            f"sent: {100 * rate:.1f} %, promised at most {100 * promise['max_reject_rate']:g} %"
+        )
+    return found
+
+
+def table(policy: Policy, ids: list[str], stage: np.ndarray, doubt: np.ndarray) -> str:
+    """decisions.csv."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    looked = policy.models[: len(doubt)]
+    writer.writerow(["id", "model", *(f"doubt_{model}" for model in looked)])
+    for name, model, *values in zip(ids, stage, *doubt, strict=True):
+        writer.writerow([name, policy.models[model], *(repr(float(value)) for value in values)])
+    return file.getvalue()
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    with one_line_errors():
+        policy = policies.load(args.policy)
+        if args.out is not None and args.out.exists() and not args.overwrite:
+            raise ValueError(f"{args.out}: exists; --overwrite replaces it")
+        scores = load_scores(args.file, policy.models, policy.forms, policy.doubts)
+        try:
+            stage, doubt = policies.decide(policy, scores)
+        except ValueError as e:
+            raise ValueError(f"{args.file}: {e}") from None
+        if args.out is not None:
+            write_bytes(args.out, table(policy, scores.ids, stage, doubt).encode())
+    shares = np.bincount(stage, minlength=len(policy.models)) / len(stage)
+    print(", ".join(f"{m} {100 * s:.1f} %" for m, s in zip(policy.models, shares, strict=True)))
+    if not args.check:
+        return 0
+    found = drift(policy, stage, doubt)
+    print("\n".join(found) if found else "no drift is shown")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
