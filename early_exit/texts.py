@@ -11,8 +11,8 @@ from torch import Tensor
 from data.text.glue import TASKS, load_glue
 from data.text.tokens import TokenDataset, encode, learn_tokenizer, read_tokenizer
 from experiment import Parser
-from models.bert_exits import BertExits, read_folder, start_from
-from models.bert_folder import FILES
+from models.bert_exits import BertExits, start_from
+from models.bert_folder import FILES, read_folder
 
 MAX_LENGTH = 128  # tokens a text, if --size is not given
 

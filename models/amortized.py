@@ -28,6 +28,9 @@ class AmortizedRejector(nn.Module):
     `image`, a LeNet-5 of its own on the image, as the paper's rejector, and nothing of m; `both`.
     """
 
+    mean: Tensor  # of the features, and std: buffers, unless the input is `image`
+    std: Tensor
+
     def __init__(self, input: str, num_classes: int, num_features: int, hidden: int = 256):
         super().__init__()
         if input not in INPUTS:
@@ -58,6 +61,8 @@ class AmortizedRejector(nn.Module):
         """
         if self.input == "image":
             return self.image_net(images)
+        if features is None:
+            raise ValueError(f"rejector input {self.input!r} needs the local net's features")
         x = (features - self.mean) / self.std
         if self.input == "both":
             x = torch.cat([F.relu(self.image_net(images)), x], 1)

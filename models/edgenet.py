@@ -106,19 +106,19 @@ class EdgeNet(NamedTuple):
     """One edge net: build(num_classes, size) gives the module, run at `size` px.
 
     size: its input where none is asked for; None for the images' own if it can take it, else 224.
-    imagenet: (trunk(net), torchvision's name) of the part that ImageNet weights are for; None where
-    there are none.
+    imagenet: the submodule that ImageNet weights are for ("": all of it) and torchvision's name of
+    them; None where there are none.
     """
 
     build: Callable[[int, int], nn.Module]
     size: int | None = None
-    imagenet: tuple[Callable[[nn.Module], nn.Module], str] | None = None
+    imagenet: tuple[str, str] | None = None
 
 
 # A new edge net is a file and a line here; a classifier of torchvision needs neither.
 EDGE_NETS = {
-    "alexnet": EdgeNet(AlexNet, ALEXNET_SIZE, (lambda net: net, "alexnet")),
-    "vit": EdgeNet(ViT, VIT_SIZE, (lambda net: net.vit, "vit_b_16")),
+    "alexnet": EdgeNet(AlexNet, ALEXNET_SIZE, ("", "alexnet")),
+    "vit": EdgeNet(ViT, VIT_SIZE, ("vit", "vit_b_16")),
     "convnet": EdgeNet(ConvNet),
 }
 
@@ -139,7 +139,7 @@ def _spec(name: str) -> EdgeNet:
         known = f"{', '.join(EDGE_NETS)} or a torchvision classifier"
         hint = f"near: {', '.join(near)}" if near else known
         raise ValueError(f"edge net {name!r} is unknown; {hint}")
-    return EdgeNet(partial(TorchvisionNet, name), None, (lambda net: net.net, name))
+    return EdgeNet(partial(TorchvisionNet, name), None, ("net", name))
 
 
 def edge_size(name: str, image_size: int) -> int:
@@ -210,8 +210,8 @@ def build_edge(
     if pretrained:
         if spec.imagenet is None:
             raise ValueError(f"edge net {name} has no ImageNet weights; give --no-pretrained")
-        trunk, of_torchvision = spec.imagenet
-        _fill(trunk(net), of_torchvision, size)
+        trunk, torchvision_name = spec.imagenet
+        _fill(net.get_submodule(trunk), torchvision_name, size)
     return net.train()
 
 

@@ -74,6 +74,20 @@ class ExitNet(nn.Module):
         return logits
 
 
+def tensor_of(state: State) -> Tensor:
+    """A state that is one tensor, as an input is. TypeError for a list."""
+    if isinstance(state, list):
+        raise TypeError(f"a state of {len(state)} parts where one tensor is expected")
+    return state
+
+
+def maps_of(state: State) -> list[Tensor]:
+    """A state that is a list of tensors. TypeError for a single tensor."""
+    if not isinstance(state, list):
+        raise TypeError("a state of one tensor where a list is expected")
+    return [tensor_of(part) for part in state]
+
+
 def each(function: Callable[[Tensor], Tensor], state: State) -> State:
     """`function` of every tensor of a state, which is not changed itself."""
     return [each(function, s) for s in state] if isinstance(state, list) else function(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +31,8 @@ __all__ = [
 CHUNK = 8192  # texts that are encoded at a time: what the library says of each takes kilobytes
 
 
-class TokenPart(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class TokenPart:
     """Texts of one split as tokens, on the CPU.
 
     tokens: int32 [N, 2, L]; [:, 0] token ids, [:, 1] segments: 1 for the second text and the [SEP]
@@ -91,9 +93,11 @@ def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDatase
             tokens[first : first + len(piece), :, : piece.shape[2]] = torch.from_numpy(piece)
             first += len(piece)
         encoded.append(TokenPart(tokens, part.labels, part.index))
+    train, val, test = encoded
     return TokenDataset(
-        dataset.name, *encoded, dataset.classes, dataset.metrics, tokenizer, dataset.fingerprint()
-    )
+        dataset.name, train, val, test, dataset.classes, dataset.metrics, tokenizer,
+        dataset.fingerprint(),
+    )  # fmt: skip
 
 
 class TokenBatches(Steps):

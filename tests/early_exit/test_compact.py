@@ -151,9 +151,7 @@ def test_inference_answers_in_float32_as_asked(how):
     torch.testing.assert_close(early, plain[-1], **near)
     assert ((every - plain).abs().max() > 1e-3) == ("bf16" in how)
     order = torch.channels_last if "channels_last" in how else torch.contiguous_format
-    assert (
-        net.blocks[0][1].layers[0]["conv_normal"].net[3].weight.is_contiguous(memory_format=order)
-    )
+    assert net.blocks[0][1].layers[0].conv_normal.net[3].weight.is_contiguous(memory_format=order)
 
 
 def test_the_last_exit_alone_answers_the_same_and_costs_less():
