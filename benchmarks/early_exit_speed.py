@@ -33,8 +33,7 @@ from benchmarks.clock import seconds
 from benchmarks.meta_gradient import double_backward
 from benchmarks.points import about
 from early_exit import train
-from early_exit.arch_flags import arch_settings
-from early_exit.flags import make_method
+from early_exit.flags import arch_settings, make_method
 from early_exit.parallel import Workers
 from early_exit.steps import Base
 from experiment.cuda_graph import EAGER_FIRST

@@ -20,14 +20,21 @@ from data.datasets import Part
 from data.memory import fits_device
 from data.pixels import OnDevice, OnHost
 
+Batch = tuple[Tensor, Tensor, Tensor]  # rows of the part, inputs, labels
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 CHUNK_VALUES = 2**20
 
 
 class Steps:
-    """How many batches an epoch has: `_used` samples, `batch_size` each, the last maybe fewer."""
+    """What all kinds of batches share: those of images in memory, of files and of tokens.
 
+    labels: int64 [N], of the whole part, on `device`. An epoch has `_used` samples in batches of
+    `batch_size`; the last batch may be smaller.
+    """
+
+    labels: Tensor
+    device: torch.device
     batch_size: int
     _used: int
 
@@ -40,10 +47,10 @@ class Steps:
         full, last = divmod(self._used, self.batch_size)
         return [self.batch_size] * full + [last] * (last > 0)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, inputs, labels)` for each batch of one epoch."""
         raise NotImplementedError
 
@@ -123,7 +130,7 @@ class Batches(Steps):
 
         self._used = rows_used(len(part.labels), batch_size, shuffle)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, images, labels)` for each batch of one epoch.
 
         index: int64 [B], rows of the part. images: float32 [B, 3, H, W], (x / 255 - mean) / std, a

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.batches import Steps, rows_in_order, rows_used, scale_and_shift
+from data.batches import Batch, Steps, rows_in_order, rows_used, scale_and_shift
 from data.datasets import count_of, cut, stem
 from data.pictures import list_folder, read_picture
 
@@ -193,7 +193,7 @@ class FolderBatches(Steps):
         order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)
         yield from order[: self._used].split(self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, images, labels)` for each batch of one epoch, this rank's share b of it.
 
         index: int64 [b], rows of the part. images: float32 [b, 3, size, size],

@@ -146,7 +146,7 @@ class _Pooler(nn.Module):
         return self.dense(tokens[:, 0]).tanh()
 
 
-def start_from(net: BertExits, state: dict[str, Tensor], path: str | Path) -> bool:
+def start_from(net: ExitNet, state: dict[str, Tensor], path: str | Path) -> bool:
     """Give `net` the weights that `read_folder` read from `path`; heads stay as they are.
 
     Poolers of earlier exits start as copies of the last one's. Some files have no pooler (of

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.batches import Steps, rows_in_order, rows_used
+from data.batches import Batch, Steps, rows_in_order, rows_used
 from data.text.glue import TextDataset, Texts
 from data.text.wordpiece import learn_tokenizer, parse, read_tokenizer
 
@@ -162,7 +162,7 @@ class TokenBatches(Steps):
         if fixed_length:
             self._lengths.fill_(tokens.shape[2])
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, tokens, labels)` for each batch of one epoch, this rank's share b of it.
 
         index: int64 [b], rows of the part. tokens: int64 [b, 2, l], l the longest text of the whole

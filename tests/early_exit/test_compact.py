@@ -6,9 +6,8 @@ import torch
 
 from deferral import exits
 from deferral.rules import max_softmax_doubt
-from early_exit import compact
-from early_exit.compact import early_exit_logits
-from early_exit.inference import Inference, LastExit
+from early_exit import inference as early
+from early_exit.inference import Inference, LastExit, early_exit_logits
 from losses.early_exit import boosted_logits
 from models.cost import exit_multiply_adds, multiply_adds
 from tests.early_exit.toy import ARCHS, Toy, make_net, slow_logits, slow_stop
@@ -75,7 +74,7 @@ def test_all_leave_at_the_first_exit_and_no_later_block_is_called():
 
 
 def test_where_none_leaves_nothing_is_copied(monkeypatch):
-    monkeypatch.setattr(compact, "keep", lambda *_: pytest.fail("copied"))
+    monkeypatch.setattr(early, "keep", lambda *_: pytest.fail("copied"))
     net, images = Toy().eval(), torch.randn(10, 3, 2, 2)
     stop, logits = early_exit_logits(net, images, [INF, INF, INF, -INF])
     assert stop.tolist() == [3] * 10

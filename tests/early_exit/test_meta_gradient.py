@@ -72,9 +72,9 @@ def by_forward_mode(method, a, b, save_memory):
     passed = None
     if not save_memory:
         state = meta_gradient.random_state(a.images.device)
-        logits = method.logits(a.images)
+        logits = method.model(method.laid_out(a.images))
         losses = exit_losses(logits, a.labels, method.label_smoothing)
-        passed = losses, method.seen(a, losses, logits), state
+        passed = losses, method.weight_inputs(a, losses, logits), state
     method.meta_optimizer.step = lambda: None
     method.train_weight_net(a, b, passed)
     assert method.net.training

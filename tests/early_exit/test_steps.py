@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from deferral.exits import shares as shares_of_exits
 from early_exit import meta_gradient, train
 from early_exit.flags import graphable, make_method
-from early_exit.methods import L2W, Base, Boosted, draws
+from early_exit.methods import L2W, Base, Boosted, has_dropout
 from early_exit.parallel import Workers
 from experiment.cuda_graph import StepGraph, portable
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
@@ -155,8 +155,8 @@ def test_what_a_graph_can_hold(flags, can):
     assert graphable(args, net) is can
     assert make_method(args, net, 32, torch.device("cpu"), Workers()).graph is None
     with_dropout = torch.nn.Sequential(net, torch.nn.Dropout(0.1))
-    assert draws(with_dropout)
-    assert not draws(net)
+    assert has_dropout(with_dropout)
+    assert not has_dropout(net)
     assert graphable(args, with_dropout) is (can and args.method != "l2w")
 
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 import data
 import experiment
 from early_exit import train
-from early_exit.arch_flags import arch_settings
-from early_exit.flags import make_method
+from early_exit.flags import arch_settings, make_method
 from early_exit.inputs import pixel_stats
 from early_exit.parallel import Workers
 from losses.early_exit import boosted_logits, exit_losses
@@ -175,7 +174,10 @@ def test_boosted_steps_on_its_loss_with_its_flags(arch, extra, t, equilibrium):
         (["--meta_interval", "0"], "--meta_interval"),
         (["--nesterov", "--momentum", "0"], "--nesterov"),
         (["--equilibrium", "all"], "--equilibrium goes with --method boosted"),
-        (["--method", "boosted", "--arch", "vit", "--equilibrium", "coarsest"], "is of msdnet's"),
+        (
+            ["--method", "boosted", "--arch", "vit", "--equilibrium", "coarsest"],
+            "needs --arch msdnet",
+        ),
     ],
 )
 def test_bad_input(flags, telling, refused, tmp_path):
