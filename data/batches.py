@@ -1,10 +1,10 @@
-"""Shuffle, gather and normalise a data set of uint8 that lies on the device, where it fits.
+"""Shuffle, gather and normalise a data set of uint8 images, on the device where it fits.
 
-Where it does not fit it stays in the host's memory, and what is gathered there is copied over, a
-chunk ahead. Nothing here is done sample by sample. Neighbouring batches are gathered and converted
-together, a chunk of about a million values at once, and handed out as views of that chunk: at batch
-16 this spreads the fixed cost of a tensor operation over some twenty batches. Larger chunks fall
-out of the CPU's cache and are slower again.
+A data set that does not fit stays in the host's memory; gathered chunks are copied over one ahead.
+Nothing here works sample by sample. Consecutive batches are gathered and converted together in
+chunks of about a million values and returned as views of the chunk: at batch 16 this spreads the
+fixed cost of a tensor operation over some twenty batches. Larger chunks exceed the CPU's cache and
+are slower.
 """
 
 from __future__ import annotations

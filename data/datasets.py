@@ -1,8 +1,7 @@
 """Names to arrays: every data set as uint8 images in memory, cut into train, val and test.
 
-A data set is named by a built-in name (`NAMES`), by the path of an npz file, or by that of a folder
-of pictures. Whatever can be wrong with one is said as a `ValueError` of a single line: what, where,
-and what would do.
+A data set is named by a built-in name (`NAMES`), the path of an npz file or the path of a folder of
+pictures. All errors are a `ValueError` of one line: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
@@ -170,10 +169,10 @@ def keep_classes(part: Part, classes: Iterable[int]) -> Part:
     """
     wanted = sorted(set(classes))
     kept = part.where(torch.isin(part.labels, torch.tensor(wanted, dtype=torch.int64)))
-    found = kept.labels.unique().tolist()
-    if len(found) < 2:
+    present = kept.labels.unique().tolist()
+    if len(present) < 2:
         raise ValueError(
-            f"keeping classes {wanted} leaves images of {len(found)} of them: "
+            f"keeping classes {wanted} leaves images of {len(present)} of them: "
             f"keep two or more of {part.labels.unique().tolist()}"
         )
     return kept

@@ -87,9 +87,9 @@ def release_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
 def _counting(net: nn.Module) -> Iterator[FlopCounterMode]:
     """Count all that is computed inside, with `net` in eval mode and no gradients.
 
-    Attention has to be plain, or some of it is not seen: the counter of torch 2.15 found 2,327,168
-    of a ViT's 5,538,688, since it has no formula for the kernel that nn.MultiheadAttention takes in
-    eval mode on the CPU. Older ones have none for the CPU's scaled_dot_product_attention either.
+    Attention has to be plain: the counter of torch 2.15 misses the kernel that
+    nn.MultiheadAttention uses in eval mode on the CPU, and counts 2,327,168 of a ViT's 5,538,688.
+    Older versions also miss the CPU's scaled_dot_product_attention.
     """
     modes = {module: module.training for module in net.modules()}
     try:

@@ -1,6 +1,6 @@
-"""The edge net e, the classifier on the server: one of EDGE_NETS, or torchvision's.
+"""The edge net e, the classifier on the server: one of EDGE_NETS or a torchvision classifier.
 
-torchvision is imported where its networks are asked for: it takes a second and a half.
+torchvision is imported when one of its networks is built: the import takes 1.5 s.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from models.convnet import ConvNet
 from models.localnet import resize
 
 ALEXNET_SIZE, VIT_SIZE = 64, 224
-# In px, to say which of them a net can run at.
+# In px; error messages list those that a net can run at.
 USUAL_SIZES = (16, 32, 48, 64, 96, 128, 224, 256, 299, 384)
 
 
@@ -105,7 +105,7 @@ class TorchvisionNet(nn.Module):
 class EdgeNet(NamedTuple):
     """One edge net: build(num_classes, size) gives the module, run at `size` px.
 
-    size: its input where none is asked for; None for the images' own if it can take it, else 224.
+    size: default px of the input; None: the images' own size if the net can run at it, else 224.
     imagenet: the submodule that ImageNet weights are for ("": all of it) and torchvision's name of
     them; None where there are none.
     """
@@ -143,7 +143,7 @@ def _spec(name: str) -> EdgeNet:
 
 
 def edge_size(name: str, image_size: int) -> int:
-    """The input size in px that `name` is run at when none is asked for.
+    """The default input size of `name` in px.
 
     alexnet 64 and vit 224 as in the paper; other nets the images' own size if they can take it
     (tried without computing anything), else 224. ValueError for an unknown name.
@@ -169,7 +169,7 @@ def cannot_run(name: str, size: int) -> str:
 
 
 def sizes_of(name: str) -> str:
-    """Which usual sizes the edge net `name` can run at, to end a message with."""
+    """The usual sizes that the edge net `name` can run at, as the end of an error message."""
     fitting = [str(size) for size in USUAL_SIZES if not cannot_run(name, size)]
     return f"of {', '.join(map(str, USUAL_SIZES))} px it can run at {', '.join(fitting) or 'none'}"
 

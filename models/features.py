@@ -1,4 +1,4 @@
-"""What the last layer of a classifier gets to see, for any classifier."""
+"""The features that the last layer of any classifier computes the logits from."""
 
 from typing import Any
 

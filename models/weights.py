@@ -1,4 +1,4 @@
-"""State dicts: what they are, a part of one, and one into a network."""
+"""State dicts: check them, take a part of one, load one into a network."""
 
 import re
 from collections.abc import Callable
@@ -36,11 +36,12 @@ def check_fit(own: State, state: State, where: str, what: str) -> None:
 
 
 def restore(make: Callable[[], Net], state: State, where: str, what: str) -> Net:
-    """`make()` with the weights of `state`, built on the meta device, so that none are drawn first.
+    """`make()` with the weights of `state`, without drawing initial weights where possible.
 
-    Drawing the 57 million of alexnet takes longer than reading them. A network that cannot be built
-    there (RegNet reads numbers out of tensors) or has buffers outside its state dict is built as
-    usual. Either way random numbers go on as if nothing had been drawn. Errors: those of `fill`.
+    Drawing the 57 million of alexnet takes longer than reading them, so the network is built on the
+    meta device; one that cannot be built there (RegNet reads numbers out of tensors) or has buffers
+    outside its state dict is built as usual. Neither changes the state of the random number
+    generator. Errors: those of `fill`.
     """
     net: Net | None = None
     try:
@@ -59,8 +60,8 @@ def fill(net: Net, state: State, where: str, what: str) -> Net:
 
     A network on the meta device takes the tensors of `state` themselves as its weights.
 
-    A file without any count of batch norm's batches, as all were before torch 0.4.1 (2018), is
-    whole: no layer here computes with it.
+    Files from before torch 0.4.1 (2018) lack num_batches_tracked, which no layer here uses: they
+    load as well.
     """
     own = net.state_dict()
     if not any(map(_is_count, state)):

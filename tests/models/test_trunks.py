@@ -135,11 +135,8 @@ def test_forward_mode_of_one_layer_alone():
 
 
 def test_compiled_in_one_graph():
-    """Forward in eval mode, and forward-mode derivatives in train mode."""
-    net, images = small(ViTExits, num_layers=2, exits="1-2").eval(), torch.randn(2, 3, 32, 32)
-    compiled = torch.compile(net, backend="eager", fullgraph=True)
-    for a, b in zip(compiled(images), net(images), strict=True):
-        assert torch.allclose(a, b, rtol=0, atol=1e-6)
+    """Forward-mode derivatives in train mode, as torch.compile traces them."""
+    net, images = small(ViTExits, num_layers=1, exits="1"), torch.randn(2, 3, 32, 32)
     losses = per_sample_losses(net.train(), images, torch.tensor([1, 0]))
     weights = {k: p.detach() for k, p in net.named_parameters()}
 
