@@ -31,9 +31,10 @@ from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
 from learning_to_help.settings import release_reads
-from models.checkpoints import edge_net, local_net, predict, rejector_net
+from models.checkpoints import edge_net, local_net, rejector_net
 from models.edgenet import ViT
 from models.exit_local import ExitLocal
+from models.inference import predict
 from models.rejector import Rejector, StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")

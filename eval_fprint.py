@@ -29,7 +29,8 @@ from deferral.summary import Baselines
 from experiment import number
 from learning_to_help import released
 from learning_to_help.settings import released_setting
-from models.checkpoints import edge_net, kind_of, local_net, predict, rejector_net, release_nets
+from models.checkpoints import edge_net, kind_of, local_net, rejector_net, release_nets
+from models.inference import predict
 
 OF_REJECTOR = ("cost_1", "cost_e", "max_reject_rate", "max_risk")
 

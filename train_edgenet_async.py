@@ -35,8 +35,9 @@ from learning_to_help.added import plan
 from learning_to_help.settings import add_flags, check_flags, settings_of
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
-from models.checkpoints import local_net, predict
+from models.checkpoints import local_net
 from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
+from models.inference import predict
 
 
 def parse_args(argv=None):

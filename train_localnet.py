@@ -27,9 +27,9 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from learning_to_help import exit_as_local as exits
-from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
 from models.exit_local import exit_name
+from models.inference import predict
 from models.localnet import LOCAL_NETS
 
 TRAINING = ("local_classes", "epochs", "batch_size", "lr", "momentum", "log_to", "graph", "seed")

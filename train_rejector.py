@@ -35,8 +35,9 @@ from learning_to_help.settings import (
 )
 from losses.surrogates import DEFAULT, KNOWING_COSTS
 from models.amortized import INPUTS, AmortizedRejector
-from models.checkpoints import edge_net, local_net, predict
+from models.checkpoints import edge_net, local_net
 from models.cost import multiply_adds, parameters
+from models.inference import predict
 from models.localnet import LeNet5
 
 REJECTORS = ("amortized", "per_cost")

@@ -11,7 +11,7 @@ from data import Batches
 from deferral import risk, rules
 from learning_to_help.settings import Setting
 from learning_to_help.steps import Rejectors
-from models.checkpoints import predict
+from models.inference import predict
 
 KINDS = {"step": np.int64, "seconds": np.float64, "risk": np.float32, "accuracy": np.float32}
 KINDS |= {"bytes": np.int64}

@@ -18,6 +18,7 @@ from deferral.per_class import local_classes
 from deferral.risk import costs
 from models import checkpoints
 from models.edgenet import AlexNet, ViT
+from models.inference import predict
 from models.localnet import LeNet5
 from models.rejector import Rejector
 from tests.made import make_npz, quiet
@@ -104,7 +105,7 @@ def test_predictions_are_the_networks(npz, trained):
         rows = pred.part(split)
         assert rows.labels.tolist() == part.labels.tolist()
         assert rows.index.tolist() == part.index.tolist()
-        logits = checkpoints.predict(rejector, data.Batches(part, 50, "cpu"))
+        logits = predict(rejector, data.Batches(part, 50, "cpu"))
         assert np.allclose(rows.scores[r], (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)
 
 
@@ -265,7 +266,7 @@ def counts_by_hand(npz, folder, stem):
     local = experiment.load_checkpoint(folder / "tiny-localnet.pth")
     test = data.load(str(npz)).test
     nets = rejector, edge, checkpoints.local_net(local, 4, "")
-    asks, e, m = (checkpoints.predict(n, data.Batches(test, 60, "cpu")).argmax(-1) for n in nets)
+    asks, e, m = (predict(n, data.Batches(test, 60, "cpu")).argmax(-1) for n in nets)
     both = torch.where(asks == 1, e, m) == test.labels
     return (e == test.labels).sum().item(), asks.sum().item(), both.sum().item()
 

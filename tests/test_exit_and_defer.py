@@ -16,7 +16,7 @@ import experiment
 import train_localnet
 from deferral import predictions as saved
 from early_exit.inference import Inference
-from early_exit.inputs import make_batches
+from early_exit.inputs import InputFormat, make_batches
 from models.cost import exit_multiply_adds
 from tests.early_exit.toy import TINY_FLAGS, checkpoint_of, make_net
 from tests.made import make_npz, quiet
@@ -49,11 +49,11 @@ def test_taking_an_exit(npz, exits_run, tmp_path, capsys):
     checkpoint = experiment.load_checkpoint(tmp_path / "tiny-localnet.pth")
     whole = experiment.load_checkpoint(exits_run / "tiny-msdnet.pth")
     dataset = data.load(str(npz), val_size=40)
-    given = {key: whole[key] for key in ("stream", "size", "mean", "std")}
+    given = {key: whole[key] for key in ("size", "mean", "std")}
     for split in ("val", "test"):
         part = getattr(dataset, split)
         inference = Inference(make_net(), torch.device("cpu"), 0.5)
-        (logits,) = inference.predict(make_batches(part, 100, "cpu", **given))
+        (logits,) = inference.predict(make_batches(part, 100, "cpu", InputFormat(**given)))
         right = (logits[1].argmax(-1) == part.labels).float().mean().item()
         assert result[f"{split}_accuracy"] == pytest.approx(right)
     image = torch.zeros(1, 3, 32, 32)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from deferral import predictions as saved
-from early_exit.arch_flags import arch_settings
+from early_exit.flags import arch_settings
 from models.cost import parameters
 from models.exit_nets import EXIT_NETS
 from tests.made import make_npz

@@ -18,8 +18,9 @@ from learning_to_help.edge_copies import answers, state_bytes
 from learning_to_help.settings import Setting, settings_of
 from learning_to_help.steps import probe_images
 from losses.stage_switching import edge_loss, rejector_loss, stage_switching
-from models.checkpoints import predict, rejector_net
+from models.checkpoints import rejector_net
 from models.edgenet import build_edge
+from models.inference import predict
 from models.localnet import LeNet5
 from models.rejector import Rejector, new_rejectors
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet

@@ -20,7 +20,8 @@ from deferral.report import __main__ as report
 from learning_to_help import amortized
 from learning_to_help.estimators import build
 from losses.surrogates import COST_FREE
-from models.checkpoints import edge_net, local_net, predict
+from models.checkpoints import edge_net, local_net
+from models.inference import predict
 from tests.made import SMALL_EDGE, make_npz, quiet
 
 FEW = ["--epochs", 2, "--batch_size", 32]
