@@ -124,10 +124,13 @@ def test_no_cuda_where_cuda_is_asked(tmp_path, refused):
         (["--cost_1", "1", "--cost_e", "-0.1"], "at least 0"),
         (["--cost_1", "1", "--cost_e", "x"], "'x' is not a number"),
         (["--costs", "1:3", "--surrogate", "released"], "no lower bound at c_e 3"),
-        (["--costs", "1:3", "--rivals", "released"], "--rivals: released has no lower bound"),
         (
-            ["--costs", "1:0", "--rivals", "released", "--rival_costs", "1:0", "1:1.1"],
-            "--rivals: released has no lower bound at c_e 1.1",
+            ["--costs", "1:3", "--extra_surrogates", "released"],
+            "--extra_surrogates: released has no lower bound",
+        ),
+        (
+            ["--costs", "1:0", "--extra_surrogates", "released", "--extra_costs", "1:0", "1:1.1"],
+            "--extra_surrogates: released has no lower bound at c_e 1.1",
         ),
         (["--costs", "1:1e7"], "at most 1e+06"),
         (["--costs", "1:1e-60"], "too many digits for a file's name"),
@@ -152,7 +155,8 @@ def test_impossible_flags_of_the_edge(flags, telling, npz, trained, tmp_path, re
 EDGE_ONLY = [
     ["--cost_1", "1"], ["--cost_e", "0"], ["--costs", "1:0"], ["--async_freq", "1"], ["--joint"],
     ["--adaptive", "0.1"], ["--probe_size", "256"], ["--probe_every", "10"], ["--outage", "1:2"],
-    ["--surrogate", "stage_switching"], ["--rivals", "released"], ["--rival_costs", "1:0"],
+    ["--surrogate", "stage_switching"],
+    ["--extra_surrogates", "released"], ["--extra_costs", "1:0"],
     ["--lr_rejector", "0.0016"], ["--progress_every", "0"], ["--local_path", "x.pth"],
 ]  # fmt: skip
 JOINT = [["--async_freq", "1"], *EDGE_ONLY[5:9]]
@@ -161,8 +165,12 @@ NO_EFFECT = [
     *((train_edgenet_async, ["--joint", *flags], "--joint") for flags in JOINT),
     (train_edgenet_async, ["--probe_size", "256"], "goes with --adaptive"),
     (train_edgenet_async, ["--probe_every", "10"], "goes with --adaptive"),
-    (train_edgenet_async, ["--rival_costs", "1:0"], "goes with --rivals"),
-    (train_edgenet_async, ["--rivals", "one_vs_all", "--rival_costs", "1:0"], "with --rivals"),
+    (train_edgenet_async, ["--extra_costs", "1:0"], "goes with --extra_surrogates"),
+    (
+        train_edgenet_async,
+        ["--extra_surrogates", "one_vs_all", "--extra_costs", "1:0"],
+        "with --extra_surrogates",
+    ),
     (train_edgenet_async, ["--seeds", "0", "1", "--seed", "43"], "--seeds takes its place"),
     (train_edgenet_async, ["--seeds", "0", "--local_path", "x.pth"], "no --local_path"),
     (train_localnet, ["--exits_path", "x"], "--exits_path goes with an exit"),

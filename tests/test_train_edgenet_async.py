@@ -130,7 +130,7 @@ def test_progress_is_that_of_the_cascade_on_val(npz, trained, tmp_path):
     """Its last row is what predictions.npz gives on val; S, bytes and link go through to them."""
     run = tmp_path / "run"
     flags = ["--async_freq", 1, 4, "--adaptive", 0.1, "--costs", *PAIRS, "--outage", "5:6", "8:9"]
-    found = train(run, npz, trained, *flags, "--rivals", "one_vs_all")
+    found = train(run, npz, trained, *flags, "--extra_surrogates", "one_vs_all")
     every = np.load(run / "tiny-losses.npz")
     no_costs = np.array(["cost_1" not in stem for stem in every["stems"]])
     assert no_costs.sum() == 3

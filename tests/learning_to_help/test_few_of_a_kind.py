@@ -8,7 +8,7 @@ from deferral import estimates
 from deferral.predictions import Predictions
 from deferral.stopping import Stopping
 from learning_to_help import amortized
-from learning_to_help.per_cost import fit_per_cost
+from learning_to_help.amortized import fit_per_cost
 from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
 

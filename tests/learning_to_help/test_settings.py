@@ -45,7 +45,9 @@ def test_names_give_the_release_their_numbers_and_differ(flags):
 
 def test_names_that_the_release_does_not_read():
     """A rival would take the place of the surrogate with its costs; an S must be a number."""
-    made = settings("--adaptive", "1e-05", "0.00002", "--rivals", "one_vs_all", "cost_sensitive")
+    made = settings(
+        "--adaptive", "1e-05", "0.00002", "--extra_surrogates", "one_vs_all", "cost_sensitive"
+    )
     names = {setting.stem("SVHN"): setting for setting in made}
     assert len(names) == len(made) == 9
     assert [name for name in names if release_reads(name)] == [made[0].stem("SVHN")]
