@@ -20,63 +20,13 @@ from tests.made import SMALL_EDGE, make_npz
 STEM = "tiny-edgenet-async-1-cost_1-1.25-cost_e-0.25"
 
 
-def good():
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
-    y = np.arange(40) % 4
-    return {"x_train": x, "y_train": y, "x_test": x[:8], "y_test": y[:8]}
-
-
-def changed(**arrays):
-    return lambda: good() | arrays
-
-
-def nan_images():
-    x = good()["x_train"] / 255
-    x[3, 2, 1, 0] = np.nan
-    return good() | {"x_train": x, "x_test": good()["x_test"] / 255}
-
-
-BAD_NPZ = {
-    "missing array": (lambda: {k: v for k, v in good().items() if k != "y_test"}, "y_test"),
-    "wrong rank": (changed(x_train=np.zeros((40, 12), np.uint8)), "x_train"),
-    "wrong channels": (changed(x_train=np.zeros((40, 12, 12, 2), np.uint8)), "x_train"),
-    "wrong dtype": (changed(x_train=np.zeros((40, 12, 12, 3), np.int64)), "uint8"),
-    "labels of rank 2": (changed(y_train=np.zeros((40, 4), int)), "y_train"),
-    "labels not integers": (changed(y_train=np.arange(40) / 10), "y_train"),
-    "negative labels": (changed(y_train=np.arange(40) % 4 - 1), "-1"),
-    "test label out of range": (changed(y_test=np.full(8, 9)), "9"),
-    "lengths differ": (changed(y_train=np.arange(39) % 4), "39"),
-    "shapes differ": (changed(x_test=np.zeros((8, 10, 12, 3), np.uint8)), "x_test"),
-    "NaN": (nan_images, "NaN"),
-    "one class only": (changed(y_train=np.zeros(40, int), y_test=np.zeros(8, int)), "one class"),
-    "no images": (changed(x_test=np.zeros((0, 12, 12, 3), np.uint8)), "no images"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_NPZ)
-def test_bad_arrays(case, tmp_path, refused):
-    make, telling = BAD_NPZ[case]
+def test_bad_data(npz, tmp_path, refused):
+    """tests/data/test_datasets.py has the faults of files; here they reach every script."""
     path = tmp_path / "bad.npz"
-    np.savez(path, **make())
-    for main in (train_localnet.main, train_edgenet_async.main):
-        said = refused(main, "--dataset", path, "--save_dir", tmp_path / "run", telling=telling)
-        assert str(path) in said
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("case", ["missing", "empty", "truncated", "not an npz"])
-def test_bad_files(case, npz, tmp_path, refused):
-    path = tmp_path / "bad.npz"
-    if case == "empty":
-        path.write_bytes(b"")
-    elif case == "truncated":
-        path.write_bytes(npz.read_bytes()[:-5000])
-    elif case == "not an npz":
-        path.write_text("hello")
-    refused(
-        train_localnet.main, "--dataset", path, "--save_dir", tmp_path / "run", telling=str(path)
-    )
+    for content in (b"", npz.read_bytes()[:-5000]):
+        path.write_bytes(content)
+        for main in (train_localnet.main, train_edgenet_async.main):
+            refused(main, "--dataset", path, "--save_dir", tmp_path / "run", telling=str(path))
     assert not (tmp_path / "run").exists()
 
 
@@ -133,7 +83,7 @@ def test_no_cuda_where_cuda_is_asked(tmp_path, refused):
             "--extra_surrogates: released has no lower bound at c_e 1.1",
         ),
         (["--costs", "1:1e7"], "at most 1e+06"),
-        (["--costs", "1:1e-60"], "too many digits for a file's name"),
+        (["--costs", "1:1e-60"], "too many digits for a file name"),
         (["--async_freq", "-1"], "at least 0"),
         (["--async_freq", "1.5"], "not a number (int)"),
         (["--edge_net", "resnet81"], "near: resnet18"),
@@ -172,7 +122,7 @@ NO_EFFECT = [
         "with --extra_surrogates",
     ),
     (train_edgenet_async, ["--seeds", "0", "1", "--seed", "43"], "--seeds takes its place"),
-    (train_edgenet_async, ["--seeds", "0", "--local_path", "x.pth"], "no --local_path"),
+    (train_edgenet_async, ["--seeds", "0", "--local_path", "x.pth"], "leave --local_path out"),
     (train_localnet, ["--exits_path", "x"], "--exits_path goes with an exit"),
     (train_localnet, ["--local_net", "msdnet:2", "--epochs", "3"], "is trained already"),
     (train_localnet, ["--local_net", "msdnet:2", "--local_classes", "0-2"], "trained already"),
@@ -236,7 +186,7 @@ def test_released_surrogate_of_train_rejector(tmp_path, refused):
 
 def test_no_local_net(npz, tmp_path, refused):
     flags = ["--dataset", npz, "--save_dir", tmp_path / "run", *SMALL_EDGE]
-    refused(train_edgenet_async.main, *flags, telling="train_localnet.py makes it")
+    refused(train_edgenet_async.main, *flags, telling="make it with train_localnet.py")
 
 
 def test_save_dir_that_cannot_be_written(npz, tmp_path, refused):

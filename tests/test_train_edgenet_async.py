@@ -82,8 +82,8 @@ def test_against_the_algorithm_written_out(freq, outage, npz, trained, tmp_path)
     dataset = data.load(str(npz))
     local = LeNet5(4)
     local.load_state_dict(load_checkpoint(trained / "tiny-localnet.pth")["state_dict"])
-    edge = build_edge("mobilenet_v3_small", 4, 32, 43)
-    frozen = build_edge("mobilenet_v3_small", 4, 32, 43).eval()
+    edge = build_edge("tiny", 4, 32, 43)
+    frozen = build_edge("tiny", 4, 32, 43).eval()
     rejector = Rejector()
     rejector.load_state_dict(new_rejectors(1, 43).unstack(0))
     edge_sgd = torch.optim.SGD(edge.parameters(), 0.05, 0.9)
@@ -184,7 +184,7 @@ def test_progress_every_so_many_batches(npz, trained, tmp_path):
         ends, expected = (losses[every][f"progress_{name}"] for every in (7, None))
         np.testing.assert_array_equal(ends, expected)
         assert ends.shape == ((2,) if name == "step" else (2, 6))
-    sent, size = losses[3]["progress_bytes"], state_bytes(build_edge("mobilenet_v3_small", 4, 32))
+    sent, size = losses[3]["progress_bytes"], state_bytes(build_edge("tiny", 4, 32))
     np.testing.assert_array_equal(sent[:, 0], losses[3]["progress_step"] * size)
     assert (np.diff(sent, axis=0) >= 0).all()
 
@@ -215,10 +215,6 @@ def test_joint_sends_nothing(npz, trained, tmp_path):
         (["--probe_size", "0"], "--probe_size"),
         (["--probe_every", "0"], "--probe_every"),
         (["--progress_every", "-1"], "--progress_every"),
-        (["--joint", "--outage", "1:2"], "--joint has no copy of the edge and no link"),
-        (["--joint", "--adaptive", "0.1"], "--adaptive: --joint"),
-        (["--edge_only", "--adaptive", "0.1"], "--adaptive: --edge_only"),
-        (["--edge_only", "--outage", "1:2"], "--outage: --edge_only"),
     ],
 )
 def test_impossible_links(flags, telling, npz, tmp_path, refused):
