@@ -132,7 +132,7 @@ NO_EFFECT = [
     ),
     (train_rejector, ["--seeds", "0", "--seed", "43"], "--seeds takes its place"),
     (train_localnet, ["--seeds", "0", "--seed", "42"], "--seeds takes its place"),
-    (eval_all, ["--seed", "43"], "nothing is drawn here"),
+    (eval_all, ["--seed", "43"], "evaluation uses no random numbers"),
     (join, ["a", "b", "--cost_flops", "1e-9", "--device_cost", "0.1"], "not allowed with"),
 ]
 

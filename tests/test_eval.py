@@ -311,7 +311,7 @@ def test_files_of_the_release_that_cannot_be_evaluated(npz, release_files, tmp_p
     model = tmp_path / "elsewhere.pth"
     shutil.copy(tmp_path / f"{ASYNC[0]}.pth", model)
     fprint = [*run, "--model_path", model]
-    refused(eval_fprint.main, *fprint, "--max_risk", 1, telling="says nothing of its costs")
+    refused(eval_fprint.main, *fprint, "--max_risk", 1, telling="does not name its costs")
     refused(eval_fprint.main, *fprint, "--cost_e", 0, telling="give both --cost_1 and --cost_e")
     model.unlink()
     before = {p.name for p in tmp_path.iterdir()}
