@@ -245,10 +245,9 @@ def main(argv=None):
         nets = build_nets(checkpoints, len(dataset.classes))
         if "rejector" in nets:
             pair = costs_of(args, path, checkpoints)
-        elif useless := args.given & {
-            *OF_REJECTOR,
-            *(["local_path"] * ("release" not in checkpoints)),
-        }:
+        elif useless := args.given & (
+            {*OF_REJECTOR} if "release" in checkpoints else {*OF_REJECTOR, "local_path"}
+        ):
             raise ValueError(f"--{min(useless)}: {path} holds no trained rejector")
 
     parts = {"val": dataset.val, "test": dataset.test}

@@ -32,7 +32,7 @@ from experiment import number
 from experiment.cuda_graph import portable, set_lr, steer
 from learning_to_help import steps
 from learning_to_help.added import plan
-from learning_to_help.settings import add_flags, check_flags, settings_of
+from learning_to_help.flags import add_flags, check_flags, settings_of
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
 from models.checkpoints import local_net, predict

@@ -27,11 +27,7 @@ import data
 import experiment
 from experiment import number
 from learning_to_help import amortized
-from learning_to_help.settings import (
-    add_cost_flags,
-    check_bounded,
-    cost_pairs,
-)
+from learning_to_help.flags import add_cost_flags, check_bounded, cost_pairs
 from losses.surrogates import DEFAULT, KNOWING_COSTS
 from models.amortized import INPUTS, AmortizedRejector
 from models.checkpoints import edge_net, local_net, predict

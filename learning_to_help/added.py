@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import experiment
-from learning_to_help import settings
+from learning_to_help import flags
 from learning_to_help.settings import Setting
 
 # Flags that may differ between calls that add rejectors to one edge net.
@@ -17,7 +17,7 @@ ADDABLE = {
     "cost_1", "cost_e", "costs", "async_freq", "adaptive", "joint", "edge_only",
     "extra_surrogates", "extra_costs",
 }  # fmt: skip
-OF_REJECTORS = ADDABLE | set(settings.OF_REJECTORS)
+OF_REJECTORS = ADDABLE | set(flags.OF_REJECTORS)
 
 
 class TrainedEdge:

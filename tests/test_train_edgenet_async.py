@@ -15,7 +15,8 @@ import train_localnet
 from deferral import predictions, risk, summary
 from experiment import load_checkpoint
 from learning_to_help.edge_copies import answers, state_bytes
-from learning_to_help.settings import Setting, settings_of
+from learning_to_help.flags import settings_of
+from learning_to_help.settings import Setting
 from learning_to_help.steps import probe_images
 from losses.stage_switching import edge_loss, rejector_loss, stage_switching
 from models.checkpoints import predict, rejector_net
