@@ -74,6 +74,12 @@ def per_cost(right):
     return torch.sigmoid(x @ weight.T + bias).numpy()
 
 
+@pytest.fixture(autouse=True)
+def _few_strengths(monkeypatch):
+    for module in (amortized, estimates):
+        monkeypatch.setattr(module, "STRENGTHS", (0.01, 1.0))
+
+
 @pytest.mark.parametrize("fit", [post_hoc, stopping, combiner, per_cost])
 @pytest.mark.parametrize("name", RIGHT)
 def test_fits_on_right_and_wrong(fit, name):
