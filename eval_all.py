@@ -281,18 +281,18 @@ def evaluate_released(args, run, device, paths, files):
             from_name = {k: v for k, v in setting._asdict().items() if k in SETTING}
             settings.append({"stem": path.stem, **from_name, "seed": None, **size})
             one = arrays | {"scores": np.stack(scores[-1:])}
-            about = {"dataset": name, "rejectors": settings[-1:]}
-            layout |= release_layout(saved.Predictions(**one, settings=about, source=str(path)))
+            meta = {"dataset": name, "rejectors": settings[-1:]}
+            layout |= release_layout(saved.Predictions(**one, settings=meta, source=str(path)))
         run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])
 
     path = paths.predictions
     if len(set(digests)) == 1:
         if scores:
             arrays["scores"] = np.stack(scores)
-        about = describe(name, dataset, edge_name, "lenet5", device)
-        about |= {"rejectors": settings, "estimators": []}
-        about["inputs"] = {"data": fingerprint, **run.inputs}
-        experiment.write_npz(path, **arrays, settings=np.array(json.dumps(about)))
+        meta = describe(name, dataset, edge_name, "lenet5", device)
+        meta |= {"rejectors": settings, "estimators": []}
+        meta["inputs"] = {"data": fingerprint, **run.inputs}
+        experiment.write_npz(path, **arrays, settings=np.array(json.dumps(meta)))
         print(f"{path}: {len(scores)} rejectors")
     else:
         print(f"{path}: not written: {len(files)} files hold {len(set(digests))} edge nets")
@@ -341,8 +341,9 @@ def evaluate(args):
     arrays = predict_all(dataset, *nets, args.batch_size, device)
     costed, estimating = split_rejectors(arrays, rejectors)
     if later:
-        where = local_module, dataset, args.batch_size, device
-        estimating += predict_later(arrays, costed, later, *where)
+        estimating += predict_later(
+            arrays, costed, later, local_module, dataset, args.batch_size, device
+        )
     if costed and losses:
         columns = [losses["stems"].tolist().index(stem) for stem in costed if stem in rejectors]
         arrays |= {k: losses[k] for k in ("loss_step", "loss_edge")}

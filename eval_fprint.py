@@ -121,12 +121,12 @@ def costs_of(args, path: Path, checkpoints: dict) -> tuple[float, float] | None:
 
     None if one is unknown. ValueError if a flag then has no effect.
     """
-    about = checkpoints.get("rejector", ({}, ""))[0]
+    recorded = checkpoints.get("rejector", ({}, ""))[0]
     if "release" in checkpoints:
         named = released_setting(path.stem)
-        about = named._asdict() if named else {}
+        recorded = named._asdict() if named else {}
     pair = [
-        about.get(name) if getattr(args, name) is None else getattr(args, name)
+        recorded.get(name) if getattr(args, name) is None else getattr(args, name)
         for name in ("cost_1", "cost_e")
     ]
     if None not in pair:
@@ -235,9 +235,9 @@ def main(argv=None):
         device = experiment.pick_device(args.device)
         folder = Path(args.save_dir or path.parent)
         checkpoints = read_checkpoints(path, args.local_path, folder, data.stem(args.dataset))
-        about = {k: v for checkpoint, _ in checkpoints.values() for k, v in checkpoint.items()}
+        entries = {k: v for checkpoint, _ in checkpoints.values() for k, v in checkpoint.items()}
         defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
-        split = [about.get(key, default) for key, default in defaults.items()]
+        split = [entries.get(key, default) for key, default in defaults.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         for checkpoint, where in checkpoints.values():
             if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():

@@ -88,9 +88,9 @@ def parse_args(argv=None):
     return args
 
 
-def read_nets(save_dir, args):
+def read_nets(save_dir, dataset_name, data_root):
     """The data set, local net and edge net of a run directory, and the SHA-256 of both files."""
-    name = data.stem(args.dataset)
+    name = data.stem(dataset_name)
     checkpoints, digests = [], {}
     for kind in ("local", "edge"):
         path = experiment.RunPaths(save_dir, name).checkpoint(f"{kind}net")
@@ -101,11 +101,11 @@ def read_nets(save_dir, args):
         digests |= {f"{kind}_file": path.name, f"{kind}_sha256": experiment.sha256(path)}
     edge = checkpoints[1]
     split = [edge.get(k, 0) for k in ("val_size", "split_seed", "rejector_val_size")]
-    dataset = data.load(args.dataset, args.data_root, *split)
-    for checkpoint, what in zip(checkpoints, ("local", "edge"), strict=True):
+    dataset = data.load(dataset_name, data_root, *split)
+    for checkpoint, kind in zip(checkpoints, ("local", "edge"), strict=True):
         if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
-            path = save_dir / digests[f"{what}_file"]
-            raise ValueError(f"--dataset {args.dataset}: is not what {path} was trained on")
+            path = save_dir / digests[f"{kind}_file"]
+            raise ValueError(f"--dataset {dataset_name}: is not what {path} was trained on")
     nets = [
         build(checkpoint, len(dataset.classes), str(save_dir / digests[f"{kind}_file"]))
         for build, checkpoint, kind in zip(
@@ -136,7 +136,7 @@ def train(args):
         device = experiment.pick_device(args.device)
         run_paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
         run = experiment.Run(args.save_dir, run_paths.stem("rejector"), args)
-        dataset, local, edge, belongs_to = read_nets(run.dir, args)
+        dataset, local, edge, belongs_to = read_nets(run.dir, args.dataset, args.data_root)
         nets = {belongs_to[f"{k}_file"]: belongs_to[f"{k}_sha256"] for k in ("local", "edge")}
         if run.is_complete(dataset.fingerprint(), nets):
             return print(f"{run.result}: complete")

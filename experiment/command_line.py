@@ -102,9 +102,9 @@ class Parser(argparse.ArgumentParser):
                 choices=USED,
                 help="also write metrics.jsonl there, offline; needs requirements-extra.txt",
             )
-        again = group.add_mutually_exclusive_group()
-        again.add_argument("--overwrite", action="store_true", help="replace an existing run")
-        again.add_argument("--resume", action="store_true", help="continue a killed run")
+        existing = group.add_mutually_exclusive_group()
+        existing.add_argument("--overwrite", action="store_true", help="replace an existing run")
+        existing.add_argument("--resume", action="store_true", help="continue a killed run")
 
 
 def each_seed(args: argparse.Namespace) -> Iterator[argparse.Namespace]:

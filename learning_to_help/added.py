@@ -76,8 +76,8 @@ class Plan(NamedTuple):
     added_to: TrainedEdge | None
 
 
-def plan(args: argparse.Namespace, name: str, wanted: list[Setting]) -> Plan:
-    """The run that trains the settings `wanted` on the data set `name`.
+def plan(args: argparse.Namespace, name: str, settings: list[Setting]) -> Plan:
+    """The run that trains `settings` on the data set `name`.
 
     Settings that a finished run lacks are trained in a further run beside it, {name}-edgenet-2 and
     so on, which replaces nothing. ValueError if the flags would train another edge net.
@@ -89,12 +89,12 @@ def plan(args: argparse.Namespace, name: str, wanted: list[Setting]) -> Plan:
     results = {stem: save_dir / f"{stem}.json" for stem in entries}
     files = {s: experiment.read_json(p)["sha256"] for s, p in results.items() if p.exists()}
     trained_by = {file: stem for stem, written in files.items() for file in written}
-    missing = [s for s in wanted if f"{s.stem(name)}.pth" not in trained_by]
+    missing = [s for s in settings if f"{s.stem(name)}.pth" not in trained_by]
     if args.overwrite or first not in files:
-        return Plan(experiment.Run(save_dir, first, args), wanted, [*entries], None)
+        return Plan(experiment.Run(save_dir, first, args), settings, [*entries], None)
     stem = next(f"{first}-{k}" for k in itertools.count(2) if f"{first}-{k}" not in files)
     if not missing:
-        stem = max((trained_by[f"{s.stem(name)}.pth"] for s in wanted), default=first, key=len)
+        stem = max((trained_by[f"{s.stem(name)}.pth"] for s in settings), default=first, key=len)
     # The flags of rejectors have no meaning for a run without any.
     with_rejectors = [s for s in files if not entries[s]["args"].get("edge_only")]
     of_edge = ADDABLE if first in with_rejectors and not args.edge_only else OF_REJECTORS
@@ -111,4 +111,4 @@ def plan(args: argparse.Namespace, name: str, wanted: list[Setting]) -> Plan:
     if stem != first:
         inputs = {k: v for s in files for k, v in entries[s].get("inputs", {}).items()}
         edge = TrainedEdge(paths.edge, first, files[first][paths.edge.name], inputs)
-    return Plan(run, missing or wanted, [*entries], edge)
+    return Plan(run, missing or settings, [*entries], edge)
