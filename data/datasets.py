@@ -297,7 +297,8 @@ def _from_torchvision(name: str, root: Path) -> Source:
         classes = tuple(str(k) for k in range(10))
         train, test = (_part(s.data.transpose(0, 2, 3, 1), np.asarray(s.labels)) for s in splits)
     else:
-        classes = tuple(splits[0].classes)
+        numbered = map(str, range(max(map(int, splits[0].targets)) + 1))  # USPS names no classes
+        classes = tuple(getattr(splits[0], "classes", numbered))
         train, test = (_part(np.asarray(s.data), np.asarray(s.targets)) for s in splits)
     return Source(train, test, classes)
 
