@@ -1,17 +1,17 @@
-"""Evaluate every checkpoint of a run directory: predictions once, then everything from them.
+"""Evaluate every checkpoint of a run directory: save predictions once, compute the rest from them.
 
   python eval_all.py --dataset digits --save_dir results/runs/first
 
-The local net and the edge net see val and test once, all rejectors together once, however many
-settings there are; what train_rejector.py fitted later comes on top. Writes
-{dataset}-predictions.npz, from which every table and figure is made, and {dataset}-eval_all.json in
-the layout of the L2H release with `settings` and `risk` beside it. That has the rejectors whose
-names the release's table script reads; the others (rivals, adaptive ones, train_rejector.py's) are
-in {dataset}-eval_extra.json, in the same layout.
+The local net, the edge net and the stack of all rejectors each predict val and test once; then come
+the rejectors of train_rejector.py. Writes {dataset}-predictions.npz, from which every table and
+figure is made, and {dataset}-eval_all.json in the layout of the L2H release plus `settings` and
+`risk`. That file holds the rejectors whose names the release's table script reads; the others
+(extra surrogates, adaptive ones, those of train_rejector.py) are in {dataset}-eval_extra.json, in
+the same layout.
 
-SAVE_DIR may hold checkpoints of the release instead, named as it names them, and its local net.
-Each has an edge net of its own: they are read one by one, and predictions.npz, which holds one
-edge, is written where all are equal.
+SAVE_DIR may hold checkpoints of the release instead, under the release's names, and its local net.
+Each has its own edge net: they are read one by one, and predictions.npz, which holds one edge net,
+is written only if all edge nets are equal.
 """
 
 import json
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 import data
 import experiment
@@ -31,15 +32,16 @@ from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
 from learning_to_help.settings import release_reads
-from models.checkpoints import edge_net, local_net, predict, rejector_net
+from models.checkpoints import edge_net, local_net, rejector_net
 from models.edgenet import ViT
 from models.exit_local import ExitLocal
-from models.rejector import Rejector, StackedRejectors
+from models.inference import predict
+from models.rejector import StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
-LINK = ("refreshes", "bytes_sent", "outages")  # older checkpoints lack them
-SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # where nothing says it
-EXAMPLES = 256  # test pictures kept in predictions.npz for figures
+LINK = ("refreshes", "bytes_sent", "outages")  # missing in older checkpoints
+SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # of older checkpoints
+EXAMPLES = 256  # test images kept in predictions.npz for figures
 
 
 def parse_args(argv=None):
@@ -50,19 +52,19 @@ def parse_args(argv=None):
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
     given = parser.given(args, argv)
-    parser.refuse(given, ["seed"], "nothing is drawn here; --seeds names the runs to evaluate")
+    parser.refuse(given, ["seed"], "evaluation uses no random numbers; --seeds names the runs")
     return args
 
 
 def input_files(paths) -> dict[str, Path]:
     """The files of a run directory that its predictions are made from, by name."""
     nets = [path for path in (paths.local, paths.edge) if path.exists()]
-    found = [*nets, *paths.settings(), *paths.rejectors(), *paths.find("losses*.npz")]
-    return {path.name: path for path in found}
+    files = [*nets, *paths.settings(), *paths.rejectors(), *paths.find("losses*.npz")]
+    return {path.name: path for path in files}
 
 
 def read_losses(paths) -> dict[str, np.ndarray]:
-    """The arrays of {dataset}-losses.npz, with the columns of settings that were added later."""
+    """The arrays of {dataset}-losses.npz and of the files of settings added later, joined."""
     parts = [dict(np.load(path)) for path in paths.find("losses*.npz")]
     losses = {}
     for key in dict.fromkeys(key for part in parts for key in part):
@@ -73,56 +75,57 @@ def read_losses(paths) -> dict[str, np.ndarray]:
 
 
 class Checkpoints(NamedTuple):
-    """A run directory's: each read, hashed and made a network of once.
+    """The checkpoints of a run directory.
 
     rejectors: (checkpoint, network) by file stem of those that were trained beside the edge.
-    hashes: SHA-256 of the files, for "edge" and "local"; local is None where no rejector is there.
+    hashes: SHA-256 of the files "edge" and "local". Without rejectors local is None.
     """
 
     edge: dict
     local: dict | None
-    rejectors: dict[str, tuple[dict, Rejector]]
+    rejectors: dict[str, tuple[dict, nn.Module]]
     hashes: dict[str, str]
 
 
-def read_checkpoints(paths) -> Checkpoints:
-    """Those of train_edgenet_async.py; each rejector's two nets are verified."""
+def read_checkpoints(paths: experiment.RunPaths) -> Checkpoints:
+    """The checkpoints of train_edgenet_async.py; ValueError if they do not belong together."""
     nets = {"edge": paths.edge, "local": paths.local}
     if not paths.edge.exists():
         raise ValueError(f"{paths.edge}: not there; train_edgenet_async.py makes it")
     edge = experiment.load_checkpoint(paths.edge)
-    found = {path: experiment.load_checkpoint(path) for path in paths.settings()}
-    if not found and not paths.rejectors():
+    settings = {path: experiment.load_checkpoint(path) for path in paths.settings()}
+    if not settings and not paths.rejectors():
         return Checkpoints(edge, None, {}, {})
     if not paths.local.exists():
         raise ValueError(f"{paths.local}: not there, and the rejectors were trained for it")
     local = experiment.load_checkpoint(paths.local)
     hashes = {kind: experiment.sha256(path) for kind, path in nets.items()}
     rejectors = {}
-    for path, checkpoint in found.items():
+    for path, checkpoint in settings.items():
         rejectors[path.stem] = checkpoint, rejector_net(checkpoint, str(path))
         for other, digest in hashes.items():
             if checkpoint.get(f"{other}_sha256") != digest:
                 raise ValueError(f"{path}: needs another {other} net than {nets[other]} (SHA-256)")
 
-    def cost(item):
-        _, (checkpoint, _) = item
-        costs = (checkpoint[k] or 0 for k in ("cost_1", "cost_e"))
+    def setting(stem: str) -> tuple[str, float, float]:
+        checkpoint, _ = rejectors[stem]
+        costs = checkpoint["cost_1"] or 0, checkpoint["cost_e"] or 0
         return str(checkpoint["async_freq"]), *costs
 
-    return Checkpoints(edge, local, dict(sorted(rejectors.items(), key=cost)), hashes)
+    ordered = {stem: rejectors[stem] for stem in sorted(rejectors, key=setting)}
+    return Checkpoints(edge, local, ordered, hashes)
 
 
 def seen_classes(local, labels, num_classes) -> list[int] | None:
-    """The classes that the local net was trained on; None where its checkpoint does not say.
+    """The classes that the local net was trained on; None if its checkpoint does not record them.
 
-    labels: those of the data set's train part, which need not hold every class.
+    labels: those of the data set's train part, which may lack some classes.
     """
-    told = (local or {}).get("local_classes")
-    if told is None:
+    text = (local or {}).get("local_classes")
+    if text is None:
         return None
-    asked = range(num_classes) if told == "all" else data.parse_classes(told, num_classes)
-    return sorted(set(asked) & set(labels.tolist()))
+    chosen = range(num_classes) if text == "all" else data.parse_classes(text, num_classes)
+    return sorted(set(chosen) & set(labels.tolist()))
 
 
 def predict_parts(dataset, net, batch_size, device) -> np.ndarray:
@@ -132,15 +135,15 @@ def predict_parts(dataset, net, batch_size, device) -> np.ndarray:
 
 
 def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz: each net sees val and test once, in that order."""
-    parts, how = (dataset.val, dataset.test), (batch_size, device)
-    stages = [predict_parts(dataset, net, *how) for net in (local, edge) if net is not None]
+    """The arrays of predictions.npz: each net predicts val and test once, in that order."""
+    parts, nets = (dataset.val, dataset.test), [net for net in (local, edge) if net is not None]
+    stages = [predict_parts(dataset, net, batch_size, device) for net in nets]
     count, val = sum(len(part.labels) for part in parts), len(dataset.val.labels)
     scores = np.zeros((0, count), np.float32)
     if rejectors:
-        pairs = predict_parts(dataset, StackedRejectors(rejectors), *how)
+        pairs = predict_parts(dataset, StackedRejectors(rejectors), batch_size, device)
         scores = pairs[..., 1] - pairs[..., 0]
-    # Evenly over the test set, which may be sorted by class.
+    # Spread evenly over the test set, which may be sorted by class.
     shown = np.unique(np.linspace(0, count - val - 1, EXAMPLES).astype(int))
     return {
         "labels": torch.cat([part.labels for part in parts]).numpy(),
@@ -154,31 +157,31 @@ def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str
 
 
 def split_rejectors(arrays, rejectors) -> tuple[dict[str, dict], list[dict]]:
-    """Settings of the rejectors with costs, by stem, and of those that estimate.
+    """Settings of the rejectors that know the costs, by stem, and of those that estimate.
 
-    arrays["scores"] keeps the former; arrays["estimates"] gets the latter, if there are any.
+    Leaves the former in arrays["scores"] and puts the latter, if any, into arrays["estimates"].
     """
     scores, size = arrays["scores"], estimators.image_rejector_cost()
-    known = [k for k, c in enumerate(rejectors.values()) if c["cost_1"] is not None]
+    with_costs = [k for k, c in enumerate(rejectors.values()) if c["cost_1"] is not None]
     costed = {
         stem: {k: c[k] for k in (*SETTING, *LINK) if k in c} | size
         for stem, c in rejectors.items()
         if c["cost_1"] is not None
     }
     local = torch.from_numpy(arrays["stage_logits"][0])
-    found = [
+    estimated = [
         estimators.cost_free(torch.from_numpy(score), local, c)
         for score, c in zip(scores, rejectors.values(), strict=True)
         if c["cost_1"] is None
     ]
-    arrays["scores"] = scores[known]
-    if found:
-        arrays["estimates"] = np.stack([estimates.numpy() for estimates, _ in found])
-    return costed, [setting for _, setting in found]
+    arrays["scores"] = scores[with_costs]
+    if estimated:
+        arrays["estimates"] = np.stack([estimates.numpy() for estimates, _ in estimated])
+    return costed, [setting for _, setting in estimated]
 
 
 def predict_later(arrays, costed, later, local, dataset, batch_size, device) -> list[dict]:
-    """Adds train_rejector.py's estimates and scores to the arrays; settings of its estimators."""
+    """Add train_rejector.py's estimates and scores to the arrays; returns the new settings."""
     batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
     estimating = []
     for stem, checkpoint in later.items():
@@ -196,7 +199,7 @@ def predict_later(arrays, costed, later, local, dataset, batch_size, device) -> 
 
 
 def release_layout(pred) -> dict:
-    """{dataset}-eval_all.json from predictions alone: one object a checkpoint stem."""
+    """{dataset}-eval_all.json from predictions alone: one object for each checkpoint stem."""
     num_classes = pred.stage_logits.shape[-1]
     test = pred.part("test")
     edge = stage_counts(test.labels, test.correct[-1], num_classes)
@@ -218,19 +221,19 @@ def release_layout(pred) -> dict:
 
 
 def finish(run, layout, extra) -> None:
-    """The result, and in `extra` the checkpoints whose names the release's scripts cannot read.
+    """Write the result, and to `extra` the checkpoints whose names the release cannot read.
 
-    Where that is all of them, as of an edge net alone, they are the result.
+    If the release can read none, as for an edge net alone, the result holds all of them.
     """
     readable = {stem: row for stem, row in layout.items() if release_reads(stem)} or layout
     rest = {stem: row for stem, row in layout.items() if stem not in readable}
     if rest:
         experiment.write_json(extra, rest)
-    run.finish(readable, name_inputs=False)  # a stem a key, and nothing else
+    run.finish(readable, name_inputs=False)  # its keys are stems, as in the release
 
 
 def describe(name, dataset, edge, local, device) -> dict:
-    """What predictions.npz says of itself, but for rejectors and estimators."""
+    """The settings in predictions.npz, without those of rejectors and estimators."""
     head, dirty = experiment.commit()
     return {
         "dataset": name,
@@ -243,9 +246,9 @@ def describe(name, dataset, edge, local, device) -> dict:
 
 
 def evaluate_released(args, run, device, paths, files):
-    """A directory of the release's checkpoints; each is read, evaluated and dropped in turn.
+    """Evaluate a directory of the release's checkpoints, one after the other.
 
-    files: those of released.find. Nothing is written before all are read.
+    files: those of released.find. Nothing is written before all have been read.
     """
     size = estimators.image_rejector_cost()
     with experiment.one_line_errors():
@@ -253,44 +256,44 @@ def evaluate_released(args, run, device, paths, files):
         fingerprint, name = dataset.fingerprint(), paths.dataset
         if run.is_complete(fingerprint, input_files(paths)):
             return print(f"{run.result}: complete")
-        how = args.batch_size, device
+        inference = args.batch_size, device
         local_logits = []
         if any(files.values()) or paths.local.exists():
             checkpoint = experiment.load_checkpoint(paths.local)
             local = local_net(checkpoint, len(dataset.classes), str(paths.local))
-            local_logits = [predict_parts(dataset, local, *how)]
+            local_logits = [predict_parts(dataset, local, *inference)]
         layout, settings, scores, digests, arrays = {}, [], [], [], {}
         for path, setting in files.items():
             rejector, edge, digest = released.read(path, name, len(dataset.classes))
             if digest not in digests[-1:]:
-                arrays = predict_all(dataset, edge, None, [], *how)
+                arrays = predict_all(dataset, edge, None, [], *inference)
                 arrays["stage_logits"] = np.stack([*local_logits, arrays["stage_logits"][0]])
             digests.append(digest)
             edge_name = "vit" if isinstance(edge, ViT) else "alexnet"
-            del edge  # before the next file is read: a file of vit has 340 MB
+            del edge  # frees up to 340 MB, of a vit, before the next file is read
             if setting is None:
                 right = arrays["stage_logits"][-1].argmax(-1) == arrays["labels"]
                 test = arrays["split"] == saved.SPLITS["test"]
                 counts = stage_counts(arrays["labels"][test], right[test], len(dataset.classes))
                 layout[path.stem] = {"edge": counts}
                 continue
-            pairs = predict_parts(dataset, rejector, *how)
+            pairs = predict_parts(dataset, rejector, *inference)
             scores.append(pairs[:, 1] - pairs[:, 0])
-            known = {k: v for k, v in setting._asdict().items() if k in SETTING}
-            settings.append({"stem": path.stem, **known, "seed": None, **size})
+            from_name = {k: v for k, v in setting._asdict().items() if k in SETTING}
+            settings.append({"stem": path.stem, **from_name, "seed": None, **size})
             one = arrays | {"scores": np.stack(scores[-1:])}
-            about = {"dataset": name, "rejectors": settings[-1:]}
-            layout |= release_layout(saved.Predictions(**one, settings=about, source=str(path)))
+            meta = {"dataset": name, "rejectors": settings[-1:]}
+            layout |= release_layout(saved.Predictions(**one, settings=meta, source=str(path)))
         run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])
 
     path = paths.predictions
     if len(set(digests)) == 1:
         if scores:
             arrays["scores"] = np.stack(scores)
-        about = describe(name, dataset, edge_name, "lenet5", device)
-        about |= {"rejectors": settings, "estimators": []}
-        about["inputs"] = {"data": fingerprint, **run.inputs}
-        experiment.write_npz(path, **arrays, settings=np.array(json.dumps(about)))
+        meta = describe(name, dataset, edge_name, "lenet5", device)
+        meta |= {"rejectors": settings, "estimators": []}
+        meta["inputs"] = {"data": fingerprint, **run.inputs}
+        experiment.write_npz(path, **arrays, settings=np.array(json.dumps(meta)))
         print(f"{path}: {len(scores)} rejectors")
     else:
         print(f"{path}: not written: {len(files)} files hold {len(set(digests))} edge nets")
@@ -301,7 +304,7 @@ def evaluate_released(args, run, device, paths, files):
 
 
 def evaluate(args):
-    """One run directory to its predictions and JSON."""
+    """Evaluate one run directory: write its predictions and JSON files."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
@@ -317,9 +320,9 @@ def evaluate(args):
         split = [edge.get(key, default) for key, default in SPLIT.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
         num_classes = len(dataset.classes)
-        nets = [edge_net(edge, num_classes, str(paths.edge))]
-        nets += [local and local_net(local, num_classes, str(paths.local))]
-        nets += [[net for _, net in read.rejectors.values()]]
+        edge_module = edge_net(edge, num_classes, str(paths.edge))
+        local_module = local_net(local, num_classes, str(paths.local)) if local else None
+        modules = [net for _, net in read.rejectors.values()]
         seen = seen_classes(local, dataset.train.labels, num_classes)
         fingerprint = dataset.fingerprint()
         if run.is_complete(fingerprint, input_files(paths)):
@@ -332,14 +335,16 @@ def evaluate(args):
         losses = read_losses(paths)
         run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])
 
-    if isinstance(nets[1], ExitLocal):
-        # As early_exit.eval computes that exit: deferral.join compares the logits of both.
+    if isinstance(local_module, ExitLocal):
+        # early_exit.eval does the same, and deferral.join compares the logits of both.
         torch.backends.cudnn.allow_tf32 = False
+    nets = edge_module, local_module, modules
     arrays = predict_all(dataset, *nets, args.batch_size, device)
     costed, estimating = split_rejectors(arrays, rejectors)
     if later:
-        local_and_data = nets[1], dataset, args.batch_size, device
-        estimating += predict_later(arrays, costed, later, *local_and_data)
+        estimating += predict_later(
+            arrays, costed, later, local_module, dataset, args.batch_size, device
+        )
     if costed and losses:
         columns = [losses["stems"].tolist().index(stem) for stem in costed if stem in rejectors]
         arrays |= {k: losses[k] for k in ("loss_step", "loss_edge")}

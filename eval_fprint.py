@@ -7,11 +7,11 @@
   python eval_fprint.py --dataset cifar10 --model release.pth --local_path cifar10-localnet.pth \\
       --cost_1 1.25 --cost_e 0.25
 
-Takes a checkpoint of train_edgenet_async.py (its edge and local net lie beside it), a bare state
-dict as the L2H release writes it (`rejector.*` and `edge_net.*`, alexnet or vit), an edge net
-alone, or a local net alone. The local net {dataset}-localnet.pth lies in SAVE_DIR or, if that is
-not given, beside the checkpoint; --local_path gives another. Costs are those of the checkpoint, or
-of the name that the release gave it. All figures are on test.
+Takes a checkpoint of train_edgenet_async.py (with its edge and local net beside it), a bare state
+dict of the L2H release (`rejector.*` and `edge_net.*`, alexnet or vit), an edge net alone, or a
+local net alone. The local net {dataset}-localnet.pth is read from SAVE_DIR or, if that is not
+given, from the checkpoint's folder; --local_path names another. The costs are those in the
+checkpoint, or in the release's file name. All numbers are on test.
 """
 
 from pathlib import Path
@@ -29,7 +29,8 @@ from deferral.summary import Baselines
 from experiment import number
 from learning_to_help import released
 from learning_to_help.settings import released_setting
-from models.checkpoints import edge_net, kind_of, local_net, predict, rejector_net, release_nets
+from models.checkpoints import edge_net, kind_of, local_net, rejector_net, release_nets
+from models.inference import predict
 
 OF_REJECTOR = ("cost_1", "cost_e", "max_reject_rate", "max_risk")
 
@@ -38,30 +39,36 @@ def parse_args(argv=None):
     parser = experiment.Parser(__doc__)
     group = parser.add_argument_group("what to evaluate")
     group.add_argument(
-        "--model_path", "--model", required=True, help="the checkpoint; may be in SAVE_DIR"
+        "--model_path", "--model", required=True, help="the checkpoint; also looked for in SAVE_DIR"
     )
-    group.add_argument("--save_dir", help="holds {dataset}-localnet.pth, as in the L2H release")
-    group.add_argument("--local_path", help="another local net than that of SAVE_DIR or beside it")
+    group.add_argument("--save_dir", help="folder of {dataset}-localnet.pth, as in the L2H release")
+    group.add_argument(
+        "--local_path", help="another local net than SAVE_DIR's or the checkpoint folder's"
+    )
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument("--cost_1", type=number(float, 0), help="edge error cost; the checkpoint's")
-    group.add_argument("--cost_e", type=number(float, 0), help="query cost; the checkpoint's")
+    group.add_argument(
+        "--cost_1", type=number(float, 0), help="edge error cost; the checkpoint's if not given"
+    )
+    group.add_argument(
+        "--cost_e", type=number(float, 0), help="query cost; the checkpoint's if not given"
+    )
     group.add_argument(
         "--max_reject_rate",
         type=number(float, 0, 1, above=True),
         metavar="Q",
-        help="also hold the reject rate to Q, by four rules fitted on val",
+        help="also limit the reject rate to Q, by four rules fitted on val",
     )
     group.add_argument(
         "--max_risk",
         type=number(float, 0, above=True),
         metavar="R",
-        help="also look for a threshold whose risk is at most R",
+        help="also find a threshold whose risk is at most R",
     )
     group.add_argument(
         "--delta",
         type=number(float, 1e-9, 0.5),
         default=0.05,
-        help="chance that the guaranteed threshold of either breaks its promise",
+        help="probability that a guaranteed threshold exceeds its bound",
     )
     group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
     parser.add_common(seed=43, many=False)
@@ -69,14 +76,14 @@ def parse_args(argv=None):
     args.given = parser.given(args, argv)
     parser.refuse(args.given, ("overwrite", "resume"), "this script writes nothing")
     if args.save_dir and args.local_path:
-        parser.error("--local_path: --save_dir says where the local net is; leave one out")
+        parser.error("--local_path: --save_dir names the local net's folder already; leave one out")
     if not args.max_reject_rate and not args.max_risk:
         parser.refuse(args.given, ("delta", "seed"), "goes with --max_reject_rate or --max_risk")
     return args
 
 
 def find_model(model_path: str, save_dir: str | None) -> Path:
-    """The checkpoint's path as it was given, or if nothing is there, within `save_dir`."""
+    """The path as given, or within `save_dir` if only that exists."""
     path = Path(model_path)
     if save_dir and not path.exists() and (Path(save_dir) / path).exists():
         return Path(save_dir) / path
@@ -84,13 +91,14 @@ def find_model(model_path: str, save_dir: str | None) -> Path:
 
 
 def read_checkpoints(path: Path, local_path: str | None, folder: Path, name: str):
-    """{"local", "edge", "rejector", "release": (checkpoint, its path)}, as far as `path` leads.
+    """The checkpoints that `path` refers to, by kind: (checkpoint, its path).
 
-    The local net is that of `local_path` or else that of data set `name` in `folder`.
+    Kinds are local, edge, rejector and release. The local net is that of `local_path`, or else that
+    of data set `name` in `folder`.
     """
     checkpoint = experiment.load_checkpoint(path)
     kind = kind_of(checkpoint, str(path))
-    found = {kind: (checkpoint, str(path))}
+    checkpoints = {kind: (checkpoint, str(path))}
     local = Path(
         local_path
         or folder / checkpoint.get("local_file", experiment.RunPaths(folder, name).local.name)
@@ -98,28 +106,28 @@ def read_checkpoints(path: Path, local_path: str | None, folder: Path, name: str
     if kind == "rejector":
         for other, file in (("edge", path.parent / checkpoint["edge_file"]), ("local", local)):
             digest = checkpoint[f"{other}_sha256"]
-            found[other] = experiment.load_checkpoint(file, digest), str(file)
+            checkpoints[other] = experiment.load_checkpoint(file, digest), str(file)
     elif kind == "release" and (local.exists() or not path.stem.endswith(released.ONLY)):
         if not local.exists():
             raise ValueError(
                 f"{path}: a bare state dict holds no local net, and {local} is not there; give "
                 "--save_dir or --local_path"
             )
-        found["local"] = experiment.load_checkpoint(local), str(local)
-    return found
+        checkpoints["local"] = experiment.load_checkpoint(local), str(local)
+    return checkpoints
 
 
-def costs_of(args, path: Path, found: dict) -> tuple[float, float] | None:
-    """The rejector's (c_1, c_e): those given, else the checkpoint's, else those of its name.
+def costs_of(args, path: Path, checkpoints: dict) -> tuple[float, float] | None:
+    """The rejector's (c_1, c_e): from the flags, else the checkpoint, else the release's file name.
 
-    None where they are not all known. ValueError where a flag then has no effect.
+    None if one is unknown. ValueError if a flag then has no effect.
     """
-    about = found.get("rejector", ({}, ""))[0]
-    if "release" in found:
+    recorded = checkpoints.get("rejector", ({}, ""))[0]
+    if "release" in checkpoints:
         named = released_setting(path.stem)
-        about = named._asdict() if named else {}
+        recorded = named._asdict() if named else {}
     pair = [
-        about.get(name) if getattr(args, name) is None else getattr(args, name)
+        recorded.get(name) if getattr(args, name) is None else getattr(args, name)
         for name in ("cost_1", "cost_e")
     ]
     if None not in pair:
@@ -127,25 +135,25 @@ def costs_of(args, path: Path, found: dict) -> tuple[float, float] | None:
     for name in ("cost_1", "cost_e", "max_risk"):
         if name in args.given:
             raise ValueError(
-                f"--{name}: {path} says nothing of its costs; give both --cost_1 and --cost_e"
+                f"--{name}: {path} does not name its costs; give both --cost_1 and --cost_e"
             )
     return None
 
 
-def build_nets(found: dict[str, tuple[dict, str]], num_classes: int) -> dict:
-    """The networks, by stage: "local", "edge" and "rejector", as far as they were found."""
+def build_nets(checkpoints: dict[str, tuple[dict, str]], num_classes: int) -> dict:
+    """The networks of the checkpoints by stage: "local", "edge" and "rejector"."""
     nets = {}
-    if "local" in found:
-        nets["local"] = local_net(found["local"][0], num_classes, found["local"][1])
-    if "edge" in found:
-        nets["edge"] = edge_net(found["edge"][0], num_classes, found["edge"][1])
-    if "rejector" in found:
-        nets["rejector"] = rejector_net(*found["rejector"])
-    if "release" in found:
-        state, where = found["release"]
+    if "local" in checkpoints:
+        nets["local"] = local_net(checkpoints["local"][0], num_classes, checkpoints["local"][1])
+    if "edge" in checkpoints:
+        nets["edge"] = edge_net(checkpoints["edge"][0], num_classes, checkpoints["edge"][1])
+    if "rejector" in checkpoints:
+        nets["rejector"] = rejector_net(*checkpoints["rejector"])
+    if "release" in checkpoints:
+        state, where = checkpoints["release"]
         nets["rejector"], nets["edge"] = release_nets(state, num_classes, where)
         if Path(where).stem.endswith(released.ONLY):
-            del nets["rejector"]  # trained with no one: weights as they were drawn
+            del nets["rejector"]  # never trained: its weights are random
     return nets
 
 
@@ -172,7 +180,7 @@ def print_both(name, counts, classes):
 
 
 def print_risks(val, test, cost_1, cost_e):
-    """Thresholds from val; every risk on test. val and test: (logits, correct [2, N], scores)."""
+    """Thresholds from val, risks on test. val and test: (logits, correct [2, N], scores)."""
     cost, correct = costs(cost_1, cost_e), test[1]
     stop = rules.threshold(test[2], 0.0)
     stops = Baselines(*val[:2], *test[:2]).stops(cost_1, cost_e) | {"rejector": stop}
@@ -192,16 +200,16 @@ def print_risks(val, test, cost_1, cost_e):
 
 
 def print_bounded(val, test, rate, delta, seed):
-    """The reject rate held to `rate`: thresholds on r's score, and the release's two rules."""
-    own = rules.threshold(test[2], 0.0)
-    own_rate = send_rate(rules.threshold(val[2], 0.0))
+    """Limit the reject rate to `rate`: thresholds on r's score, and the release's two rules."""
+    stop = rules.threshold(test[2], 0.0)
+    val_rate = send_rate(rules.threshold(val[2], 0.0))
     rng = np.random.default_rng(seed)
     print(f"\nreject rate held to {rate:g}; the guarantee is of {1 - delta:g}")
     stops = {
         "guaranteed": rules.threshold(test[2], reject_rate_threshold(val[2], rate, delta)),
         "empirical": rules.threshold(test[2], rules.rate_threshold(val[2], rate)),
-        "bernoulli": rules.thin_or_top_up(own, own_rate, rate, rng),
-        "sliding_window": rules.sliding_window(own, rate),
+        "bernoulli": rules.thin_or_top_up(stop, val_rate, rate, rng),
+        "sliding_window": rules.sliding_window(stop, rate),
     }
     for name, stop in stops.items():
         right = np.where(stop == 1, test[1][1], test[1][0]).mean()
@@ -209,7 +217,7 @@ def print_bounded(val, test, rate, delta, seed):
 
 
 def print_bounded_risk(val, test, cost, max_risk, delta, seed):
-    """The threshold on r's score that keeps the risk with probability 1 - delta and sends least."""
+    """The threshold on r's score that bounds the risk on val, with probability 1 - delta."""
     cut = risk_threshold(val[2], val[1], *cost, max_risk, delta, seed)
     print(f"\nrisk held to {max_risk:g} with probability {1 - delta:g}")
     if cut is None:
@@ -227,18 +235,20 @@ def main(argv=None):
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         folder = Path(args.save_dir or path.parent)
-        found = read_checkpoints(path, args.local_path, folder, data.stem(args.dataset))
-        about = {k: v for checkpoint, _ in found.values() for k, v in checkpoint.items()}
+        checkpoints = read_checkpoints(path, args.local_path, folder, data.stem(args.dataset))
+        entries = {k: v for checkpoint, _ in checkpoints.values() for k, v in checkpoint.items()}
         defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
-        split = [about.get(key, default) for key, default in defaults.items()]
+        split = [entries.get(key, default) for key, default in defaults.items()]
         dataset = data.load(args.dataset, args.data_root, *split)
-        for checkpoint, where in found.values():
+        for checkpoint, where in checkpoints.values():
             if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
                 raise ValueError(f"--dataset {args.dataset}: is not what {where} was trained on")
-        nets = build_nets(found, len(dataset.classes))
+        nets = build_nets(checkpoints, len(dataset.classes))
         if "rejector" in nets:
-            pair = costs_of(args, path, found)
-        elif useless := args.given & {*OF_REJECTOR, *(["local_path"] * ("release" not in found))}:
+            pair = costs_of(args, path, checkpoints)
+        elif useless := args.given & (
+            {*OF_REJECTOR} if "release" in checkpoints else {*OF_REJECTOR, "local_path"}
+        ):
             raise ValueError(f"--{min(useless)}: {path} holds no trained rejector")
 
     parts = {"val": dataset.val, "test": dataset.test}
@@ -276,7 +286,7 @@ def main(argv=None):
         print_bounded_risk(val, test, costs(*pair), *bound)
     if args.max_reject_rate:
         print_bounded(val, test, args.max_reject_rate, args.delta, args.seed)
-    if "release" in found and (pair or args.max_reject_rate):
+    if "release" in checkpoints and (pair or args.max_reject_rate):
         print(f"\nwarning: {released.OPTIMISTIC}")
 
 

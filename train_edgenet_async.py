@@ -1,9 +1,9 @@
 """Train the edge net e, and beside it one rejector r for every cost and every S, in one pass.
 
-Stage switching of learning to help (Wu et al., ICLR 2025), synchronous and asynchronous: for each
-batch an edge step on L1 and then, from the answers of the rejectors' copy of the edge, a rejector
-step on L2. The edge does not depend on c_1, c_e or S, so it is trained once; the local net m is
-fixed, so it is asked once; all rejectors are one stacked module.
+Stage switching of learning to help (Wu et al., ICLR 2025), synchronous and asynchronous: each batch
+makes an edge step on L1 and then a rejector step on L2, from the predictions of the rejectors' copy
+of the edge (learning_to_help/steps.py). The edge does not depend on c_1, c_e or S, so it is trained
+once; the local net m is fixed and predicts each image once; all rejectors are one stacked module.
 
   python train_edgenet_async.py --dataset digits --save_dir results/runs/first --cost_1 1 1.25 \\
       --cost_e 0 0.25 --async_freq 1 100 0
@@ -12,10 +12,10 @@ fixed, so it is asked once; all rejectors are one stacked module.
       --async_freq 1 100 --adaptive 0.02 0.1 --outage 100:400
 
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
-a {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth a setting (a rival surrogate's name at its
-end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py goes on from there.
+{dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth for each setting (with an extra surrogate's
+name at the end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py comes next.
 A further call with other costs or S adds their rejectors to the same edge net, which it trains
-again for them and compares; one call with all of them takes no longer than each of these.
+again and compares; one call with all settings takes no longer than each of these.
 """
 
 import argparse
@@ -32,11 +32,12 @@ from experiment import number
 from experiment.cuda_graph import portable, set_lr, steer
 from learning_to_help import steps
 from learning_to_help.added import plan
-from learning_to_help.settings import add_flags, check_flags, settings_of
+from learning_to_help.flags import add_flags, check_flags, settings_of
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
-from models.checkpoints import local_net, predict
+from models.checkpoints import local_net
 from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
+from models.inference import predict
 
 
 def parse_args(argv=None):
@@ -47,17 +48,17 @@ def parse_args(argv=None):
         "--val_size",
         type=number(float, 0, above=True),
         default=0.1,
-        help="cut from train, as for the local net: a share below 1 or a count",
+        help="val images, cut from train as for the local net: a share below 1 or a count",
     )
     group.add_argument(
         "--rejector_val_size",
         type=number(float, 0),
         default=0,
-        help="kept from train for train_rejector.py, as for the local net: a share or a count",
+        help="train images kept for train_rejector.py, as for the local net: a share or a count",
     )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
-    group.add_argument("--local_path", help="local net to copy into save_dir, if it is not there")
+    group.add_argument("--local_path", help="local net to copy into SAVE_DIR")
     add_flags(parser)
     group = parser.add_argument_group("edge net")
     group.add_argument(
@@ -66,7 +67,9 @@ def parse_args(argv=None):
         help=f"{', '.join(EDGE_NETS)}, or a classifier of torchvision by its name",
     )
     group.add_argument(
-        "--edge_size", type=number(int, 1), help="its input in px; by the net if not given"
+        "--edge_size",
+        type=number(int, 1),
+        help="input side in px; depends on the net if not given",
     )
     group.add_argument(
         "--pretrained",
@@ -79,50 +82,60 @@ def parse_args(argv=None):
     group.add_argument(
         "--lr",
         type=number(float, 0, above=True),
-        help="of the edge; 1e-3 if not given, with --joint 1.6e-3 (the release's step there)",
+        help="learning rate of the edge; 1e-3 if not given, 1.6e-3 with --joint, as in the release",
     )
     group.add_argument(
-        "--lr_rejector", type=number(float, 0, above=True), default=1.6e-3, help="of the rejectors"
+        "--lr_rejector",
+        type=number(float, 0, above=True),
+        default=1.6e-3,
+        help="learning rate of the rejectors",
     )
-    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of both")
-    group.add_argument("--weight_decay", type=number(float, 0), default=0, help="of the edge")
+    group.add_argument(
+        "--momentum",
+        type=number(float, 0, 1),
+        default=0.9,
+        help="SGD momentum of edge net and rejectors",
+    )
+    group.add_argument(
+        "--weight_decay", type=number(float, 0), default=0, help="weight decay of the edge net"
+    )
     group.add_argument(
         "--schedule",
         choices=("constant", "cosine"),
         default="constant",
-        help="of both learning rates: as in the paper, or falling to 0 along a half cosine",
+        help="both learning rates: constant as in the paper, or falling to 0 along a half cosine",
     )
     group.add_argument(
         "--augment",
         choices=data.AUGMENTATIONS,
         default="none",
-        help="of the edge's images; the rejectors see them as they are",
+        help="augmentation of the edge's images; the rejectors see the original images",
     )
     group.add_argument(
         "--progress_every",
         type=number(int, 0),
         metavar="BATCHES",
-        help="between looks at every rejector on val, 0 for none; at the end of each epoch if not "
-        "given",
+        help="batches between evaluations of every rejector on val, 0 for none; at the end of each "
+        "epoch if not given",
     )
     group = parser.add_argument_group("speed")
     group.add_argument(
         "--bf16",
         action="store_true",
-        help="the edge's forward passes in bfloat16; weights and rejectors stay float32",
+        help="run the edge's forward passes in bfloat16; weights and rejectors stay float32",
     )
     group.add_argument(
         "--channels_last",
         action=argparse.BooleanOptionalAction,
-        help="memory order of the edge's maps; on a CPU, if not given, where the net has depthwise "
-        "convolutions",
+        help="memory order of the edge's feature maps; if not given, used on a CPU for nets with "
+        "depthwise convolutions",
     )
-    group.add_argument("--compile", action="store_true", help="torch.compile the edge")
+    group.add_argument("--compile", action="store_true", help="compile the edge with torch.compile")
     group.add_argument(
         "--graph",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="on CUDA: launch a step as a whole",
+        help="on CUDA: launch each step as one CUDA graph",
     )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
@@ -132,7 +145,9 @@ def parse_args(argv=None):
     if args.lr is None:
         args.lr = 1.6e-3 if args.joint else 1e-3
     if args.seeds and args.local_path:
-        parser.error("--seeds: each run has its own local net in SAVE_DIR/seed-N; no --local_path")
+        parser.error(
+            "--seeds: each run has its own local net in SAVE_DIR/seed-N; leave --local_path out"
+        )
     return args
 
 
@@ -148,27 +163,27 @@ def train_one_epoch(
 ):
     """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
 
-    local_logits [N, K] of every training image; schedule(i) is called before step i of the epoch;
-    progress, where there is one, looks at val when it is time. Nothing in it waits for the device
-    but a look at val and an adaptive copy's probe.
+    rejectors and local_logits [N, K], of every training image, are None with --edge_only;
+    schedule(i) is called before step i of the epoch; progress, unless None, evaluates val when it
+    is due. Only that evaluation and an adaptive copy's probe wait for the device.
     """
     edge = edge_step.edge
     edge.train()
     if progress:
         progress.start()
-    kinds = {"dtype": torch.float32, "device": batches.device}
-    l1 = torch.zeros(len(batches), **kinds)
-    l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, **kinds)
+    l1 = torch.zeros(len(batches), device=batches.device)
+    l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, device=batches.device)
     if rejectors:
         rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain)
     batch_bar = experiment.progress(batches.epoch(epoch), len(batches), label)
     for i, (rows, images, labels) in enumerate(batch_bar):
         schedule(i)
-        plain = images if batches.augment is None or not rejectors else batches.plain(rows)
-        of_local = local_logits[rows] if rejectors else None
-        l1[i], l2_of_batch = steps.step(i, edge_step, rejectors, images, plain, labels, of_local)
         if rejectors:
-            l2[i] = l2_of_batch
+            plain = images if batches.augment is None else batches.plain(rows)
+            local = local_logits[rows]
+            l1[i], l2[i] = steps.step(i, edge_step, rejectors, images, plain, labels, local)
+        else:
+            l1[i], _ = edge_step(images, labels)
         if progress:
             progress.after_batch(edge, rejectors)
     if progress:
@@ -177,14 +192,15 @@ def train_one_epoch(
 
 
 def read_local(local_path: str | None, dataset, run):
-    """The local net of the run: (net, bytes of the file that the run must write, or None where
-    another script wrote it, and {file name: SHA-256}).
+    """The run's local net, the bytes of the file to write, and {file name: SHA-256}.
+
+    The bytes are None if another script wrote the file in the run directory.
     """
     path = experiment.RunPaths(run.dir, dataset.name).local
     source = Path(local_path or path)
     if not source.exists():
         raise ValueError(
-            f"{source}: no local net there; train_localnet.py makes it, or --local_path"
+            f"{source}: no local net there; make it with train_localnet.py, or give --local_path"
         )
     checkpoint = experiment.load_checkpoint(source)
     net = local_net(checkpoint, len(dataset.classes), str(source))
@@ -203,7 +219,7 @@ def read_local(local_path: str | None, dataset, run):
 
 
 def train(args):
-    """One run: the edge and all rejectors, to their checkpoints and the result."""
+    """Train the edge and all rejectors of one run and write their checkpoints and the result."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
@@ -212,7 +228,7 @@ def train(args):
         dataset = data.load(args.dataset, args.data_root, *split)
         paths = experiment.RunPaths(run.dir, name)
         edge_path, local_path = paths.edge, paths.local
-        # Without rejectors no local net is read; the run that is there may have some.
+        # A run without rejectors reads no local net, but an earlier run here may have rejectors.
         local, local_bytes, inputs = None, None, run.entry().get("inputs", {})
         if settings:
             local, local_bytes, inputs = read_local(args.local_path, dataset, run)
@@ -252,14 +268,21 @@ def train(args):
         )
         local_logits = rejectors = progress = None
         if settings:
-            # m is fixed: asked once, and this second copy of the images is dropped again.
+            # m is fixed, so it predicts each image once; these batches are freed afterwards.
             local_logits = predict(local.to(device), data.Batches(dataset.train, 500, device))
-            flags = {"seed": args.seed, "lr": args.lr_rejector, "momentum": args.momentum}
-            flags |= {"outages": args.outage, "probe_every": args.probe_every}
-            if args.adaptive:
-                flags["probe"] = probe_images(val, args.probe_size, args.seed)
-            flags |= {"ask": edge_step.ask, "graph": args.graph}
-            rejectors = Rejectors(settings, edge, device, **flags)
+            rejectors = Rejectors(
+                settings,
+                edge,
+                device,
+                seed=args.seed,
+                lr=args.lr_rejector,
+                momentum=args.momentum,
+                graph=args.graph,
+                outages=args.outage,
+                probe=probe_images(val, args.probe_size, args.seed) if args.adaptive else None,
+                probe_every=args.probe_every,
+                ask=edge_step.ask,
+            )
             if args.progress_every != 0:
                 progress = Progress(settings, predict(local, val), val, args.progress_every)
 
@@ -270,7 +293,7 @@ def train(args):
         patterns = [paths.pattern("edgenet*.pth")]
         state = run.start(device, dataset.fingerprint(), outputs, patterns, stems)
         if not batches.resident:
-            print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")
+            print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
         if local_bytes:
             experiment.write_bytes(local_path, local_bytes)
         done, l1, l2 = 0, [], []
@@ -283,9 +306,9 @@ def train(args):
                 progress.load(state)
             done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
         optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
-        moves = args.schedule != "constant" and args.graph and device.type == "cuda"
-        for each in optimizers:
-            steer(each, device if moves else None)
+        rates_on_device = args.schedule != "constant" and args.graph and device.type == "cuda"
+        for sgd in optimizers:
+            steer(sgd, device if rates_on_device else None)
 
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
@@ -295,12 +318,12 @@ def train(args):
         def schedule(i, before=before, total=total):
             if args.schedule == "cosine":
                 share = (1 + math.cos(math.pi * (before + i) / total)) / 2
-                for each, lr in zip(optimizers, (args.lr, args.lr_rejector), strict=False):
-                    set_lr(each, lr * share)
+                for sgd, lr in zip(optimizers, (args.lr, args.lr_rejector), strict=False):
+                    set_lr(sgd, lr * share)
 
-        both = edge_step, rejectors
+        label = f"epoch {epoch}"
         losses = train_one_epoch(
-            *both, batches, local_logits, epoch, f"epoch {epoch}", schedule, progress
+            edge_step, rejectors, batches, local_logits, epoch, label, schedule, progress
         )
         l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
         val_logits = predict(edge, val)
@@ -345,7 +368,11 @@ def train(args):
         path = run.dir / f"{setting.stem(dataset.name)}.pth"
         checkpoint = {
             "kind": "rejector",
-            **setting._asdict(),
+            "async_freq": setting.async_freq,
+            "cost_1": setting.cost_1,
+            "cost_e": setting.cost_e,
+            "surrogate": setting.surrogate,
+            "rival": setting.extra,
             **rejectors.copies.sent(setting.async_freq),
             "seed": args.seed,
             "dataset": dataset.name,

@@ -9,8 +9,8 @@ Defaults are the paper's: LeNet-5, 10 epochs, batch 16, lr 1e-3, momentum 0.9, n
 CIFAR-10 takes a minute on a GPU and two on 2 CPU cores and gives 60 to 63 % on val.
 
 --local_net msdnet:2 trains nothing: m is exit 2, counted from 1, of the network that
-early_exit.train left in {dataset}-msdnet.pth; msdnet:last is its last exit. Any of its
-architectures that read images will do. All that follows in learning to help is then done for it.
+early_exit.train wrote to {dataset}-msdnet.pth; msdnet:last is its last exit. Any architecture of
+early_exit.train that reads images works. The later steps of learning to help then use that exit.
 
 Writes {dataset}-localnet.pth and, last, {dataset}-localnet.json.
 """
@@ -27,9 +27,9 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from learning_to_help import exit_as_local as exits
-from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
 from models.exit_local import exit_name
+from models.inference import predict
 from models.localnet import LOCAL_NETS
 
 TRAINING = ("local_classes", "epochs", "batch_size", "lr", "momentum", "log_to", "graph", "seed")
@@ -43,14 +43,14 @@ def parse_args(argv=None):
         "--val_size",
         type=number(float, 0, above=True),
         default=0.1,
-        help="cut from train: a share below 1 or a count",
+        help="val images, cut from train: a share below 1 or a count",
     )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
     group.add_argument(
         "--rejector_val_size",
         type=number(float, 0),
         default=0,
-        help="kept from train for train_rejector.py: a share below 1 or a count; 0 for none",
+        help="train images kept for train_rejector.py: a share below 1 or a count; 0 for none",
     )
     group.add_argument("--local_classes", help="train on these classes only, as 0-8 or 0,2,5-7")
     group = parser.add_argument_group("training")
@@ -63,18 +63,20 @@ def parse_args(argv=None):
     )
     group.add_argument("--epochs", type=number(int, 1), default=10, help="passes over train")
     group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
-    group.add_argument("--lr", type=number(float, 0, above=True), default=1e-3, help="of SGD")
-    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
+    group.add_argument(
+        "--lr", type=number(float, 0, above=True), default=1e-3, help="learning rate"
+    )
+    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="SGD momentum")
     group.add_argument(
         "--graph",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="on CUDA: launch a step as a whole",
+        help="on CUDA: launch each step as one CUDA graph",
     )
     group.add_argument(
         "--exits_path",
-        help="of an exit: early_exit.train's checkpoint or run directory; SAVE_DIR if not given. "
-        "With --seeds it holds seed-N too",
+        help="for an exit: early_exit.train's checkpoint or run directory; SAVE_DIR if not given; "
+        "with --seeds a folder with a run in each seed-N",
     )
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_common(seed=42, logs=True)
@@ -95,7 +97,7 @@ def net_name(text: str) -> str:
 
 
 def check_flags(parser, args, given) -> None:
-    """Ends in one line where the flags contradict each other; given: those on the command line."""
+    """Exit with an error where flags contradict each other; given: those on the command line."""
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     if args.local_net in LOCAL_NETS:
@@ -113,7 +115,7 @@ def check_flags(parser, args, given) -> None:
 
 
 def training_step(net, optimizer):
-    """A step on images [B, 3, H, W] and labels [B]; gives the loss before it."""
+    """A function that makes a step on images [B, 3, H, W] and labels [B] and returns its loss."""
 
     def step(images, labels):
         loss = F.cross_entropy(net(images), labels)
@@ -139,7 +141,7 @@ def accuracy(net, batches, labels) -> float:
 
 
 def take_exit(args):
-    """One run that trains nothing: an exit of a network that early_exit.train wrote."""
+    """Write an exit of a network of early_exit.train as the local net, without training."""
     name = exit_name(args.local_net)
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
@@ -182,7 +184,7 @@ def take_exit(args):
 
 
 def train(args):
-    """One run, to the checkpoint and the result."""
+    """Train one local net and write its checkpoint and the result."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
@@ -207,7 +209,7 @@ def train(args):
         path = paths.local
         state = run.start(device, dataset.fingerprint(), [path])
         if not batches.resident:
-            print(f"{dataset.name} does not fit on {device}: its images stay in the host's memory")
+            print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
         done = 0
         if state:
             net.load_state_dict(state["net"])

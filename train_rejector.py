@@ -6,15 +6,15 @@
 
 `--rejector amortized` is one rejector for all costs: it estimates P(m right | x) and
 P(e right | x), and the Bayes rule of Wu et al. (ICLR 2025) answers for any (c_1, c_e) without
-further training (models/amortized.py). Its student learns on the nets' training images from the
-edge's probabilities; its combiner on the images that `--rejector_val_size` kept from both nets
-(on val where that was 0), because both nets are too often right on what they were trained on; its
-calibration on val. `--rejector per_cost` fits a linear rejector a cost pair and surrogate on the
-same student instead, for comparison.
+further training (models/amortized.py). Its student learns from the edge's probabilities on the
+nets' training images. Its combiner is fitted on the images that `--rejector_val_size` kept from
+both nets (on val if that was 0), because both nets are right too often on their training images.
+Its calibration is fitted on val. `--rejector per_cost` fits a linear rejector for each cost pair
+and surrogate on the same student instead, for comparison.
 
 train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir.
-Writes {dataset}-rejector-{input}.pth an input and, last, {dataset}-rejector.json; eval_all.py adds
-the estimates to the predictions. On features, a minute on one CPU core for CIFAR-10.
+Writes {dataset}-rejector-{input}.pth for each input and, last, {dataset}-rejector.json; eval_all.py
+adds the estimates to the predictions. On features, a minute on one CPU core for CIFAR-10.
 """
 
 import itertools
@@ -27,16 +27,12 @@ import data
 import experiment
 from experiment import number
 from learning_to_help import amortized
-from learning_to_help.per_cost import fit_per_cost
-from learning_to_help.settings import (
-    add_cost_flags,
-    check_bounded,
-    cost_pairs,
-)
+from learning_to_help.flags import add_cost_flags, check_bounded, cost_pairs
 from losses.surrogates import DEFAULT, KNOWING_COSTS
 from models.amortized import INPUTS, AmortizedRejector
-from models.checkpoints import edge_net, local_net, predict
+from models.checkpoints import edge_net, local_net
 from models.cost import multiply_adds, parameters
+from models.inference import predict
 from models.localnet import LeNet5
 
 REJECTORS = ("amortized", "per_cost")
@@ -49,15 +45,19 @@ def parse_args(argv=None):
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     group = parser.add_argument_group("rejector")
     group.add_argument(
-        "--rejector", choices=REJECTORS, nargs="+", default=["amortized"], help="what is fitted"
+        "--rejector",
+        choices=REJECTORS,
+        nargs="+",
+        default=["amortized"],
+        help="one rejector for all costs, or one for each cost pair",
     )
     group.add_argument(
         "--rejector_input",
         choices=INPUTS,
         nargs="+",
         default=["features"],
-        help="features: what the local net has computed anyway, and its logits; image: a LeNet-5 "
-        "on the image, as in the paper; both",
+        help="features: the local net's features and logits, computed anyway; image: a LeNet-5 on "
+        "the image, as in the paper; both: both",
     )
     add_cost_flags(group)
     group.add_argument(
@@ -65,15 +65,17 @@ def parse_args(argv=None):
         choices=KNOWING_COSTS,
         nargs="+",
         default=[DEFAULT],
-        help="of --rejector per_cost",
+        help="losses of --rejector per_cost",
     )
     group = parser.add_argument_group("training of the student")
     group.add_argument("--epochs", type=number(int, 1), default=14, help="passes over train")
     group.add_argument("--batch_size", type=number(int, 1), default=128, help="images a step")
-    group.add_argument("--lr", type=number(float, 0, above=True), default=2e-3, help="of AdamW")
-    group.add_argument("--hidden", type=number(int, 1), default=256, help="units of its layer")
     group.add_argument(
-        "--augment", choices=data.AUGMENTATIONS, default="none", help="of its training images"
+        "--lr", type=number(float, 0, above=True), default=2e-3, help="learning rate"
+    )
+    group.add_argument("--hidden", type=number(int, 1), default=256, help="hidden units")
+    group.add_argument(
+        "--augment", choices=data.AUGMENTATIONS, default="none", help="augmentation of the images"
     )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
@@ -87,9 +89,9 @@ def parse_args(argv=None):
     return args
 
 
-def read_nets(save_dir, args):
-    """(data set, local net, edge net, SHA-256 of each file) of a run directory."""
-    name = data.stem(args.dataset)
+def read_nets(save_dir, dataset_name, data_root):
+    """The data set, local net and edge net of a run directory, and the SHA-256 of both files."""
+    name = data.stem(dataset_name)
     checkpoints, digests = [], {}
     for kind in ("local", "edge"):
         path = experiment.RunPaths(save_dir, name).checkpoint(f"{kind}net")
@@ -100,11 +102,11 @@ def read_nets(save_dir, args):
         digests |= {f"{kind}_file": path.name, f"{kind}_sha256": experiment.sha256(path)}
     edge = checkpoints[1]
     split = [edge.get(k, 0) for k in ("val_size", "split_seed", "rejector_val_size")]
-    dataset = data.load(args.dataset, args.data_root, *split)
-    for checkpoint, what in zip(checkpoints, ("local", "edge"), strict=True):
+    dataset = data.load(dataset_name, data_root, *split)
+    for checkpoint, kind in zip(checkpoints, ("local", "edge"), strict=True):
         if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
-            path = save_dir / digests[f"{what}_file"]
-            raise ValueError(f"--dataset {args.dataset}: is not what {path} was trained on")
+            path = save_dir / digests[f"{kind}_file"]
+            raise ValueError(f"--dataset {dataset_name}: is not what {path} was trained on")
     nets = [
         build(checkpoint, len(dataset.classes), str(save_dir / digests[f"{kind}_file"]))
         for build, checkpoint, kind in zip(
@@ -115,7 +117,7 @@ def read_nets(save_dir, args):
 
 
 def device_cost(net: AmortizedRejector) -> dict[str, int]:
-    """Parameters and multiply-adds that the rejector adds to what the local net does anyway."""
+    """Parameters and multiply-adds that the rejector adds to those of the local net."""
     device = net.combiner.weight.device
     shapes = (3, LeNet5.size, LeNet5.size), (net.num_classes,), (net.num_features,)
     inputs = [torch.zeros(1, *shape, device=device) for shape in shapes]
@@ -129,13 +131,13 @@ def main(argv=None):
 
 
 def train(args):
-    """One run: every input's rejector, to its checkpoint and the result."""
+    """Fit the rejector of every input in one run and write the checkpoints and the result."""
     pairs = cost_pairs(args)
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         run_paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
         run = experiment.Run(args.save_dir, run_paths.stem("rejector"), args)
-        dataset, local, edge, belongs_to = read_nets(run.dir, args)
+        dataset, local, edge, belongs_to = read_nets(run.dir, args.dataset, args.data_root)
         nets = {belongs_to[f"{k}_file"]: belongs_to[f"{k}_sha256"] for k in ("local", "edge")}
         if run.is_complete(dataset.fingerprint(), nets):
             return print(f"{run.result}: complete")
@@ -182,7 +184,7 @@ def train(args):
         seconds[kind] = time.perf_counter() - start
         if "per_cost" in args.rejector:
             logits, _, edge_logits = answers["held"]
-            fitted = fit_per_cost(
+            fitted = amortized.fit_per_cost(
                 described, logits, edge_logits, batches["held"].labels, args.surrogates, pairs
             )
             checkpoint |= dict(zip(("per_cost_weight", "per_cost_bias"), fitted, strict=True))

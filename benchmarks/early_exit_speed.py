@@ -32,8 +32,7 @@ import experiment
 from benchmarks.meta_gradient import double_backward
 from benchmarks.points import about, seconds
 from early_exit import train
-from early_exit.arch_flags import arch_settings
-from early_exit.flags import make_method
+from early_exit.flags import arch_settings, make_method
 from early_exit.methods import L2W
 from early_exit.parallel import Workers
 from early_exit.steps import Base

@@ -31,9 +31,9 @@ import experiment
 from benchmarks.points import about, seconds
 from benchmarks.sweep import COSTS
 from learning_to_help.settings import Setting
-from models.checkpoints import predict
 from models.cost import multiply_adds
 from models.edgenet import build_edge, edge_size
+from models.inference import predict
 from models.localnet import LeNet5
 from models.rejector import Rejector
 

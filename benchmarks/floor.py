@@ -38,9 +38,9 @@ from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
 from experiment.cuda_graph import StepGraph
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
-from models.checkpoints import predict
 from models.cost import multiply_adds, parameters
 from models.edgenet import build_edge, edge_size
+from models.inference import predict
 from models.localnet import LeNet5
 from models.rejector import Rejector
 

@@ -124,7 +124,7 @@ def ways(method: L2W, a: Half, b: Half) -> dict:
     def plain_step():
         double_backward(method, a, b, pruned=False)
         method.meta_optimizer.step()
-        logits = method.logits(a.images)
+        logits = method.model(method.laid_out(a.images))
         losses = exit_losses(logits, a.labels)
         with torch.no_grad():
             weights = method.weights([losses, 1 - doubts(logits)])

@@ -30,8 +30,8 @@ from experiment.cuda_graph import StepGraph
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
 from losses.stage_switching import rejector_loss, stage_switching
-from models.checkpoints import predict
 from models.edgenet import build_edge, edge_size
+from models.inference import predict
 from models.localnet import LeNet5
 from models.rejector import Rejector
 

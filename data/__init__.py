@@ -2,8 +2,9 @@
 
 from data.augment import AUGMENTATIONS
 from data.batches import Batches
-from data.datasets import NAMES, Dataset, Part, TooLarge, keep_classes, load, parse_classes, stem
+from data.datasets import NAMES, Dataset, TooLarge, keep_classes, load, parse_classes, stem
 from data.folders import FolderBatches, load_folder
+from data.parts import Part
 
 __all__ = [
     "AUGMENTATIONS",

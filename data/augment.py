@@ -23,9 +23,9 @@ def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
     shifts = torch.randint(2 * PAD + 1, (2, batch, 1), generator=generator, device=device)
     rows = shifts[0] + torch.arange(height, device=device)
     columns = shifts[1] + torch.arange(width, device=device)
-    each = torch.arange(batch, device=device)[:, None, None, None]
+    image = torch.arange(batch, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[:, None, None]
-    return padded[each, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def random_resized_crop(
@@ -51,12 +51,12 @@ def random_resized_crop(
         wide = (area * shape * height / width).sqrt()
         tall = area / wide
         fits = (wide <= 1) & (tall <= 1)
-        found, first = fits.any(1), fits.int().argmax(1)[:, None]
+        valid, first = fits.any(1), fits.int().argmax(1)[:, None]
         wide, tall, x, y = (v.gather(1, first)[:, 0] for v in (wide, tall, u[2], u[3]))
         whole = min(max(width / height, ratio[0]), ratio[1]) * height / width  # wide over tall
-        wide = torch.where(found, wide, min(1.0, whole))
-        tall = torch.where(found, tall, min(1.0, 1 / whole))
-        x, y = torch.where(found, x, 0.5), torch.where(found, y, 0.5)
+        wide = torch.where(valid, wide, min(1.0, whole))
+        tall = torch.where(valid, tall, min(1.0, 1 / whole))
+        x, y = torch.where(valid, x, 0.5), torch.where(valid, y, 0.5)
         theta = images.new_zeros(batch, 2, 3)
         theta[:, 0, 0], theta[:, 1, 1] = wide, tall
         theta[:, 0, 2], theta[:, 1, 2] = (1 - wide) * (2 * x - 1), (1 - tall) * (2 * y - 1)

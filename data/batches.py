@@ -1,10 +1,10 @@
-"""Shuffle, gather and normalise a data set of uint8 that lies on the device, where it fits.
+"""Shuffle, gather and normalise a data set of uint8 images, on the device where it fits.
 
-Where it does not fit it stays in the host's memory, and what is gathered there is copied over, a
-chunk ahead. Nothing here is done sample by sample. Neighbouring batches are gathered and converted
-together, a chunk of about a million values at once, and handed out as views of that chunk: at batch
-16 this spreads the fixed cost of a tensor operation over some twenty batches. Larger chunks fall
-out of the CPU's cache and are slower again.
+A data set that does not fit stays in the host's memory; gathered chunks are copied over one ahead.
+Nothing here works sample by sample. Consecutive batches are gathered and converted together in
+chunks of about a million values and returned as views of the chunk: at batch 16 this spreads the
+fixed cost of a tensor operation over some twenty batches. Larger chunks exceed the CPU's cache and
+are slower.
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ from data.datasets import Part
 from data.memory import fits_device
 from data.pixels import OnDevice, OnHost
 
+Batch = tuple[Tensor, Tensor, Tensor]  # rows of the part, inputs, labels
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 CHUNK_VALUES = 2**20
 
 
 class Steps:
-    """How many batches an epoch has: `_used` samples, `batch_size` each, the last maybe fewer."""
+    """What all kinds of batches share: those of images in memory, of files and of tokens.
 
+    labels: int64 [N], of the whole part, on `device`. An epoch has `_used` samples in batches of
+    `batch_size`; the last batch may be smaller.
+    """
+
+    labels: Tensor
+    device: torch.device
     batch_size: int
     _used: int
 
@@ -40,10 +47,10 @@ class Steps:
         full, last = divmod(self._used, self.batch_size)
         return [self.batch_size] * full + [last] * (last > 0)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, inputs, labels)` for each batch of one epoch."""
         raise NotImplementedError
 
@@ -123,7 +130,7 @@ class Batches(Steps):
 
         self._used = rows_used(len(part.labels), batch_size, shuffle)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, images, labels)` for each batch of one epoch.
 
         index: int64 [B], rows of the part. images: float32 [B, 3, H, W], (x / 255 - mean) / std, a

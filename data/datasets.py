@@ -1,15 +1,13 @@
 """Names to arrays: every data set as uint8 images in memory, cut into train, val and test.
 
-A data set is named by a built-in name (`NAMES`), by the path of an npz file, or by that of a folder
-of pictures. Whatever can be wrong with one is said as a `ValueError` of a single line: what, where,
-and what would do.
+A data set is named by a built-in name (`NAMES`), the path of an npz file or the path of a folder of
+pictures. All errors are a `ValueError` of one line: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import io
 import os
 import re
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from data.memory import fits_host, free_on_host
 from data.npz import read_npz
+from data.parts import Part, fingerprint_of
 from data.pictures import brief, decoded_bytes, list_folder, unreadable
 
 if TYPE_CHECKING:
@@ -44,19 +43,6 @@ _PARTIAL = {"cifar10_partial": "cifar10", "SVHN_partial": "SVHN"}
 _PARTIAL_CLASSES = range(9)
 
 NAMES = ("digits", *_TORCHVISION, *_PARTIAL)
-
-
-class Part(NamedTuple):
-    """Images of one split, on the CPU.
-
-    images: uint8 [N, C, H, W], C 1 (grey) or 3 (RGB).
-    labels: int64 [N].
-    index: int64 [N], positions in the source's own train set (train and val) or test set (test).
-    """
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
 
 
 class Dataset(NamedTuple):
@@ -79,16 +65,6 @@ class Dataset(NamedTuple):
         """
         parts = (self.train, self.val, self.test, self.rejector)
         return fingerprint_of(parts if len(self.rejector.labels) else parts[:3])
-
-
-def fingerprint_of(parts: Iterable[Part]) -> str:
-    """16 hex digits of the SHA-256 of the images and labels of some parts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(str(tuple(part.images.shape)).encode())
-        digest.update(part.images.contiguous().numpy())
-        digest.update(part.labels.contiguous().numpy())
-    return digest.hexdigest()[:16]
 
 
 class TooLarge(ValueError):
@@ -154,11 +130,11 @@ def load(
     val_rows, rejector_rows = cut(total, (val, kept), seed)
     return Dataset(
         prefix,
-        train=_select(source.train, ~(val_rows | rejector_rows)),
-        val=_select(source.train, val_rows),
+        train=source.train.where(~(val_rows | rejector_rows)),
+        val=source.train.where(val_rows),
         test=source.test,
         classes=source.classes,
-        rejector=_select(source.train, rejector_rows),
+        rejector=source.train.where(rejector_rows),
     )
 
 
@@ -192,20 +168,14 @@ def keep_classes(part: Part, classes: Iterable[int]) -> Part:
         ValueError: fewer than two classes are left.
     """
     wanted = sorted(set(classes))
-    kept = _select(part, torch.isin(part.labels, torch.tensor(wanted, dtype=torch.int64)))
-    found = kept.labels.unique().tolist()
-    if len(found) < 2:
+    kept = part.where(torch.isin(part.labels, torch.tensor(wanted, dtype=torch.int64)))
+    present = kept.labels.unique().tolist()
+    if len(present) < 2:
         raise ValueError(
-            f"keeping classes {wanted} leaves images of {len(found)} of them: "
+            f"keeping classes {wanted} leaves images of {len(present)} of them: "
             f"keep two or more of {part.labels.unique().tolist()}"
         )
     return kept
-
-
-def _select(part: Part, rows: Tensor) -> Part:
-    """The rows of a part that a bool mask [N] names."""
-    kept = rows.nonzero().flatten()
-    return Part(*(values.index_select(0, kept) for values in part))
 
 
 def count_of(flag: str, size: float, total: int, what: str = "images") -> int:
@@ -327,7 +297,8 @@ def _from_torchvision(name: str, root: Path) -> Source:
         classes = tuple(str(k) for k in range(10))
         train, test = (_part(s.data.transpose(0, 2, 3, 1), np.asarray(s.labels)) for s in splits)
     else:
-        classes = tuple(splits[0].classes)
+        numbered = map(str, range(max(map(int, splits[0].targets)) + 1))  # USPS names no classes
+        classes = tuple(getattr(splits[0], "classes", numbered))
         train, test = (_part(np.asarray(s.data), np.asarray(s.targets)) for s in splits)
     return Source(train, test, classes)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from data.batches import Steps, rows_in_order, rows_used, scale_and_shift
+from data.batches import Batch, Steps, rows_in_order, rows_used, scale_and_shift
 from data.datasets import count_of, cut, stem
 from data.pictures import list_folder, read_picture
 
@@ -28,7 +29,8 @@ TINY = 256  # pictures for which workers take longer to start than they save
 SHORT_SIDE = 256 / 224  # of a picture before its centre is cut out, by the size of what is cut
 
 
-class FolderPart(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class FolderPart:
     """Pictures of one split, not yet read.
 
     files: N paths. labels: int64 [N]. index: int64 [N], positions in the listing of train/ (train
@@ -38,6 +40,11 @@ class FolderPart(NamedTuple):
     files: list[str]
     labels: Tensor
     index: Tensor
+
+    def where(self, mask: Tensor) -> FolderPart:
+        """The rows that a bool mask [N] selects, in their order."""
+        files = [self.files[row] for row in mask.nonzero().flatten().tolist()]
+        return FolderPart(files, self.labels[mask], self.index[mask])
 
 
 class FolderDataset(NamedTuple):
@@ -89,19 +96,13 @@ def load_folder(
     train, test = (_whole(listing.samples) for listing in listings)
     total = len(train.files)
     (val_rows,) = cut(total, [count_of("val_size", val_size, total)], seed)
-    parts = _select(train, ~val_rows), _select(train, val_rows), test
-    return FolderDataset(name, *parts, tuple(listings[0].classes))
+    classes = tuple(listings[0].classes)
+    return FolderDataset(name, train.where(~val_rows), train.where(val_rows), test, classes)
 
 
 def _whole(samples: list[tuple[str, int]]) -> FolderPart:
     labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
     return FolderPart([file for file, _ in samples], labels, torch.arange(len(samples)))
-
-
-def _select(part: FolderPart, rows: Tensor) -> FolderPart:
-    """The rows of a part that a bool mask [N] names."""
-    files = [part.files[row] for row in rows.nonzero().flatten().tolist()]
-    return FolderPart(files, part.labels[rows], part.index[rows])
 
 
 class FolderBatches(Steps):
@@ -177,11 +178,10 @@ class FolderBatches(Steps):
             workers = 0 if total < TINY else min(8, _cpus())
         self._keys: list[tuple[int, list[int]]] = []  # of the epoch that is decoded next
         self._started = 0
-        self._loader = DataLoader(
+        self._loader: DataLoader[Tensor | str] = DataLoader(
             _Decoder(part.files, seed, size, train),
             sampler=self._keys,
             batch_size=None,
-            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
@@ -193,7 +193,7 @@ class FolderBatches(Steps):
         order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)
         yield from order[: self._used].split(self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, images, labels)` for each batch of one epoch, this rank's share b of it.
 
         index: int64 [b], rows of the part. images: float32 [b, 3, size, size],
@@ -225,7 +225,7 @@ class FolderBatches(Steps):
             yield index, images, self.labels[index]
 
 
-class _Decoder:
+class _Decoder(Dataset[Tensor | str]):
     """Rows of an epoch to bytes: what each worker has a copy of."""
 
     def __init__(self, files: list[str], seed: int, size: int, train: bool) -> None:
@@ -267,10 +267,6 @@ class _Decoder:
             return self.change(image)
         finally:
             torch.set_rng_state(before)
-
-
-def _as_it_is(chunk: Tensor | str) -> Tensor | str:
-    return chunk
 
 
 def _cpus() -> int:

@@ -1,4 +1,4 @@
-"""Whether data fit: into what a device has left, and into what the machine has left."""
+"""Whether data fit into the free memory of a device or of the machine."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 
 import torch
 
-# The rest is for networks, their gradients and what a forward pass keeps. Not measured.
+# The rest is for networks, gradients and activations. An assumption, not measured.
 DEVICE_SHARE = 0.5
 
 MACHINE, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def fits_device(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes of images are to lie on a device: at most `DEVICE_SHARE` of its free.
+    """Whether `size` bytes of images take at most `DEVICE_SHARE` of a device's free memory.
 
-    Only CUDA devices are asked; of all others the memory is the machine's, where the images are
-    already. What torch keeps for later counts as taken.
+    True for all devices but CUDA's, which share the machine's memory, where the images are already.
+    Memory that torch caches counts as used.
     """
     return device.type != "cuda" or size <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def fits_host(size: int) -> bool:
-    """Whether `size` bytes are free in the machine's memory; True where nothing tells.
+    """Whether `size` bytes are free in the machine's memory; True where that is unknown.
 
-    All of torchrun's processes on this machine need as much at once.
+    Each of torchrun's processes on this machine needs as much.
     """
     free = free_on_host()
     return free is None or size * int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= free

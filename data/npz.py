@@ -1,4 +1,4 @@
-"""Read a data set from an npz file, and say in one line what is wrong with it if it cannot be."""
+"""Read a data set from an npz file; all errors are one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of pictures: what lies in them, checked before any is read; and reading one.
+"""Folders of pictures: list and check one before any picture is read; read a picture.
 
 torchvision is imported when the first of them is listed or read: it takes a second and a half.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
 
-# Said at each picture, by each worker, to no use for who runs a script.
+# Each worker would print it at each picture; users cannot act on it.
 warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of Torch")
 
 LOOKED_AT = 200  # pictures whose size is looked up to estimate that of all

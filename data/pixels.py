@@ -1,6 +1,6 @@
-"""The bytes of images where they fit: on the device, or on the host and copied as they are needed.
+"""Images as bytes, kept on the device or, where they do not fit, on the host and copied over.
 
-Both give the same bytes for the same rows, and both are asked with rows on the device.
+Both give the same bytes for the same rows; the rows are on the device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class OnDevice:
-    """uint8 [N, C, H, W] on the device for good: a gather is all there is to do."""
+    """uint8 [N, C, H, W] kept on the device."""
 
     def __init__(self, images: Tensor, device: torch.device) -> None:
         self.images = images.to(device)

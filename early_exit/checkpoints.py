@@ -1,11 +1,12 @@
-"""Checkpoints of networks with exits: ours, which say what they are, and published ones.
+"""Checkpoints of networks with exits: those of early_exit.train, and published ones.
 
 All errors are ValueError of one line that begins with the file's name, and OSError.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,31 @@ from models.exit_net import ExitNet
 from models.exit_nets import EXIT_NETS
 from models.weights import is_state_dict
 
-# What a checkpoint of ours says of the data it was trained on.
+# What a checkpoint of early_exit.train records of its data and training.
+NETWORK = (
+    "arch", "settings", "method", "ensemble_reweight", "num_classes", "size", "mean", "std",
+    "state_dict",
+)  # fmt: skip
 DATA = ("dataset", "data", "val_size", "split_seed", "stream", "seed", "epochs")
 
-# Boosted's release leaves these in its optimizer's groups; numpy 1 and 2 pickle two names.
-_scalar = np.float64(0).__reduce__()[0]
-NUMPY_SCALARS = [
+# Boosted's release pickles numpy scalars in its optimizer's groups, under a name of numpy 1 or 2.
+_scalar: Any = np.float64(0).__reduce__()[0]  # a function; numpy's stubs say a string
+NUMPY_SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     np.dtype,
     type(np.dtype(np.float64)),
     type(np.dtype(np.int64)),
-    *((_scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
 ]
 
 
 @dataclass
 class Trained:
-    """A trained network and what it must be given.
+    """A trained network and its input format.
 
-    path: of the file. net: on the CPU, in eval mode. ensemble_reweight: t of
-    G_k = f_k + t G_(k-1), 0 unless boosted. size: px. mean, std: of the pixels, 3 each, in units of
-    0..1. about: what else the file says.
+    path: the file. net: on the CPU, in eval mode. ensemble_reweight: t of G_k = f_k + t G_(k-1), 0
+    unless boosted. size: px, or tokens of a text. mean, std: of the pixels, 3 each, in units of
+    0..1. about: the other entries of the file.
     """
 
     path: str
@@ -65,18 +71,18 @@ def read(path: str | Path) -> Trained:
         )
     if kind != "early_exit":
         raise ValueError(f"{path}: is a checkpoint of kind {kind!r}, not of early_exit.train")
-    own = [f.name for f in fields(Trained) if f.name not in ("path", "net", "about")]
-    missing = [name for name in (*own, "state_dict", *DATA) if name not in checkpoint]
+    missing = [name for name in (*NETWORK, *DATA) if name not in checkpoint]
     if missing:
         raise ValueError(f"{path}: lacks {', '.join(missing)}; train it again")
-    found = {name: checkpoint.pop(name) for name in own}
-    if found["method"] not in METHODS:
-        raise ValueError(f"{path}: method {found['method']!r} is unknown; {', '.join(METHODS)}")
-    state = checkpoint.pop("state_dict")
-    net = exit_net(
-        found["arch"], found["settings"], found["num_classes"], found["size"], state, str(path)
+    arch, settings, method, reweight, num_classes, size, mean, std, state = (
+        checkpoint.pop(name) for name in NETWORK
     )
-    return Trained(str(path), net, **found, about=checkpoint)
+    if method not in METHODS:
+        raise ValueError(f"{path}: method {method!r} is unknown; {', '.join(METHODS)}")
+    net = exit_net(arch, settings, num_classes, size, state, str(path))
+    return Trained(
+        str(path), net, arch, settings, method, reweight, num_classes, size, mean, std, checkpoint
+    )
 
 
 def read_published(
@@ -90,11 +96,11 @@ def read_published(
     method: str = "base",
     ensemble_reweight: float = 0.0,
 ) -> Trained:
-    """A bare state dict, or one beside an epoch, an optimizer and so on.
+    """A published network: a bare state dict, or a dict that holds one among other entries.
 
-    MSDNet's, RANet's and L2W's releases keep it as `state_dict`, Boosted's as `model` within
-    `state_dict`; some have DataParallel's `module.` before every name. The file does not say what
-    it is, so all of that is given.
+    The releases of MSDNet, RANet and L2W store it as `state_dict`, Boosted's as `model` within
+    `state_dict`; some have DataParallel's `module.` before every name. The file does not describe
+    its network, so the caller does.
     """
     checkpoint = _load(path)
     outer = checkpoint.get("state_dict", checkpoint)
@@ -106,25 +112,27 @@ def read_published(
         )
     epochs = checkpoint.get("epoch")
     if type(epochs) is int and state is not outer:
-        epochs += 1  # Boosted's release counts from 0, L2W's saves the epochs done
+        epochs += 1  # Boosted's release counts epochs from 0, L2W's from 1
     net = exit_net(arch, settings, num_classes, size, state, str(path))
     about = {"epochs": epochs} if type(epochs) is int else {}
-    given = method, ensemble_reweight, num_classes, size, mean, std
-    return Trained(str(path), net, arch, settings, *given, about)
+    return Trained(
+        str(path), net, arch, settings, method, ensemble_reweight, num_classes, size, mean, std,
+        about,
+    )  # fmt: skip
 
 
 def find(save_dir: Path, dataset: str, arch: str | None) -> Path:
     """The checkpoint of a run directory, {dataset}-{arch}.pth; `arch` None: the only one there."""
     paths = RunPaths(save_dir, dataset)
-    named = [paths.checkpoint(name) for name in ([arch] if arch else EXIT_NETS)]
-    there = [path for path in named if path.exists()]
-    if not there:
-        what = named[0] if arch else paths.checkpoint("ARCH")
-        raise ValueError(f"{what}: not there; python -m early_exit.train makes it")
-    if len(there) > 1:
-        names = ", ".join(path.name for path in there)
+    candidates = [paths.checkpoint(name) for name in ([arch] if arch else EXIT_NETS)]
+    existing = [path for path in candidates if path.exists()]
+    if not existing:
+        expected = candidates[0] if arch else paths.checkpoint("ARCH")
+        raise ValueError(f"{expected}: not there; python -m early_exit.train makes it")
+    if len(existing) > 1:
+        names = ", ".join(path.name for path in existing)
         raise ValueError(f"{save_dir}: has {names}; say which with --arch")
-    return there[0]
+    return existing[0]
 
 
 def _load(path: str | Path) -> dict:

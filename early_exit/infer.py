@@ -1,26 +1,29 @@
-"""Early exit for real: what has left is not computed any further. Decisions, latency, throughput.
+"""Run real early exit and measure its decisions, latency and throughput.
 
   python -m early_exit.infer --dataset digits --save_dir results/runs/early-exit
   python -m early_exit.infer --dataset digits --save_dir results/runs/early-exit --budget 6e6
 
-Thresholds are those that early_exit.eval fitted on val: the points nearest to each --q, or for each
---budget the one that is right most often on val among those whose mean multiply-adds there keep to
-it; or your own --thresholds. The test set is run with real early exit and each sample's exit is
-compared with that on paper (the saved logits of all exits). Then latency at each of --batch_sizes,
-row by row in turn, on the test images in their order: the network with all exits, its last exit
-alone, and early exit at each point. Writes {dataset}-infer.json.
+A sample that has left at an exit is not computed any further. Thresholds are those that
+early_exit.eval fitted on val: the point nearest to each --q, or for each --budget the point of
+highest val accuracy whose mean multiply-adds on val keep to it; or your own --thresholds. Runs the
+test set with real early exit and compares each sample's exit with that of the saved logits of all
+exits ("on paper"). Then times test batches at each of --batch_sizes: the network with all exits,
+its last exit alone, and early exit at each point. Writes {dataset}-infer.json.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 import data
 import experiment
+from data.batches import Steps
 from deferral import exits
 from deferral import predictions as saved
-from early_exit.inference import Inference, LastExit
+from early_exit.inference import Inference, LastExit, OperatingPoint
 from early_exit.latency import latencies
 from early_exit.load import add_flags, check_flags, open_all
 from experiment import number
@@ -37,25 +40,30 @@ def parse_args(argv=None):
         type=number(float, 1 / 20, exits.POINTS / 20),
         nargs="+",
         default=[0.5, 0.75, 1.0, 1.25],
-        help="exit k takes a share proportional to q^k on val; to the next 0.05",
+        help="operating points, rounded to 0.05: exit k answers a share proportional to q^k on val",
     )
     which.add_argument(
         "--budget",
         type=number(float, 0, above=True),
         nargs="+",
-        help="mean multiply-adds an image, on val",
+        help="operating points by cost: mean multiply-adds an image on val, at most",
     )
     which.add_argument(
         "--thresholds",
         type=confidence,
         nargs="+",
-        help="on max softmax, one an exit but for the last; inf: none leaves",
+        help="one operating point: thresholds on max softmax for all exits but the last; inf: no "
+        "sample leaves there",
     )
     group.add_argument(
-        "--batch_sizes", type=number(int, 1), nargs="+", default=[1, 256], help="timed"
+        "--batch_sizes",
+        type=number(int, 1),
+        nargs="+",
+        default=[1, 256],
+        help="images a batch, for timing",
     )
     group.add_argument(
-        "--seconds", type=number(float, 0), default=20.0, help="of timing at each batch size"
+        "--seconds", type=number(float, 0), default=20.0, help="timing at each batch size, seconds"
     )
     parser.add_common(seed=0)
     args = parser.parse_args(argv)
@@ -68,74 +76,87 @@ def confidence(text: str) -> float:
     return math.inf if text == "inf" else number(float, 0)(text)
 
 
-def operating_points(args, pred, multiply_adds) -> list[dict]:
-    """What was asked for: {"q" (None for own thresholds), "thresholds" [E]} a point.
+def given_point(thresholds: Sequence[float], num_exits: int) -> OperatingPoint:
+    """The point of --thresholds, which are on max softmax: `exits.confidence` + 1."""
+    if len(thresholds) != num_exits - 1:
+        raise ValueError(
+            f"--thresholds: {len(thresholds)} for {num_exits} exits: give {num_exits - 1}; the "
+            "last exit answers all that are left"
+        )
+    return OperatingPoint(None, np.array([*thresholds, -np.inf]) - 1)
 
-    Thresholds are on `exits.confidence`, those of the flag on max softmax, which is 1 more.
-    """
+
+def fitted_points(
+    pred: saved.Predictions,
+    multiply_adds: Sequence[int],
+    wanted_q: Sequence[float],
+    budgets: Sequence[float] | None,
+) -> list[OperatingPoint]:
+    """Points fitted on val: the best within each of `budgets`, or those nearest to `wanted_q`."""
     num_exits = len(pred.stage_logits)
-    if args.thresholds:
-        if len(args.thresholds) != num_exits - 1:
-            raise ValueError(
-                f"--thresholds: {len(args.thresholds)} for {num_exits} exits: give "
-                f"{num_exits - 1}; the last exit takes what is left"
-            )
-        return [{"q": None, "thresholds": np.array([*args.thresholds, -np.inf]) - 1}]
     qs = np.arange(1, exits.POINTS + 1) / 20
     val = pred.part("val")
     sure = exits.confidence(val.stage_logits)
     thresholds = exits.fit_thresholds(sure, exits.shares(qs, num_exits))
     _, accuracy, cost = exits.spent(exits.stops(sure, thresholds), val.correct, multiply_adds)
-    if args.budget:
-        rows = [best_within(budget, accuracy, cost) for budget in args.budget]
+    if budgets:
+        rows = [best_within(budget, accuracy, cost) for budget in budgets]
     else:
-        rows = [int(np.abs(qs - q).argmin()) for q in args.q]
-    return [{"q": float(qs[i]), "thresholds": thresholds[i]} for i in dict.fromkeys(rows)]
+        rows = [int(np.abs(qs - q).argmin()) for q in wanted_q]
+    return [OperatingPoint(float(qs[i]), thresholds[i]) for i in dict.fromkeys(rows)]
 
 
 def best_within(budget: float, accuracy: np.ndarray, cost: np.ndarray) -> int:
     """The point of highest val accuracy among those that cost at most `budget` on val.
 
-    Of equals the cheapest. ValueError where there is none.
+    The cheapest of several. ValueError where there is none.
     """
-    able = np.flatnonzero(cost <= budget)
-    if not len(able):
+    affordable = np.flatnonzero(cost <= budget)
+    if not len(affordable):
         raise ValueError(
             f"--budget {budget:g}: the cheapest point takes {cost.min():,.0f} multiply-adds on val"
         )
-    return int(able[np.lexsort((cost[able], -accuracy[able]))[0]])
+    return int(affordable[np.lexsort((cost[affordable], -accuracy[affordable]))[0]])
 
 
-def run_early(inference, batches, thresholds) -> tuple[np.ndarray, np.ndarray]:
-    """Exit and whether right of each sample, int64 [N] and bool [N], with real early exit."""
+def run_early(
+    inference: Inference, batches: Steps, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exit of each sample and whether it is right there, int64 [N] and bool [N]."""
     stop, right = [], []
     with inference.ready():
         for _, images, labels in batches.epoch(0):
-            left, logits = inference.early(images, thresholds)
-            stop.append(left.cpu())
+            exit_of_sample, logits = inference.early(images, thresholds)
+            stop.append(exit_of_sample.cpu())
             right.append((logits.argmax(-1) == labels).cpu())
     return torch.cat(stop).numpy(), torch.cat(right).numpy()
 
 
-def check(inference, batches, test, point, multiply_adds) -> dict:
-    """Real early exit on test beside what the saved logits `test` say of it."""
-    stop, right = run_early(inference, batches, point["thresholds"])
-    paper = exits.stops(exits.confidence(test.stage_logits), point["thresholds"])
+def check(
+    inference: Inference,
+    batches: Steps,
+    test: saved.Predictions,
+    point: OperatingPoint,
+    multiply_adds: Sequence[int],
+) -> dict[str, Any]:
+    """Real early exit on test, compared with the decisions on the saved logits of `test`."""
+    stop, right = run_early(inference, batches, point.thresholds)
+    on_paper = exits.stops(exits.confidence(test.stage_logits), point.thresholds)
     counts = np.bincount(stop, minlength=len(multiply_adds))
     return {
-        "q": point["q"],
-        "max_doubt": exits.max_doubt(point["thresholds"]),
+        "q": point.q,
+        "max_doubt": exits.max_doubt(point.thresholds),
         "shares": (counts / len(stop)).tolist(),
         "accuracy": float(right.sum() / len(right)),
         "multiply_adds": float(counts @ np.array(multiply_adds) / len(stop)),
-        "differences": int((stop != paper).sum()),
+        "differences": int((stop != on_paper).sum()),
     }
 
 
-def print_report(result):
-    known = {("early exit", p["q"]): p for p in result["points"]}
-    known["all exits", None] = result["all_exits"]
-    known["last exit alone", None] = result.get("last_exit_alone")
+def print_report(result: dict[str, Any]) -> None:
+    points = {("early exit", p["q"]): p for p in result["points"]}
+    points["all exits", None] = result["all_exits"]
+    points["last exit alone", None] = result.get("last_exit_alone")
     print(
         f"{result['arch']}, {result['method']}, {result['dataset']}; {result['hardware']}"
         f"{', bfloat16' if result['bf16'] else ''}"
@@ -145,7 +166,7 @@ def print_report(result):
         f"{'90 % ms':>9}  {'images/s':>9}"
     )
     for row in result["latency"]:
-        point = known[row["way"], row["q"]]
+        point = points[row["way"], row["q"]]
         way = row["way"] + ("" if row["q"] is None else f", q {row['q']:g}")
         print(
             f"{row['batch_size']:6}  {way:20}  {point['multiply_adds']:14,.0f}  "
@@ -160,7 +181,7 @@ def print_report(result):
 
 
 def infer(args):
-    """One network: its decisions against paper, its latency, and the JSON."""
+    """One network: its decisions compared with those on paper, its latency, and the JSON."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
@@ -180,7 +201,10 @@ def infer(args):
                 "python -m early_exit.eval --overwrite makes it again"
             )
         multiply_adds = pred.settings["multiply_adds"]
-        points = operating_points(args, pred, multiply_adds)
+        if args.thresholds:
+            points = [given_point(args.thresholds, len(pred.stage_logits))]
+        else:
+            points = fitted_points(pred, multiply_adds, args.q, args.budget)
         test = pred.part("test")
         batches = opened.batches(opened.dataset.test, args.batch_size, device, args.workers)
         run.start(device, opened.fingerprint)

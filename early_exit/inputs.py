@@ -1,8 +1,11 @@
-"""What networks with exits are given: images in memory or streamed from a folder, or tokens."""
+"""The inputs of networks with exits: images in memory, images streamed from a folder, or tokens."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import data
-from data.batches import Augment
+from data.batches import Augment, Batches, Steps
 from data.folders import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -19,17 +22,47 @@ from data.folders import (
     FolderPart,
     load_folder,
 )
-from data.text.tokens import TokenBatches, TokenPart
+from data.parts import AnyDataset, AnyPart, Part
+from data.text.glue import TASKS, TextDataset, load_glue
+from data.text.tokens import (
+    TokenBatches,
+    TokenDataset,
+    TokenPart,
+    encode,
+    learn_tokenizer,
+    read_tokenizer,
+)
 from early_exit.parallel import Workers
+from experiment import Parser
+from models.bert_exits import BertExits
+from models.bert_folder import FILES, read_folder
+
+MAX_LENGTH = 128  # tokens a text, if --size is not given
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """How samples of a data set become inputs of one network, in training and evaluation alike.
+
+    size: px of images, tokens of texts. mean, std: 3 each, in units of 0..1, that images are
+    normalised by. workers: processes that decode streamed images; None: one a CPU, at most 8.
+    fixed_length: pad every batch of texts to the longest text of the part, for torch.compile.
+    """
+
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    workers: int | None = None
+    fixed_length: bool = False
 
 
 def load_data(
     name: str, root: str, val_size: float, split_seed: int, stream: bool, *, fall_back: bool = False
 ) -> data.Dataset | FolderDataset:
-    """The data set `name`, val cut from its train set; `stream`: a folder whose images stay there.
+    """The image data set `name`, with val cut from its train set.
 
-    fall_back: stream a folder that does not fit into memory, too. ValueError, one line, where the
-    data cannot be had.
+    stream: list a folder and leave its images there. fall_back: do so also where they do not fit
+    into memory. ValueError, one line, for a data set that cannot be loaded.
     """
     if not stream:
         try:
@@ -40,11 +73,11 @@ def load_data(
     return load_folder(name, val_size, split_seed)
 
 
-def all_stream(dataset: Any, workers: Workers, device: torch.device) -> bool:
+def all_stream(dataset: AnyDataset, workers: Workers, device: torch.device) -> bool:
     """Whether images are streamed: in every process or in none, on `device` once they are joined.
 
-    Each has looked at its machine's memory at its own time: ValueError, one line, where they
-    differ.
+    Each process has looked at its machine's memory at its own time: ValueError, one line, where
+    they decided differently.
     """
     stream = isinstance(dataset, FolderDataset)
     count = workers.add({"streams": torch.tensor(float(stream), device=device)})["streams"]
@@ -55,69 +88,62 @@ def all_stream(dataset: Any, workers: Workers, device: torch.device) -> bool:
     return stream
 
 
-def input_size(part: data.Part | FolderPart | TokenPart, asked: int | None = None) -> int:
-    """Tokens of the longest text; px of images: those asked for, else their own (streamed: 224)."""
+def input_size(part: AnyPart, requested: int | None = None) -> int:
+    """Tokens of the longest text; px of images: `requested`, else their own (streamed: 224)."""
     if isinstance(part, TokenPart):
         return part.tokens.shape[-1]
-    return asked or (part.images.shape[-1] if isinstance(part, data.Part) else 224)
+    return requested or (part.images.shape[-1] if isinstance(part, Part) else 224)
 
 
 def make_batches(
-    part: data.Part | FolderPart | TokenPart,
+    part: AnyPart,
     batch_size: int,
     device: torch.device | str,
+    inputs: InputFormat,
     *,
-    stream: bool,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
     shuffle: bool = False,
     seed: int = 0,
     train: bool = False,
     augment: Augment | None = None,
-    workers: int | None = None,
     rank: int = 0,
     world: int = 1,
-    fixed_length: bool = False,
-) -> data.Batches | FolderBatches | TokenBatches:
-    """Batches of images [B, 3, size, size], normalised by `mean` and `std` in units of 0..1.
+) -> Steps:
+    """Batches of images [B, 3, size, size], normalised, or of tokens [B, 2, L] of texts.
 
-    Of texts their tokens [B, 2, L], L the longest of the batch, or of all with `fixed_length`; of
-    the rest only `batch_size`, `device`, `shuffle`, `seed`, `rank` and `world` count.
-
-    train: whether streamed images are randomly cropped and flipped; images in memory are changed
-    by `augment`, and those of another size then resized (bilinear). workers: of streamed images.
-    rank, world: which rows of each batch this process gets.
+    train: crop and flip streamed images at random. augment: changes images in memory, before those
+    of another size are resized (bilinear). rank, world: which rows of each batch this process gets.
     """
     if isinstance(part, TokenPart):
-        order = {"shuffle": shuffle, "seed": seed, "rank": rank, "world": world}
-        return TokenBatches(part, batch_size, device, fixed_length=fixed_length, **order)
-    if stream:
-        extra = {} if workers is None else {"workers": workers}
+        return TokenBatches(
+            part, batch_size, device,
+            shuffle=shuffle, seed=seed, rank=rank, world=world, fixed_length=inputs.fixed_length,
+        )  # fmt: skip
+    if isinstance(part, FolderPart):
         return FolderBatches(
             part, batch_size, device,
-            shuffle=shuffle, seed=seed, size=size, train=train, mean=mean, std=std,
-            rank=rank, world=world, **extra,
+            shuffle=shuffle, seed=seed, size=inputs.size, train=train, workers=inputs.workers,
+            mean=inputs.mean, std=inputs.std, rank=rank, world=world,
         )  # fmt: skip
-    if tuple(part.images.shape[2:]) != (size, size):
-        augment = _then_resize(augment, size)
-    return data.Batches(
-        part, batch_size, device, shuffle=shuffle, seed=seed, augment=augment, mean=mean, std=std,
+    if not isinstance(part, Part):
+        raise TypeError(f"no batches of a {type(part).__name__}")
+    if tuple(part.images.shape[2:]) != (inputs.size, inputs.size):
+        augment = _then_resize(augment, inputs.size)
+    return Batches(
+        part, batch_size, device,
+        shuffle=shuffle, seed=seed, augment=augment, mean=inputs.mean, std=inputs.std,
         rank=rank, world=world,
     )  # fmt: skip
 
 
-def pixel_stats(
-    part: data.Part | FolderPart | TokenPart,
-) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, 3 numbers each, in units of 0..1; no text has.
+def pixel_stats(part: AnyPart) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, 3 each, in units of 0..1; of texts [] and [].
 
-    Those of all pixels in memory (a grey image counts three times over); for images that are
-    streamed ImageNet's. A channel of one value has its std replaced by a step of 8 bits.
+    Those of all pixels in memory (a grey image counts three times over); ImageNet's for streamed
+    images. A channel of one value gets 1 / 255, a step of 8 bits, as its std.
     """
     if isinstance(part, TokenPart):
         return [], []
-    if not isinstance(part, data.Part):
+    if not isinstance(part, Part):
         return list(IMAGENET_MEAN), list(IMAGENET_STD)
     level = torch.arange(256)
     means, stds = [], []
@@ -139,3 +165,78 @@ def _then_resize(augment: Augment | None, size: int) -> Augment:
         return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
     return both
+
+
+def add_text_flags(parser: Parser) -> None:
+    """Flags of networks that read text."""
+    group = parser.add_argument_group("text: --dataset is a GLUE task's folder, --size in tokens")
+    group.add_argument("--task", help=f"{', '.join(TASKS)} (default: the folder's name)")
+    group.add_argument(
+        "--model_path",
+        help="folder of a BERT saved by transformers, with weights and tokenizer (default: random "
+        "weights, and a vocabulary learnt from the training texts)",
+    )
+
+
+def check_text_flags(parser: Parser, args: argparse.Namespace, reads: str) -> None:
+    """Exit with one line where flags do not apply to what the network reads."""
+    if reads != "text":
+        for name in ("task", "model_path"):
+            if getattr(args, name):
+                parser.error(f"--{name} goes with an --arch that reads text; {args.arch} does not")
+        return
+    for name in ("stream", "augment", "channels_last"):
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} is for images; --arch {args.arch} reads text")
+
+
+def texts_for_training(
+    texts: TextDataset, settings: dict[str, Any], model_path: str | None, size: int | None
+) -> tuple[TokenDataset, dict[str, Any], dict[str, Tensor] | None]:
+    """The texts in tokens, the settings of their network, and weights to start from or None.
+
+    settings: values of the network's flags; the folder `model_path` or the learnt vocabulary
+    replaces some. size: tokens of a text at most. ValueError or OSError, one line.
+    """
+    weights = None
+    if model_path:
+        saved, weights = read_folder(model_path)
+        _refuse_other_shape(model_path, settings, saved)
+        settings = settings | saved
+        tokenizer = read_tokenizer(model_path)
+    else:
+        training_texts = [*texts.train.first, *(texts.train.second or [])]
+        tokenizer = learn_tokenizer(training_texts, settings["vocab_size"])
+    dataset = encode(texts, tokenizer, size or min(MAX_LENGTH, settings["max_positions"]))
+    if not model_path:
+        settings = settings | {"vocab_size": dataset.vocab_size}
+    elif dataset.vocab_size > settings["vocab_size"]:
+        raise ValueError(
+            f"{model_path}: its tokenizer has {dataset.vocab_size} tokens, its network "
+            f"{settings['vocab_size']}"
+        )
+    return dataset, settings, weights
+
+
+def weight_files(model_path: str | None) -> dict[str, Path]:
+    """The file of weights that training starts from, by name; {} where there is none."""
+    paths = [Path(model_path, name) for name in FILES] if model_path else []
+    return {path.name: path for path in paths if path.is_file()}
+
+
+def texts_of_checkpoint(name: str, root: str, about: dict[str, Any], size: int) -> TokenDataset:
+    """The task in the tokens that a checkpoint's network was trained on; about: its other keys."""
+    texts = load_glue(name, root, about["task"], about["val_size"], about["split_seed"])
+    return encode(texts, about["tokenizer"], size)
+
+
+def _refuse_other_shape(path: str, settings: dict[str, Any], saved: dict[str, int]) -> None:
+    """ValueError for a flag that was given and differs from the folder's network."""
+    parser = argparse.ArgumentParser()
+    BertExits.add_flags(parser.add_argument_group())
+    for name, value in saved.items():
+        if settings[name] not in (value, parser.get_default(name)):
+            raise ValueError(
+                f"--{name} {settings[name]}: the network of --model_path {path} has {value}; leave "
+                "out one of the flags"
+            )

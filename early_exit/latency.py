@@ -1,7 +1,8 @@
-"""How long a network with exits takes: all exits, the last one alone, and early exit for real."""
+"""Latency of a network with exits: all exits, the last one alone, and real early exit."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Batches
-from data.folders import FolderBatches
-from early_exit.inference import Inference
+from data.batches import Steps
+from early_exit.inference import Inference, OperatingPoint
 from early_exit.load import Opened
 
-MIN_ROUNDS = 5  # batches timed of every row, however long they take
-WARM_UP = 2  # batches of every row before that
+MIN_ROUNDS = 5  # timed batches of every call, however long they take
+WARM_UP = 2  # untimed batches of every call before them
 HELD_BYTES = 2**29  # of images on the device while they are timed
 
 
@@ -27,11 +27,11 @@ def timed(
     batches: Iterable[Tensor],
     seconds: float,
 ) -> list[list[float]]:
-    """Seconds of each batch for each of `calls`: all in turn on one batch, then on the next.
+    """Seconds of each batch for each of `calls`: all calls on one batch, then all on the next.
 
-    Goes round the batches until `seconds` are over, and over `MIN_ROUNDS` of them at least.
+    Cycles through the batches for `seconds`, and for `MIN_ROUNDS` batches at least.
     """
-    found: list[list[float]] = [[] for _ in calls]
+    times: list[list[float]] = [[] for _ in calls]
     begun = 0.0
     with inference.ready():
         for done, images in enumerate(itertools.cycle(batches), start=-WARM_UP):
@@ -39,33 +39,33 @@ def timed(
                 begun = time.perf_counter()
             if done >= MIN_ROUNDS and time.perf_counter() - begun > seconds:
                 break
-            for call, times in zip(calls, found, strict=True):
+            for call, times_of_call in zip(calls, times, strict=True):
                 wait(inference.device)
                 start = time.perf_counter()
                 call(images)
                 wait(inference.device)
                 if done >= 0:
-                    times.append(time.perf_counter() - start)
-    return found
+                    times_of_call.append(time.perf_counter() - start)
+    return times
 
 
-def whole_batches(batches: Batches | FolderBatches) -> list[Tensor]:
-    """The images of the first batches, as many as `HELD_BYTES` hold, on the device.
+def whole_batches(batches: Steps) -> list[Tensor]:
+    """The inputs of the first batches, up to `HELD_BYTES` of them, on the device.
 
-    A last one that is smaller is left out, unless there is no other.
+    Omits a smaller last batch, unless it is the only one.
     """
-    held: list[Tensor] = []
-    taken = 0
+    kept: list[Tensor] = []
+    size = 0
     for _, images, _ in batches.epoch(0):
-        if held and (taken >= HELD_BYTES or len(images) < len(held[0])):
+        if kept and (size >= HELD_BYTES or len(images) < len(kept[0])):
             break
-        held.append(images)
-        taken += images.nbytes
-    return held
+        kept.append(images)
+        size += images.nbytes
+    return kept
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was told to."""
+    """Return when the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -75,25 +75,27 @@ def wait(device: torch.device) -> None:
 def latencies(
     inference: Inference,
     opened: Opened,
-    points: Sequence[dict[str, Any]],
+    points: Sequence[OperatingPoint],
     batch_sizes: Iterable[int],
     seconds: float,
 ) -> list[dict[str, Any]]:
     """A row for each batch size and way to run the network: milliseconds a batch, images/s.
 
-    points: {"q", "thresholds" [E]} each. seconds: of timing at each batch size.
+    seconds: of timing at each batch size.
     """
+    calls: dict[tuple[str, float | None], Callable[[Tensor], Any]]
     calls = {("all exits", None): inference.exits}
-    if not inference.ensemble_reweight:  # else its answer needs the heads before it
+    if not inference.ensemble_reweight:  # else the last exit's answer needs the heads before it
         calls["last exit alone", None] = inference.last
     for point in points:
-        calls["early exit", point["q"]] = lambda x, t=point["thresholds"]: inference.early(x, t)
+        early = functools.partial(inference.early, thresholds=point.thresholds)
+        calls["early exit", point.q] = early
     rows = []
     for size in dict.fromkeys(batch_sizes):
-        # Read in this process: others would compete for the CPU while it is timed.
+        # Read in this process: workers would compete for the CPU with the timed calls.
         batches = whole_batches(opened.batches(opened.dataset.test, size, inference.device, 0))
-        found = timed(inference, list(calls.values()), batches, seconds)
-        for (way, q), times in zip(calls, found, strict=True):
+        times_of_calls = timed(inference, list(calls.values()), batches, seconds)
+        for (way, q), times in zip(calls, times_of_calls, strict=True):
             rows.append(
                 {
                     "batch_size": len(batches[0]),

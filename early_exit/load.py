@@ -1,4 +1,4 @@
-"""What eval and infer look at: a run's checkpoint or a published one, and the data it is for."""
+"""Load the input of eval and infer: a run's checkpoint or a published one, and its data."""
 
 from __future__ import annotations
 
@@ -10,89 +10,116 @@ from typing import Any, NamedTuple
 import torch
 
 import data
-from data.folders import FolderBatches, FolderDataset, FolderPart
-from data.text.tokens import TokenBatches, TokenDataset, TokenPart
+from data.batches import Steps
+from data.parts import AnyDataset, AnyPart
 from early_exit import checkpoints
-from early_exit.arch_flags import add_arch_flags, arch_settings
 from early_exit.checkpoints import Trained
-from early_exit.inputs import input_size, load_data, make_batches, pixel_stats
-from early_exit.texts import texts_again
+from early_exit.flags import add_arch_flags, arch_settings
+from early_exit.inputs import (
+    InputFormat,
+    input_size,
+    load_data,
+    make_batches,
+    pixel_stats,
+    texts_of_checkpoint,
+)
 from experiment import Parser, number, sha256
 from losses.early_exit import METHODS
 from models.exit_nets import EXIT_NETS
 
-# A run's checkpoint says these itself.
+# Flags that describe a published file; a run's checkpoint records these values.
 PUBLISHED = (
     "size", "mean", "std", "val_size", "split_seed", "stream", "method", "ensemble_reweight"
 )  # fmt: skip
 
 
 class Opened(NamedTuple):
-    """A network and the data it is for. stream: whether the images are read as they are needed."""
+    """A network and the data set that it is evaluated on."""
 
     trained: Trained
-    dataset: data.Dataset | FolderDataset | TokenDataset
+    dataset: AnyDataset
     fingerprint: str
-    stream: bool
 
     def batches(
-        self,
-        part: data.Part | FolderPart | TokenPart,
-        batch_size: int,
-        device: torch.device,
-        workers: int | None = None,
-    ) -> data.Batches | FolderBatches | TokenBatches:
-        """All rows of a part in order, as the network was trained to be given them."""
-        given = {name: getattr(self.trained, name) for name in ("size", "mean", "std")}
-        given |= {"stream": self.stream, "workers": workers}
-        return make_batches(part, batch_size, device, **given)
+        self, part: AnyPart, batch_size: int, device: torch.device, workers: int | None = None
+    ) -> Steps:
+        """All rows of a part in order, in the format that the network was trained on."""
+        trained = self.trained
+        inputs = InputFormat(trained.size, trained.mean, trained.std, workers)
+        return make_batches(part, batch_size, device, inputs)
 
     def inputs(self) -> dict[str, Path]:
-        """The files that predictions are made from beside the data, by name."""
+        """The files beside the data that predictions are made from, by name."""
         path = Path(self.trained.path)
         return {path.name: path}
 
     def settings(self) -> dict[str, Any]:
-        """What logits hang on: as long as these are the same, saved ones are of this network."""
-        names = ("ensemble_reweight", "size", "mean", "std")
-        given = {name: getattr(self.trained, name) for name in names}
-        return given | {"sha256": sha256(self.trained.path), "data": self.fingerprint}
+        """Everything the logits depend on: saved logits with equal settings are of this network."""
+        return {
+            "ensemble_reweight": self.trained.ensemble_reweight,
+            "size": self.trained.size,
+            "mean": self.trained.mean,
+            "std": self.trained.std,
+            "sha256": sha256(self.trained.path),
+            "data": self.fingerprint,
+        }
 
 
 def add_flags(parser: Parser, argv: Sequence[str] | None) -> None:
-    """The flags that say which network and which data, and how fast; `argv` as for `--arch`."""
+    """Flags of the network, its data and the speed; argv: as for `add_arch_flags`."""
     group = parser.add_argument_group("what to evaluate")
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument("--save_dir", default="results/runs/early-exit", help="the run directory")
-    group.add_argument("--model_path", help="a published checkpoint, in place of the run's own")
-    group = parser.add_argument_group("with --model_path: what that file does not say")
     group.add_argument(
-        "--size", type=number(int, 8), help="px (default: the images'; 224 streamed)"
+        "--dataset",
+        default="digits",
+        help=f"data set: {', '.join(data.NAMES)}, a folder or an .npz",
     )
-    three = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
+    group.add_argument("--save_dir", default="results/runs/early-exit", help="run directory")
+    group.add_argument("--model_path", help="published checkpoint, instead of the run's own")
+    group = parser.add_argument_group("with --model_path: the network and data of that file")
     group.add_argument(
-        "--mean", **three, help="of the pixels, 0..1 (default: train's; ImageNet's streamed)"
+        "--size",
+        type=number(int, 8),
+        help="px of the images (default: their own; 224 when streamed)",
     )
-    group.add_argument("--std", **three, help="of the pixels, as --mean")
+    for name, what in (("--mean", "mean"), ("--std", "standard deviation")):
+        group.add_argument(
+            name,
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help=f"{what} of the pixels, in 0..1 (default: train's; ImageNet's when streamed)",
+        )
     group.add_argument(
-        "--val_size", type=number(float, 0, above=True), default=0.1, help="cut from train"
+        "--val_size",
+        type=number(float, 0, above=True),
+        default=0.1,
+        help="val, cut from train: a share below 1 or a count",
     )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="of the val split")
-    group.add_argument("--stream", action="store_true", help="read a folder's pictures as needed")
-    group.add_argument("--method", choices=METHODS, default="base", help="how it was trained")
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
     group.add_argument(
-        "--ensemble_reweight", type=number(float, 0, 1), default=0.5, help="t, if boosted"
+        "--stream", action="store_true", help="read a folder's images when they are needed"
+    )
+    group.add_argument(
+        "--method", choices=METHODS, default="base", help="method that the network was trained by"
+    )
+    group.add_argument(
+        "--ensemble_reweight",
+        type=number(float, 0, 1),
+        default=0.5,
+        help="t of the ensemble G_k = f_k + t G_(k-1), with --method boosted",
     )
     add_arch_flags(parser, argv, default=None)
     group = parser.add_argument_group("speed")
-    group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
+    group.add_argument(
+        "--batch_size", type=number(int, 1), default=250, help="images or texts a batch"
+    )
     group.add_argument("--workers", type=number(int, 0), help="processes that read streamed images")
     group.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    group.add_argument("--channels_last", action="store_true", help="memory order of the maps")
+    group.add_argument("--channels_last", action="store_true", help="store maps channels last")
 
 
 def check_flags(parser: Parser, args: argparse.Namespace) -> None:
-    """Ends in one line where the flags contradict each other."""
+    """Exit with one line where flags contradict each other."""
     if args.model_path:
         if args.arch is None:
             parser.error("--model_path needs --arch and the flags of its network")
@@ -106,20 +133,24 @@ def check_flags(parser: Parser, args: argparse.Namespace) -> None:
         if args.seeds:
             parser.error("--seeds goes with runs, one in each SAVE_DIR/seed-N; not --model_path")
         return
-    own = list(arch_settings(args, EXIT_NETS[args.arch])) if args.arch else []
-    for name in (*PUBLISHED, *own):
+    network_flags = list(arch_settings(args, EXIT_NETS[args.arch])) if args.arch else []
+    for name in (*PUBLISHED, *network_flags):
         if getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} goes with --model_path; a run's checkpoint says it itself")
+            parser.error(f"--{name} goes with --model_path; a run's checkpoint records its value")
 
 
 def open_all(args: argparse.Namespace) -> Opened:
-    """The checkpoint, and the data with its val split. ValueError or OSError where one of them is
-    not there or they do not belong together.
+    """The checkpoint, and the data with its val split.
+
+    ValueError or OSError, one line, where one of them is missing or they do not belong together.
     """
     if args.model_path:
-        dataset = _data(args, args.val_size, args.split_seed, args.stream)
-        return Opened(_published(args, dataset), dataset, dataset.fingerprint(), args.stream)
+        images = load_data(
+            args.dataset, args.data_root, args.val_size, args.split_seed, args.stream
+        )
+        return Opened(_published(args, images), images, images.fingerprint())
     name = data.stem(args.dataset)
+    dataset: AnyDataset
     path = checkpoints.find(Path(args.save_dir), name, args.arch)
     trained = checkpoints.read(path)
     about = trained.about
@@ -128,9 +159,11 @@ def open_all(args: argparse.Namespace) -> Opened:
     if trained.net.reads == "text":
         if args.channels_last:
             raise ValueError(f"--channels_last is for images; {path} reads text")
-        dataset = texts_again(args.dataset, args.data_root, about, trained.size)
+        dataset = texts_of_checkpoint(args.dataset, args.data_root, about, trained.size)
     else:
-        dataset = _data(args, about["val_size"], about["split_seed"], about["stream"])
+        dataset = load_data(
+            args.dataset, args.data_root, about["val_size"], about["split_seed"], about["stream"]
+        )
     if len(dataset.classes) != trained.num_classes:
         raise ValueError(
             f"{path}: made for {trained.num_classes} classes, {args.dataset} has "
@@ -139,24 +172,23 @@ def open_all(args: argparse.Namespace) -> Opened:
     fingerprint = dataset.fingerprint()
     if fingerprint != about["data"]:
         raise ValueError(f"--dataset {args.dataset}: is not the data that {path} was trained on")
-    return Opened(trained, dataset, fingerprint, about["stream"])
+    return Opened(trained, dataset, fingerprint)
 
 
-def _data(args, val_size: float, split_seed: int, stream: bool) -> data.Dataset | FolderDataset:
-    return load_data(args.dataset, args.data_root, val_size, split_seed, stream)
-
-
-def _published(args: argparse.Namespace, dataset: data.Dataset | FolderDataset) -> Trained:
+def _published(args: argparse.Namespace, dataset: AnyDataset) -> Trained:
     size = input_size(dataset.train, args.size)
-    stats = (None, None) if args.mean and args.std else pixel_stats(dataset.train)
+    mean, std = args.mean, args.std
+    if not (mean and std):
+        pixel_mean, pixel_std = pixel_stats(dataset.train)
+        mean, std = mean or pixel_mean, std or pixel_std
     return checkpoints.read_published(
         args.model_path,
         args.arch,
         arch_settings(args, EXIT_NETS[args.arch]),
         len(dataset.classes),
         size,
-        args.mean or stats[0],
-        args.std or stats[1],
+        mean,
+        std,
         args.method,
         args.ensemble_reweight if args.method == "boosted" else 0.0,
     )

@@ -17,45 +17,45 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, jvp
-from torch.optim import Optimizer
+from torch.optim import SGD, AdamW
 
 Tensors = dict[str, Tensor]
 
 
 @torch.no_grad()
-def pseudo_step(params: Tensors, gradients: Tensors, optimizer: Optimizer) -> Tensors:
-    """What the next step of `optimizer`, SGD or AdamW, would make of params, without taking it.
+def pseudo_step(params: Tensors, gradients: Tensors, optimizer: SGD | AdamW) -> Tensors:
+    """The parameters after the next step of `optimizer`, without taking that step.
 
-    params and gradients by name; one parameter group. Gives new tensors that require grad.
+    params and gradients by name; one parameter group. Returns new tensors that require grad.
     """
-    adam = isinstance(optimizer, torch.optim.AdamW)
-    new = (_after_adamw if adam else _after_sgd)(params, gradients, optimizer)
+    if isinstance(optimizer, AdamW):
+        new = _after_adamw(params, gradients, optimizer)
+    else:
+        new = _after_sgd(params, gradients, optimizer)
     return {name: p.requires_grad_() for name, p in zip(params, new, strict=True)}
 
 
-def _after_sgd(params: Tensors, gradients: Tensors, optimizer: torch.optim.SGD) -> list[Tensor]:
+def _after_sgd(params: Tensors, gradients: Tensors, optimizer: SGD) -> list[Tensor]:
     group, old = optimizer.param_groups[0], list(params.values())
     d = torch._foreach_add(list(gradients.values()), old, alpha=group["weight_decay"])
     if group["momentum"]:
         buffers = (optimizer.state[p].get("momentum_buffer") for p in old)
-        nothing = old[0].new_zeros(())  # in the first step, and where there was no gradient
-        before = [
-            nothing.expand_as(p) if m is None else m for p, m in zip(old, buffers, strict=True)
-        ]
+        zero = old[0].new_zeros(())  # before the first step, and where there was no gradient
+        before = [zero.expand_as(p) if m is None else m for p, m in zip(old, buffers, strict=True)]
         new = torch._foreach_add(d, before, alpha=group["momentum"])
         d = torch._foreach_add(d, new, alpha=group["momentum"]) if group["nesterov"] else new
-    # Not as `alpha`: a learning rate that a graph reads is a tensor.
-    return torch._foreach_sub(old, torch._foreach_mul(d, group["lr"]))
+    # Not as `alpha`, which is a number: a CUDA graph reads the learning rate from a tensor.
+    return list(torch._foreach_sub(old, torch._foreach_mul(d, group["lr"])))
 
 
-def _after_adamw(params: Tensors, gradients: Tensors, optimizer: torch.optim.AdamW) -> list[Tensor]:
+def _after_adamw(params: Tensors, gradients: Tensors, optimizer: AdamW) -> list[Tensor]:
     group, t, stepped = optimizer.param_groups[0], _steps(optimizer) + 1, []
     for name, p in params.items():
         step = _adam_step(p, gradients[name], optimizer, t)
@@ -66,24 +66,24 @@ def _after_adamw(params: Tensors, gradients: Tensors, optimizer: torch.optim.Ada
 
 @torch.no_grad()
 def through_step(
-    along: Tensors, params: Tensors, gradients: Tensors, optimizer: Optimizer
+    along: Tensors, params: Tensors, gradients: Tensors, optimizer: SGD | AdamW
 ) -> Tensors:
     """d M / d gradients from along = d M / d theta', theta' = pseudo_step(params, gradients).
 
-    Both optimizers step element by element, so that each entry of `along` has one factor. SGD:
-    -lr, times 1 + momentum with nesterov. AdamW, whose step is - size m / s with m and
-    s = sqrt(v / (1 - beta_2^t)) + eps of the new gradient g:
+    Both optimizers step element by element, so each entry of `along` has one factor. For SGD it is
+    -lr, times 1 + momentum with nesterov. AdamW's step is - size m / s, where m and
+    s = sqrt(v / (1 - beta_2^t)) + eps depend on the new gradient g; its factor is
 
         - size [ (1 - beta_1) / s  -  m (1 - beta_2) g / (s^2 sqrt(v (1 - beta_2^t))) ]
     """
     group = optimizer.param_groups[0]
-    if not isinstance(optimizer, torch.optim.AdamW):
+    if not isinstance(optimizer, AdamW):
         factor = -group["lr"] * (1 + (group["momentum"] if group["nesterov"] else 0))
         return dict(zip(along, torch._foreach_mul(list(along.values()), factor), strict=True))
     (beta_1, beta_2), slopes, t = group["betas"], {}, _steps(optimizer) + 1
     for name, p in params.items():
         step = _adam_step(p, gradients[name], optimizer, t)
-        # Where every gradient so far was 0 the root is 0, and so are m and g beside it.
+        # Where all gradients were 0 so far the root is 0, and so are m and g.
         root = (step.spread - group["eps"]) * step.correction
         bend = step.average * gradients[name] / root.masked_fill(root == 0, 1)
         slope = (1 - beta_1) - bend * (1 - beta_2) / step.spread
@@ -92,7 +92,7 @@ def through_step(
 
 
 class _AdamStep(NamedTuple):
-    """Where p goes by the step: - size * average / spread; correction is 1 - beta_2^t."""
+    """The change of p, - size * average / spread; correction is 1 - beta_2^t."""
 
     average: Tensor
     spread: Tensor
@@ -100,14 +100,13 @@ class _AdamStep(NamedTuple):
     correction: float
 
 
-def _steps(optimizer: Optimizer) -> int:
-    """How many steps Adam has taken: asked once a pass, since the answer may lie on the device."""
-    first = next(iter(optimizer.state.values()), {})
-    return int(first.get("step", 0))
+def _steps(optimizer: AdamW) -> int:
+    """How many steps AdamW has taken. Read once a pass, since it may wait for the device."""
+    return int(next((state.get("step", 0) for state in optimizer.state.values()), 0))
 
 
-def _adam_step(p: Tensor, gradient: Tensor, optimizer: torch.optim.AdamW, t: int) -> _AdamStep:
-    """Of step t, counted from 1."""
+def _adam_step(p: Tensor, gradient: Tensor, optimizer: AdamW, t: int) -> _AdamStep:
+    """Step t of parameter p, counted from 1."""
     group, state = optimizer.param_groups[0], optimizer.state[p]
     beta_1, beta_2 = group["betas"]
     average, square = (1 - beta_1) * gradient, (1 - beta_2) * gradient.square()
@@ -124,22 +123,22 @@ def inner_products(losses: Callable[[Tensors], Tensor], params: Tensors, along: 
 
     `losses` is computed once, in forward mode, and no graph is kept.
     """
-    if torch.compiler.is_compiling():  # which follows this, and not what it is made of
+    if torch.compiler.is_compiling():  # torch.compile traces jvp, but not the dual tensors below
         return jvp(losses, (params,), (along,))[1]
     with torch.no_grad(), forward_ad.dual_level(), warnings.catch_warnings():
-        # The first dual tensor makes torch script its decompositions, which it calls deprecated.
+        # The first dual tensor makes torch script its decompositions: a deprecation of its own.
         warnings.simplefilter("ignore", FutureWarning)
         dual = {name: forward_ad.make_dual(p, along[name]) for name, p in params.items()}
         return forward_ad.unpack_dual(losses(dual)).tangent
 
 
 @contextlib.contextmanager
-def without_tf32():
-    """Convolutions on CUDA in float32 and not in TF32, their default there.
+def without_tf32() -> Iterator[None]:
+    """Inside, CUDA convolutions compute in float32 instead of TF32, the default.
 
     With operands rounded to TF32's 10 bits (emulated on a CPU: MSDNet with 5 exits at its random
-    start, halves of 16) the weight net's gradient had a cosine of -0.03 to that of float64, where
-    float32's has 0.9999.
+    start, halves of 16) the weight net's gradient has a cosine of -0.03 to that of float64; in
+    float32 the cosine is 0.9999.
     """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -150,14 +149,14 @@ def without_tf32():
 
 
 def call(net: nn.Module, params: Tensors, images: Tensor) -> list[Tensor]:
-    """net(images) at other parameters, leaving its running statistics as they are."""
+    """net(images) at other parameters, without updating its running statistics."""
     buffers = {name: b.clone() for name, b in net.named_buffers()}
     return functional_call(net, {**params, **buffers}, (images,))
 
 
 @contextlib.contextmanager
-def same_dropout(state: list[Tensor], device: torch.device):
-    """Random numbers as they were at `random_state`; afterwards as if none had been drawn here."""
+def same_dropout(state: list[Tensor], device: torch.device) -> Iterator[None]:
+    """Inside, random numbers repeat from `state`; on leaving, the generators continue as before."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_rng_state(state[0])
         if device.type == "cuda":
@@ -166,6 +165,6 @@ def same_dropout(state: list[Tensor], device: torch.device):
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """For `same_dropout`: the two passes over one half must drop the same units."""
+    """The state for `same_dropout`: both passes over one half must drop the same units."""
     cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *cuda]

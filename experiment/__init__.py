@@ -1,6 +1,6 @@
-"""What every script shares: command line, machine, files written whole, and run directories.
+"""Shared by every script: command line, machine, atomic file writes and run directories.
 
-torch is imported by the functions that need it: figures and tables do without, and its import
+Functions that need torch import it themselves: figures and tables do not need it, and importing it
 takes longer than they do.
 """
 

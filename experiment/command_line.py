@@ -1,27 +1,29 @@
-"""Flags, errors of one line, and progress: how every script talks to its user."""
+"""Flags, one-line errors and progress bars, the same in every script."""
 
 import argparse
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from experiment.trackers import USED
 
+T = TypeVar("T")
+
 
 def fail(message: str) -> NoReturn:
-    """Say in one line what is wrong and leave with status 2, as argparse does."""
+    """Print the message as one line on stderr and exit with status 2, as argparse does."""
     print("error:", " ".join(str(message).split()), file=sys.stderr)
     raise SystemExit(2)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around the part of a script that reads input: its ValueError and OSError are the user's."""
+    """Turn a ValueError or OSError of the block, which reads the user's input, into one line."""
     try:
         yield
     except OSError as e:
@@ -32,15 +34,16 @@ def one_line_errors() -> Iterator[None]:
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        """The default behind the help, where there is one to speak of."""
-        silent = action.default is None or action.default is False
-        return action.help if silent else super()._get_help_string(action)
+        """The help text with the default value appended, unless that is None or False."""
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with defaults in `--help`, the docstring as it is, and errors of one line.
+    """argparse with defaults in `--help`, the docstring unwrapped, and one-line errors.
 
-    module: of a script that is run by `python -m`.
+    module: the name of a script that is run by `python -m`.
     """
 
     def __init__(self, doc: str | None, module: str | None = None):
@@ -55,17 +58,22 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message} ({self.prog} --help lists the flags)")
 
     def given(self, args: argparse.Namespace, argv: Sequence[str] | None) -> set[str]:
-        """The flags, by name, that `argv` gives, whatever their values; args is what it gave.
+        """Names of the flags that `argv` contains, also those with their default value.
 
-        argparse sets a default only where the namespace lacks the name.
+        args: the namespace that `argv` parsed to. argparse sets a default only where the namespace
+        lacks the name, so a second parse into a filled namespace changes just the flags given.
         """
         unset = object()
         blank = argparse.Namespace(**dict.fromkeys(vars(args), unset))
         again = vars(self.parse_args(argv, blank))
         return {name for name, value in again.items() if value is not unset}
 
+    def add_former_name(self, name: str, action: argparse.Action) -> None:
+        """Also accept `name`, which the flag of `action` had once; `--help` does not show it."""
+        self._option_string_actions[name] = action
+
     def refuse(self, given: set[str], names: Iterable[str], reason: str) -> None:
-        """End in one line where one of these flags is given."""
+        """Exit with an error if one of the flags `names` is given."""
         for name in names:
             if name in given:
                 self.error(f"--{name}: {reason}")
@@ -73,34 +81,34 @@ class Parser(argparse.ArgumentParser):
     def add_common(self, seed: int, many: bool = True, logs: bool = False) -> None:
         """The flags that every script has.
 
-        many: it runs for several seeds (`each_seed`). logs: it trains, and so has metrics.
+        many: add --seeds (see `each_seed`). logs: add --log_to, for scripts that train.
         """
         group = self.add_argument_group("common")
-        group.add_argument("--data_root", default="data_root", help="where data sets are kept")
+        group.add_argument("--data_root", default="data_root", help="folder of the data sets")
         group.add_argument("--device", default="best", help="cuda, cuda:1, mps, cpu or best")
         group.add_argument(
-            "--seed", type=number(int, 0), default=seed, help="of all random numbers"
+            "--seed", type=number(int, 0), default=seed, help="seed of all random numbers"
         )
         if many:
             group.add_argument(
                 "--seeds",
                 type=number(int, 0),
                 nargs="+",
-                help="one run each, in SAVE_DIR/seed-N, in place of --seed",
+                help="in place of --seed: one run for each seed, in SAVE_DIR/seed-N",
             )
         if logs:
             group.add_argument(
                 "--log_to",
                 choices=USED,
-                help="mirror metrics.jsonl, offline; needs requirements-extra.txt",
+                help="also write metrics.jsonl there, offline; needs requirements-extra.txt",
             )
-        again = group.add_mutually_exclusive_group()
-        again.add_argument("--overwrite", action="store_true", help="replace a run that is there")
-        again.add_argument("--resume", action="store_true", help="continue a killed run")
+        existing = group.add_mutually_exclusive_group()
+        existing.add_argument("--overwrite", action="store_true", help="replace an existing run")
+        existing.add_argument("--resume", action="store_true", help="continue a killed run")
 
 
 def each_seed(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
-    """The arguments of each run that `--seeds` asks for, or just `args`."""
+    """The arguments of one run for each of `--seeds`, or just `args` without it."""
     if args.seeds is None:
         yield args
     for seed in dict.fromkeys(args.seeds or []):
@@ -116,9 +124,9 @@ def number(
     above: bool = False,
     below: bool = False,
 ) -> Callable[[str], Any]:
-    """An argparse type: a finite `kind` in [low, high]; without low by `above`, high by `below`."""
+    """An argparse type: a finite `kind` in [low, high]; `above` excludes low, `below` high."""
 
-    def parse(text: str):
+    def parse(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
@@ -138,6 +146,6 @@ def number(
     return parse
 
 
-def progress(steps, total: int, label: str):
-    """A bar on a terminal, nothing in a log."""
+def progress(steps: Iterable[T], total: int, label: str) -> Iterable[T]:
+    """`steps` with a progress bar on a terminal, without one in a log file."""
     return tqdm(steps, total=total, desc=label, leave=False, disable=None, dynamic_ncols=True)

@@ -15,28 +15,25 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Step = Callable[..., Any]  # of tensors, to a tensor, None, or a tuple or list of such
-Capture = Callable[[Step, list], tuple[Callable[[], None], Any]]
+Step = Callable[..., Any]  # takes tensors, returns a tensor, None, or a tuple or list of such
 
-EAGER_FIRST = 3  # calls before the capture: momenta come into being, libraries choose their kernels
+EAGER_FIRST = 3  # calls before the capture, in which momenta are allocated and kernels are chosen
 
 
 class StepGraph:
-    """`step`, a function of tensors on `device`, at the price of one launch.
+    """Run `step`, a function of tensors on `device`, with one kernel launch.
 
-    The first calls run eagerly (they are real steps); the next is captured, and from then on calls
-    are replayed: their arguments are copied to where the graph reads, and what it gives **lies in
-    the same memory every time, so use it before the next call**. Calls of other shapes than the
-    first (an epoch's last batch) always run eagerly. On other devices than CUDA, with `enabled`
-    False, and where the capture fails (one warning says so), every call runs eagerly.
+    The first EAGER_FIRST calls run eagerly (they are real steps); the next call is captured, and
+    from then on calls are replayed. A replay copies its arguments into static buffers and returns
+    **static buffers that the next call overwrites**. Calls with other shapes than the first (an
+    epoch's last batch) always run eagerly. On other devices than CUDA, with `enabled` False, and
+    after a failed capture (which warns once), every call runs eagerly.
 
-    What a graph launches is fixed when it is captured. So `step` must update in place all that
-    outlives it (parameters, momenta, running statistics), must not read a value back to the host,
-    and takes numbers that change from step to step as tensors (`steer`). It may set gradients to
-    None: those of the capture live in the graph's memory. Random numbers are drawn anew by each
-    replay, as many as by an eager call.
-
-    capture(step, inputs) gives (replay, outputs); tests pass one that works on the CPU.
+    A graph launches what it launched at capture. So `step` must update in place all that outlives
+    it (parameters, momenta, running statistics), must not read a value back to the host, and must
+    take numbers that change from step to step as tensors (`steer`). It may set gradients to None:
+    those of the capture live in the graph's memory. Each replay draws new random numbers, as many
+    as an eager call.
     """
 
     def __init__(
@@ -44,13 +41,11 @@ class StepGraph:
         step: Step,
         device: torch.device | str,
         enabled: bool = True,
-        capture: Capture | None = None,
     ):
         import torch
 
         self.step, self.device = step, torch.device(device)
-        self.enabled = enabled and (capture is not None or self.device.type == "cuda")
-        self.capture = capture or capture_cuda
+        self.enabled = enabled and self.device.type == "cuda"
         self.calls = 0
         self.kinds: list[tuple] | None = None  # shapes and types that the graph is for
         self.inputs: list[Tensor] = []
@@ -67,51 +62,49 @@ class StepGraph:
         if self.replay is None:
             self.calls += 1
             if self.calls <= EAGER_FIRST:
-                return self._beside(inputs)
+                return self._on_side_stream(inputs)
             self._capture(inputs)
             if self.replay is None:
                 return self.step(*inputs)
-        for mine, its in zip(self.inputs, inputs, strict=True):
-            mine.copy_(its)
+        for buffer, value in zip(self.inputs, inputs, strict=True):
+            buffer.copy_(value)
         self.replay()
         return self.outputs
 
-    def _beside(self, inputs: tuple[Tensor, ...]) -> Any:
-        """An eager call on another stream than the default one, as capture wants it."""
+    def _on_side_stream(self, inputs: tuple[Tensor, ...]) -> Any:
+        """An eager call on a stream other than the default one, as capture requires."""
         import torch
 
-        if self.device.type != "cuda":
-            return self.step(*inputs)
-        here, beside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        beside.wait_stream(here)
-        with torch.cuda.stream(beside):
-            found = self.step(*inputs)
-        here.wait_stream(beside)
-        return found
+        current, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            outputs = self.step(*inputs)
+        current.wait_stream(side)
+        return outputs
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> None:
-        """Record the step on memory of its own, without taking it."""
-        own = [x.detach().clone() for x in inputs]
+        """Capture the step on static buffers, without running it."""
+        buffers = [x.detach().clone() for x in inputs]
         try:
-            self.replay, self.outputs = self.capture(self.step, own)
-            self.inputs = own
+            self.replay, self.outputs = capture(self.step, buffers)
+            self.inputs = buffers
         except RuntimeError as e:
             self.enabled = False
             reason = str(e).splitlines()[0]
             warnings.warn(
-                f"no CUDA graph of the step, it runs eagerly ({reason}); --no-graph does without "
-                "the attempt",
+                f"no CUDA graph of the step, it runs eagerly ({reason}); --no-graph skips the "
+                "capture",
                 stacklevel=3,
             )
 
 
-def capture_cuda(step: Step, inputs: list[Tensor]) -> tuple[Callable[[], None], Any]:
-    """(what runs the step on `inputs` again, its outputs)."""
+def capture(step: Step, inputs: list[Tensor]) -> tuple[Callable[[], None], Any]:
+    """(a function that runs the step on `inputs` again, the outputs that it overwrites)."""
     import torch
 
     device, graph = inputs[0].device, torch.cuda.CUDAGraph()
-    # A stream of this very device: torch's own for captures is of the one that was asked first.
-    # And a thread that pins memory or writes a log may use CUDA meanwhile: that is none of ours.
+    # torch's default capture stream belongs to the device that was used first, so pass a stream of
+    # this device. thread_local lets other threads, which pin memory or write logs, use CUDA.
     with (
         torch.cuda.device(device),
         torch.cuda.graph(
@@ -123,9 +116,9 @@ def capture_cuda(step: Step, inputs: list[Tensor]) -> tuple[Callable[[], None], 
 
 
 def steer(optimizer: torch.optim.Optimizer, device: torch.device | None) -> None:
-    """Keep the learning rates in tensors on `device`, so that a graph sees `set_lr`.
+    """Keep the learning rates in tensors on `device`, so that a graph reads what `set_lr` sets.
 
-    None turns them back into numbers, as a state dict read on another machine needs it.
+    None turns them back into numbers, for a state dict that another device will read.
     """
     import torch
 
@@ -135,7 +128,7 @@ def steer(optimizer: torch.optim.Optimizer, device: torch.device | None) -> None
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of all groups, wherever it is kept."""
+    """Set the learning rate of all groups, be it a number or a tensor."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], float):
             group["lr"] = lr
@@ -144,7 +137,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def portable(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its state dict, such that any device can read it: as without graphs."""
+    """The optimizer's state dict as it is without graphs, which any device can read."""
     state = optimizer.state_dict()
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])
@@ -154,7 +147,7 @@ def portable(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def autocast(device: torch.device, bf16: bool) -> Callable[[], contextlib.AbstractContextManager]:
-    """A context for forward passes: bfloat16 where that is exact enough, or nothing at all."""
+    """A context manager for forward passes: bfloat16 autocast, or none without `bf16`."""
     import torch
 
     if not bf16:

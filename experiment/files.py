@@ -16,19 +16,19 @@ from experiment.command_line import fail
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all; a full disk leaves what was there and ends the run."""
-    beside = path.with_name(path.name + ".part")
+    """Write a file whole or not at all; a full disk keeps the old file and ends the run."""
+    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as f:
+        with open(part, "wb") as f:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        os.replace(beside, path)
+        os.replace(part, path)
     except BaseException as e:
         with contextlib.suppress(OSError):
-            beside.unlink()
-        if not isinstance(e, OSError):  # Ctrl-C, say
+            part.unlink()
+        if not isinstance(e, OSError):  # as Ctrl-C
             raise
         fail(f"{path}: cannot be written ({e.strerror}); files written before it are whole")
 
@@ -38,10 +38,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """An object of a JSON file. OSError; ValueError of one line where it holds none."""
+    """The object in a JSON file. OSError; ValueError, one line, if the file holds none."""
     try:
         value = json.loads(path.read_text())
-    except ValueError:  # also of bytes that are no text
+    except ValueError:  # also for bytes that are not text
         value = None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: does not hold a JSON object; move it away")
@@ -50,19 +50,20 @@ def read_json(path: Path) -> dict:
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    # numpy types any keyword as `allow_pickle`, which numpy 1.26 would save as an array.
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> str:
-    """Tensors, numbers and strings to a file; returns its SHA-256 (equal content, equal hash)."""
+    """Write tensors, numbers and strings; returns the SHA-256, equal for equal content."""
     content = checkpoint_bytes(checkpoint)
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def checkpoint_bytes(checkpoint: dict) -> memoryview:
-    """What `save_checkpoint` writes."""
+    """The content that `save_checkpoint` writes."""
     import torch
 
     buffer = io.BytesIO()
@@ -71,7 +72,10 @@ def checkpoint_bytes(checkpoint: dict) -> memoryview:
 
 
 def load_checkpoint(path: str | Path, digest: str | None = None) -> dict:
-    """A checkpoint on the CPU. FileNotFoundError; ValueError if it is none or not `digest`."""
+    """Read a checkpoint to the CPU.
+
+    FileNotFoundError; ValueError, one line, if it is not a checkpoint or its SHA-256 not `digest`.
+    """
     import torch
 
     if digest is not None and sha256(path) != digest:
@@ -86,7 +90,7 @@ def load_checkpoint(path: str | Path, digest: str | None = None) -> dict:
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file's content, in hex. A file that has not changed is read once a process."""
+    """SHA-256 of a file in hex. A process reads an unchanged file once."""
     stat = os.stat(path)
     return _sha256(str(path), (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
@@ -95,6 +99,6 @@ def sha256(path: str | Path) -> str:
 def _sha256(path: str, _version: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as f:
-        while piece := f.read(2**18):  # stays in a CPU's cache
+        while piece := f.read(2**18):  # fits in a CPU's cache
             digest.update(piece)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""One process a directory, and scripts that end in order: locks, and Ctrl-C."""
+"""Locks, so that one process at a time writes to a directory, and what Ctrl-C does."""
 
 import functools
 import sys
@@ -14,8 +14,8 @@ _held: dict[Path, FileLock] = {}
 def lock(directory: str | Path) -> None:
     """Lock a directory for this process until its script ends; creates it if needed.
 
-    The lock is on DIRECTORY/.lock. The system drops it when the process ends, however it ends.
-    ValueError where another process holds it.
+    The lock is on DIRECTORY/.lock. The system releases it when the process ends, even if killed.
+    ValueError if another process holds it or the directory cannot be written.
     """
     path = Path(directory).resolve() / ".lock"
     if path in _held:
@@ -35,10 +35,10 @@ def lock(directory: str | Path) -> None:
 
 
 def script(main: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a script's `main`: its locks end with it, and Ctrl-C is one line and status 130."""
+    """Decorate a script's `main`: release locks at the end; on Ctrl-C, one line and status 130."""
 
     @functools.wraps(main)
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return main(*args, **kwargs)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Device, random numbers, and what a result is signed with: hardware and commit."""
+"""Device, random seeds, and the hardware and commit that results name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pick_device(name: str) -> torch.device:
-    """`best` is cuda, else mps, else cpu. ValueError for a device that is not here."""
+    """The device of a name; `best` is cuda, else mps, else cpu. ValueError if it is missing."""
     import torch
 
     if name == "best":
@@ -30,14 +30,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def seed_everything(seed: int, epoch: int = 0) -> None:
-    """Random numbers of an epoch depend on (seed, epoch) alone, so a resumed run draws the same."""
+    """Seed torch from (seed, epoch) alone, so that a resumed run draws the same numbers."""
     import torch
 
     torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
 def hardware(device: torch.device) -> str:
-    """The device in words, as results name it."""
+    """The name of the device's hardware."""
     import torch
 
     if device.type == "cuda":
@@ -50,7 +50,7 @@ def hardware(device: torch.device) -> str:
 
 
 def commit() -> tuple[str, bool]:
-    """The repository's commit and whether tracked files differ from it ('unknown' without git)."""
+    """The repository's commit, 'unknown' without git, and whether tracked files differ from it."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run(

@@ -1,9 +1,9 @@
-"""Every file name of a run directory, once.
+"""Every file name of a run directory.
 
 DATASET-localnet.pth, .json            train_localnet.py
 DATASET-edgenet.pth, .json             train_edgenet_async.py: the edge net
-DATASET-edgenet-....pth                a rejector of it a setting (learning_to_help.settings)
-DATASET-losses.npz                     its losses; -2 and so on of settings that were added
+DATASET-edgenet-....pth                a rejector for each setting (learning_to_help.settings)
+DATASET-losses.npz                     training losses; -2 and so on for settings added later
 DATASET-rejector-INPUT.pth, .json      train_rejector.py
 DATASET-ARCH.pth, .json                early_exit.train
 DATASET-predictions.npz                eval_all.py and early_exit.eval
@@ -15,17 +15,17 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-PREDICTIONS = "*-predictions.npz"  # of any data set
+PREDICTIONS = "*-predictions.npz"  # a glob for the predictions of any data set
 
 
 class RunPaths:
-    """The files of one data set in a run directory. Stems are those of `experiment.Run`."""
+    """The files of one data set in a run directory."""
 
     def __init__(self, directory: str | Path, dataset: str):
         self.dir, self.dataset = Path(directory), dataset
 
     def stem(self, kind: str) -> str:
-        """DATASET-KIND: localnet, edgenet, rejector, eval_all, eval, infer, an architecture."""
+        """DATASET-KIND, the stem of an `experiment.Run`: localnet, edgenet, eval_all, ..."""
         return f"{self.dataset}-{kind}"
 
     def checkpoint(self, kind: str) -> Path:
@@ -47,12 +47,12 @@ class RunPaths:
         return self.dir / f"{self.stem('predictions')}.npz"
 
     def losses(self, edge_stem: str) -> Path:
-        """The losses of a run of the edge net: those of DATASET-edgenet-2 end in -2."""
+        """The losses of a run of the edge net; those of DATASET-edgenet-2 end in -2."""
         number = edge_stem.removeprefix(self.stem("edgenet"))
         return self.dir / f"{self.stem('losses')}{number}.npz"
 
     def find(self, pattern: str) -> list[Path]:
-        """The files DATASET-PATTERN, sorted; the data set's name may hold wildcards."""
+        """The files DATASET-PATTERN, sorted; wildcards in the data set's name are escaped."""
         return sorted(self.dir.glob(self.pattern(pattern)))
 
     def pattern(self, pattern: str) -> str:
@@ -60,12 +60,12 @@ class RunPaths:
         return f"{glob.escape(self.dataset)}-{pattern}"
 
     def settings(self) -> list[Path]:
-        """The checkpoints of the edge net's settings, ours or the release's, sorted.
+        """The checkpoints of the edge net's settings, native or the release's, sorted.
 
-        What an incomplete run needs to resume is none of them.
+        The state of an incomplete run is not among them.
         """
         return [p for p in self.find("edgenet-*.pth") if not p.stem.endswith("-state")]
 
     def rejectors(self) -> list[Path]:
-        """What train_rejector.py wrote."""
+        """The checkpoints of train_rejector.py, sorted."""
         return self.find("rejector-*.pth")

@@ -1,4 +1,4 @@
-"""`--log_to`: what metrics.jsonl says, told to Weights & Biases or TensorBoard too.
+"""`--log_to`: copies the lines of metrics.jsonl to Weights & Biases or TensorBoard.
 
 Both are optional (requirements-extra.txt). Nothing leaves the machine unless WANDB_MODE says so.
 """
@@ -9,17 +9,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-# What each is used through. That it is there says more than that a module of the name is: a folder
-# called wandb, as a run makes, is a package of that name to Python.
+# The attribute that each package is used through. An import alone proves too little: Python takes a
+# folder called wandb, which a run creates, for a package.
 USED = {"wandb": ("wandb", "init"), "tensorboard": ("torch.utils.tensorboard", "SummaryWriter")}
 
 
 class Mirror:
-    """Metrics of one run, an epoch a step, counted from 1.
+    """Logs the metrics of one run; a step is an epoch, counted from 1.
 
-    Making it only looks: ValueError where the package is not there. `start` is the first thing
-    that writes. An epoch is logged after its state has been saved, so a resumed run has logged no
-    epoch that it runs again; one that a kill hits in between is in metrics.jsonl alone.
+    The constructor writes nothing; it raises ValueError if the package is missing. An epoch is
+    logged after its state is saved, so no epoch is logged twice after a resume; an epoch killed
+    between the two is in metrics.jsonl only.
     """
 
     def __init__(self, kind: str):
@@ -35,18 +35,18 @@ class Mirror:
         self.writer: Any = None
 
     def start(self, save_dir: Path, stem: str, settings: dict[str, Any], epochs_done: int) -> None:
-        """Begin, or with `epochs_done` go on with the same run.
+        """Open the log; with `epochs_done`, continue that of the run that is resumed.
 
-        TensorBoard: events in SAVE_DIR/tensorboard/STEM; those of a run that is replaced are
-        removed. wandb: SAVE_DIR/wandb, offline; both halves of a resumed run have one id, kept in
-        STEM.id, so that `wandb sync` makes one run of them.
+        TensorBoard: events in SAVE_DIR/tensorboard/STEM; those of a replaced run are removed.
+        wandb: SAVE_DIR/wandb, offline; a resumed run keeps its id in STEM.id, so that `wandb sync`
+        makes one run of both halves.
         """
         if self.kind == "tensorboard":
             folder = save_dir / "tensorboard" / stem
             if not epochs_done:
                 for events in folder.glob("events.out.tfevents.*"):
                     events.unlink()
-            # Steps from here on in older files are void, should there be any.
+            # TensorBoard drops steps from here on that older files may hold.
             self.writer = self.open(str(folder), purge_step=epochs_done + 1)
             return
         file = save_dir / "wandb" / f"{stem}.id"

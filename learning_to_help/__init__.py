@@ -1,1 +1,1 @@
-"""What the scripts of learning to help share: settings, stacks of rejectors in training."""
+"""Learning to help: settings, Algorithm 1, the link to the edge net, amortized rejectors."""

@@ -1,6 +1,13 @@
-"""Fitting one rejector for all costs (models/amortized.py): distil its student, fit the rest."""
+"""Fitting one rejector for all costs (models/amortized.py), or one for each cost pair.
+
+Both distil the edge into a student and then fit a linear layer on what the student and the local
+net say of an image: `fit_combiner` fits two estimates that serve all costs, `fit_per_cost` weights
+for each cost pair and surrogate, for comparison.
+"""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -9,15 +16,27 @@ from torch import Tensor
 
 import experiment
 from data import Batches
+from losses.surrogates import StackedLoss
 from models.amortized import AmortizedRejector
 
-# Candidates of the combiner's L2 strength (scikit-learn's C), chosen by log loss over FOLDS folds.
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+# Candidates for the combiner's L2 strength (scikit-learn's C), chosen by log loss over FOLDS folds.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
 FOLDS = 5
+PER_COST_DECAY = 1e-3  # of squared weights on standardised inputs
+
+
+class LocalNet(Protocol):
+    """A local net that also returns its features: a net of LOCAL_NETS, or an exit."""
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W] to logits [B, K] and features [B, D]."""
 
 
 @torch.no_grad()
-def local_answers(local, batches: Batches) -> tuple[Tensor, Tensor]:
+def local_answers(local: LocalNet, batches: Batches) -> tuple[Tensor, Tensor]:
     """The local net's logits [N, K] and features [N, D] on all batches."""
     pairs = [local.with_features(images) for _, images, _ in batches]
     logits, features = zip(*pairs, strict=True)
@@ -25,7 +44,7 @@ def local_answers(local, batches: Batches) -> tuple[Tensor, Tensor]:
 
 
 def student_loss(guess: Tensor, edge_logits: Tensor, right: Tensor) -> Tensor:
-    """Cross-entropy to the edge's probabilities, and logistic loss on m's and e's being right.
+    """Cross-entropy to the edge's probabilities, plus logistic loss on whether m and e are right.
 
     guess [B, K + 2], edge_logits [B, K], right [B, 2] of 0 and 1; the mean over the batch.
     """
@@ -35,18 +54,26 @@ def student_loss(guess: Tensor, edge_logits: Tensor, right: Tensor) -> Tensor:
 
 
 def train_student(
-    net: AmortizedRejector, batches: Batches, local, edge_logits, features, right, *, epochs, lr
-):
-    """AdamW with a cosine schedule on the nets' training images; yields the mean loss an epoch.
+    net: AmortizedRejector,
+    batches: Batches,
+    local: LocalNet,
+    edge_logits: Tensor,
+    features: Tensor,
+    right: Tensor,
+    *,
+    epochs: int,
+    lr: float,
+) -> Iterator[float]:
+    """AdamW with a cosine schedule on the nets' training images; yields each epoch's mean loss.
 
-    edge_logits [N, K], features [N, D] and right [N, 2] are of the images as they are. Where the
-    batches are augmented, the local net's features are taken from the augmented image.
+    edge_logits [N, K], features [N, D] and right [N, 2] are of the images without augmentation.
+    Where the batches are augmented, the local net computes features of the augmented images.
     """
     weights = [p for name, p in net.named_parameters() if not name.startswith("combiner")]
     optimizer = torch.optim.AdamW(weights, lr, weight_decay=0.01)
     if net.input != "image":
         net.mean.copy_(features.mean(0))
-        # A unit that never fires has none, nor has a single image.
+        # The deviation is 0 for a unit that never fires and for a single image.
         net.std.copy_(features.std(0, correction=min(1, len(features) - 1)) + 1e-3)
     steps = epochs * len(batches)
     for epoch in range(1, epochs + 1):
@@ -56,11 +83,12 @@ def train_student(
         for i, (rows, images) in enumerate(chunks):
             done = ((epoch - 1) * len(batches) + i) / steps
             optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * done)) / 2
-            own = features[rows]
-            if batches.augment is not None and net.input != "image":
+            batch_features = features[rows]
+            if images is not None and batches.augment is not None and net.input != "image":
                 with torch.no_grad():
-                    own = local.with_features(images)[1]
-            loss = student_loss(net.student(images, own), edge_logits[rows], right[rows])
+                    batch_features = local.with_features(images)[1]
+            guess = net.student(images, batch_features)
+            loss = student_loss(guess, edge_logits[rows], right[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -68,8 +96,10 @@ def train_student(
         yield total.item() / len(batches)
 
 
-def _rows(batches: Batches, net: AmortizedRejector, epoch: int):
-    """(rows, images) of an epoch; without images where nothing looks at them."""
+def _rows(
+    batches: Batches, net: AmortizedRejector, epoch: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """(rows, images) of an epoch's batches; None in place of images that nothing reads."""
     if net.input == "features" and batches.augment is None:
         yield from ((rows, None) for rows in batches.rows(epoch))
     else:
@@ -77,11 +107,11 @@ def _rows(batches: Batches, net: AmortizedRejector, epoch: int):
 
 
 def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> None:
-    """Logistic regressions of `right` [N, 2] on `described` [N, F], put into net.combiner.
+    """Set net.combiner to logistic regressions of `right` [N, 2] on `described` [N, F].
 
-    On images that neither net was trained on. The L2 strength is chosen by cross-validation. A net
-    that is right, or wrong, on fewer than FOLDS images gets the constant (n + 1) / (N + 2) in
-    logits, n of N right: not every fold could hold both kinds, and so few show no dependence.
+    Of images that neither net was trained on. The L2 strength is chosen by cross-validation. For a
+    net that is right, or wrong, on fewer than FOLDS images, folds with both classes do not exist,
+    so its estimate is the constant (n + 1) / (N + 2), with n of N images right.
     """
     x, y = described.cpu().double().numpy(), right.cpu().numpy().astype(int)
     mean, std = x.mean(0), x.std(0)
@@ -92,80 +122,121 @@ def fit_combiner(net: AmortizedRejector, described: Tensor, right: Tensor) -> No
         if min(count, len(y) - count) < FOLDS:
             weight, bias = np.zeros(x.shape[1]), math.log((count + 1) / (len(y) - count + 1))
         else:
-            model = _logistic(x, y[:, k], best_strength(x, y[:, k]))
+            model = _logistic(best_strength(x, y[:, k])).fit(x, y[:, k])
             weight, bias = model.coef_[0] / std, model.intercept_[0]
         net.combiner.weight.data[k] = torch.from_numpy(weight).float()
         net.combiner.bias.data[k] = float(bias - (weight * mean).sum())
 
 
-def _logistic(x: np.ndarray, y: np.ndarray, strength: float = 1.0):
-    """scikit-learn's logistic regression of y [N], 0 or 1, on x [N, F]; strength is its C."""
-    # Here, because it takes a second to import, and eval_all.py fits none.
+def _logistic(strength: float = 1.0) -> "LogisticRegression":
+    """scikit-learn's logistic regression, not fitted yet; strength is its C."""
+    # Imported here because that takes a second, and eval_all.py fits none.
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, max_iter=1000).fit(x, y)
+    return LogisticRegression(C=strength, max_iter=1000)
 
 
 def best_strength(x: np.ndarray, y: np.ndarray) -> float:
     """The C of STRENGTHS with the least log loss over FOLDS folds; x [N, F], y [N] of 0 and 1.
 
-    Folds are stratified: with FOLDS or more of each kind, as y must have, every fit sees both.
+    Folds are stratified, and y must hold FOLDS or more of each class, so every fit sees both.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x, y))
-    losses = []
-    for strength in STRENGTHS:
-        total = 0.0
-        for rest, held in folds:
-            log_p = _logistic(x[rest], y[rest], strength).predict_log_proba(x[held])
-            total -= log_p[np.arange(len(held)), y[held]].sum()
-        losses.append(total)
-    return STRENGTHS[int(np.argmin(losses))]
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    scores = [
+        cross_val_score(_logistic(strength), x, y, scoring="neg_log_loss", cv=folds).mean()
+        for strength in STRENGTHS
+    ]
+    return STRENGTHS[int(np.argmax(scores))]
 
 
 def calibrate(net: AmortizedRejector, logits: Tensor, right: Tensor) -> None:
-    """Platt's (1999) scaling of both estimates on val, folded into net.combiner.
+    """Platt's (1999) scaling of both estimates on val, merged into net.combiner.
 
-    logits [N, 2] of the net on val, right [N, 2]. Two numbers an estimate. An estimate stays as it
-    is where val has fewer than FOLDS right or wrong answers, where it is constant on val, or where
-    a fit would reverse its order.
+    logits [N, 2] of the net on val, right [N, 2]. Fits a scale and a shift for each estimate. An
+    estimate stays unchanged if val has fewer than FOLDS right or wrong answers, if it is constant
+    on val, or if the fit would reverse its order.
     """
     for k in range(2):
         x, y = logits[:, k : k + 1].cpu().double().numpy(), right[:, k].cpu().numpy().astype(int)
         if min(y.sum(), len(y) - y.sum()) < FOLDS or x.std() < 1e-6:
             continue
-        model = _logistic(x, y)
+        model = _logistic().fit(x, y)
         scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
-        if scale <= 0:  # it would turn the order round: more a sign of too little val than of use
+        if scale <= 0:  # reverses the order: val is too small to trust such a fit
             continue
         net.combiner.weight.data[k] *= scale
         net.combiner.bias.data[k] = net.combiner.bias.data[k] * scale + shift
 
 
 @torch.no_grad()
-def describe_all(net: AmortizedRejector, local, batches: Batches) -> Tensor:
-    """What the combiner sees of every image: [N, F]."""
+def describe_all(net: AmortizedRejector, local: LocalNet, batches: Batches) -> Tensor:
+    """The combiner's input for every image: [N, F]."""
     net.eval()
-    found = []
+    described = []
     for _, images, _ in batches:
         logits, features = local.with_features(images)
-        found.append(net.describe(net.student(images, features), logits))
-    return torch.cat(found)
+        described.append(net.describe(net.student(images, features), logits))
+    return torch.cat(described)
 
 
 @torch.no_grad()
-def estimate_all(net: AmortizedRejector, local, batches: Batches) -> Tensor:
+def estimate_all(net: AmortizedRejector, local: LocalNet, batches: Batches) -> Tensor:
     """P(m right | x) and P(e right | x) of every image: [2, N]."""
     net.eval()
-    found = []
+    estimates = []
     for _, images, _ in batches:
         logits, features = local.with_features(images)
-        found.append(net(images, logits, features))
-    return torch.cat(found).sigmoid().T
+        estimates.append(net(images, logits, features))
+    return torch.cat(estimates).sigmoid().T
 
 
 def both_right(local_logits: Tensor, edge_logits: Tensor, labels: Tensor) -> Tensor:
     """1{m = y} and 1{e = y}: float [N, 2]."""
-    found = [logits.argmax(-1) == labels for logits in (local_logits, edge_logits)]
-    return torch.stack(found, 1).float()
+    right = [logits.argmax(-1) == labels for logits in (local_logits, edge_logits)]
+    return torch.stack(right, 1).float()
+
+
+def fit_per_cost(
+    described: Tensor,
+    local_logits: Tensor,
+    edge_logits: Tensor,
+    labels: Tensor,
+    surrogates: Sequence[str],
+    costs: Sequence[tuple[float, float]],
+) -> tuple[Tensor, Tensor]:
+    """Weights [R, F] and biases [R] of r(x) = w d(x) + b, one for each surrogate and cost pair.
+
+    described [N, F] of images that neither net was trained on, logits [N, K], labels [N]; R counts
+    surrogates, then costs (c_1, c_e). REMOTE iff r(x) > 0. L-BFGS minimises all losses at once,
+    each convex.
+    """
+    count = len(surrogates) * len(costs)
+    loss = StackedLoss(
+        [name for name in surrogates for _ in costs],
+        [cost_1 for cost_1, _ in costs] * len(surrogates),
+        [cost_e for _, cost_e in costs] * len(surrogates),
+        described.device,
+    )
+    mean, std = described.mean(0), described.std(0, correction=min(1, len(described) - 1))
+    std = torch.where(std < 1e-3, 1.0, std)
+    x = (described - mean) / std
+    wrong = (edge_logits.argmax(-1) != labels).expand(count, -1)
+    weight = torch.zeros(count, x.shape[1], device=x.device, requires_grad=True)
+    bias = torch.zeros(count, device=x.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        score = weight @ x.T + bias[:, None]  # [R, N]
+        logits = torch.stack([torch.zeros_like(score), score], -1)
+        total = (
+            loss(logits, local_logits, labels, wrong).sum() + PER_COST_DECAY * weight.square().sum()
+        )
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    weight = weight.detach() / std
+    return weight, bias.detach() - weight @ mean

@@ -1,9 +1,11 @@
-"""Rules that estimate instead of deciding: their checkpoints to estimates and settings.
+"""Rejectors that estimate P(m right | x) and P(e right | x) instead of deciding.
 
-Two kinds: rejectors whose surrogate knows no costs (losses/deferral.py), trained beside the edge,
-and amortized rejectors (train_rejector.py), which may carry linear rejectors a cost with them.
+Two kinds: rejectors whose surrogate does not know the costs (losses/deferral.py), trained beside
+the edge, and amortized rejectors (train_rejector.py), whose checkpoints may also hold one linear
+rejector for each cost pair.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor
 
 import experiment
-from learning_to_help.amortized import describe_all, estimate_all
+from data import Batches
+from learning_to_help.amortized import LocalNet, describe_all, estimate_all
 from learning_to_help.settings import cost_name
 from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
@@ -34,14 +37,16 @@ def image_rejector_cost() -> dict[str, int]:
 
 
 def cost_free(scores: Tensor, local_logits: Tensor, checkpoint: dict) -> tuple[Tensor, dict]:
-    """Estimates [2, N] and settings of a rejector whose surrogate knows no costs.
+    """Estimates [2, N] and settings of a rejector whose surrogate does not know the costs.
 
-    scores [N] (logit REMOTE - logit LOCAL), local_logits [N, K]. P(m right | x) is m's own max
-    softmax, as both papers have it.
+    scores [N] (logit REMOTE - logit LOCAL), local_logits [N, K]. P(m right | x) is m's max softmax,
+    as in both papers. ValueError for a surrogate that knows the costs.
     """
     name, freq = checkpoint["surrogate"], checkpoint["async_freq"]
-    edge_right = SURROGATES[name].edge_right(scores, local_logits)
-    estimates = torch.stack([local_logits.softmax(-1).amax(-1), edge_right])
+    edge_right = SURROGATES[name].edge_right
+    if edge_right is None:
+        raise ValueError(f"{name} knows the costs and estimates no probability")
+    estimates = torch.stack([local_logits.softmax(-1).amax(-1), edge_right(scores, local_logits)])
     return estimates, {
         "name": name if freq == 1 else f"{name}, {'S = ' if freq != 'joint' else ''}{freq}",
         "about": f"{name} deferral score on the image; P(m right) is m's max softmax",
@@ -52,8 +57,11 @@ def cost_free(scores: Tensor, local_logits: Tensor, checkpoint: dict) -> tuple[T
 
 
 def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
-    """The checkpoints of train_rejector.py by file stem; ValueError if they need other nets."""
-    found = {}
+    """The checkpoints of train_rejector.py by file stem; ValueError if they need other nets.
+
+    hashes: SHA-256 of the nets "local" and "edge" in the directory.
+    """
+    checkpoints = {}
     for path in experiment.RunPaths(save_dir, name).rejectors():
         checkpoint = experiment.load_checkpoint(path)
         if checkpoint.get("kind") != "amortized":
@@ -61,17 +69,21 @@ def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
         for other, digest in hashes.items():
             if checkpoint[f"{other}_sha256"] != digest:
                 raise ValueError(f"{path}: needs another {other} net than the one here (SHA-256)")
-        found[path.stem] = checkpoint
-    return found
+        checkpoints[path.stem] = checkpoint
+    return checkpoints
 
 
 def build(checkpoint: dict, where: str) -> AmortizedRejector:
-    """The network of one of `read`'s checkpoints."""
+    """The network of a checkpoint of `read`; where: its file in an error message."""
     sizes = [checkpoint[k] for k in ("input", "num_classes", "num_features", "hidden")]
-    return fill(AmortizedRejector(*sizes), checkpoint["state_dict"], where, "amortized rejector")
+    net = AmortizedRejector(*sizes)
+    fill(net, checkpoint["state_dict"], where, "amortized rejector")
+    return net
 
 
-def amortized(net, local, batches, checkpoint: dict) -> tuple[Tensor, dict[str, Any]]:
+def amortized(
+    net: AmortizedRejector, local: LocalNet, batches: Sequence[Batches], checkpoint: dict
+) -> tuple[Tensor, dict[str, Any]]:
     """Estimates [2, N] over all batches, and settings, of an amortized rejector."""
     estimates = torch.cat([estimate_all(net, local, b) for b in batches], -1)
     about = f"amortized: one rejector for all costs, on {INPUT_WORDS[net.input]}"
@@ -80,15 +92,21 @@ def amortized(net, local, batches, checkpoint: dict) -> tuple[Tensor, dict[str, 
     return estimates, settings | {k: checkpoint[k] for k in keys}
 
 
-def per_cost(net, local, batches, checkpoint: dict, stem: str) -> tuple[Tensor, list[dict]]:
-    """Scores [R, N] over all batches, and settings, of the linear rejectors a cost."""
+def per_cost(
+    net: AmortizedRejector,
+    local: LocalNet,
+    batches: Sequence[Batches],
+    checkpoint: dict,
+    stem: str,
+) -> tuple[Tensor, list[dict]]:
+    """Scores [R, N] over all batches, and settings, of the linear rejectors for each cost pair."""
     weight, bias = checkpoint["per_cost_weight"], checkpoint["per_cost_bias"]
     described = torch.cat([describe_all(net, local, b) for b in batches])
     scores = described @ weight.T.to(described) + bias.to(described)
     settings = [
         {
             "stem": f"{stem}-{surrogate}-{cost_name(cost_1, cost_e)}",
-            "async_freq": 1,  # the edge is as it ended
+            "async_freq": 1,  # fitted on the final edge
             "cost_1": cost_1,
             "cost_e": cost_e,
             "surrogate": f"{surrogate}, {net.input}",

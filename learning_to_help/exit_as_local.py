@@ -1,4 +1,4 @@
-"""An exit of a network that early_exit.train wrote, taken over as the local net."""
+"""Using an exit of a network that early_exit.train wrote as the local net."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,15 +8,16 @@ from data import Dataset
 from models.checkpoints import exit_local
 from models.exit_local import ExitLocal, ExitName
 
-# What the checkpoint of a network with exits says of the data it was trained on.
+# The entries of an exit network's checkpoint that describe its training data.
 DATA = ("dataset", "data", "val_size", "split_seed", "stream", "seed", "method")
 
 
 class TakenExit(NamedTuple):
-    """A local net, what its own checkpoint keeps of it, and what the network's file said.
+    """A local net made of an exit.
 
-    kept: `net`, num_classes, settings, inputs and weights (models.checkpoints.exit_local).
-    trained: `DATA`. origin: the name and SHA-256 of that file.
+    kept: the part that its own checkpoint stores: `net`, num_classes, settings, inputs and weights
+    (models.checkpoints.exit_local). trained: the entries `DATA` of the exit network's checkpoint.
+    origin: the name and SHA-256 of that checkpoint.
     """
 
     net: ExitLocal
@@ -34,9 +35,10 @@ def find(path: Path, dataset: str, arch: str) -> Path:
 
 
 def read(path: Path, name: ExitName) -> TakenExit:
-    """The exit `name` of a checkpoint. ValueError, one line, for what no local net can be made of.
+    """The exit `name` of a checkpoint. ValueError, one line, if it cannot be a local net.
 
-    Streamed data are refused before anybody loads them: they may not fit into memory.
+    A network trained on streamed data is refused before the data are loaded, because they may not
+    fit in memory.
     """
     checkpoint = experiment.load_checkpoint(path)
     net, kept = exit_local(checkpoint, name, str(path))
@@ -52,7 +54,7 @@ def read(path: Path, name: ExitName) -> TakenExit:
 
 
 def check_data(taken: TakenExit, dataset: Dataset, path: Path) -> None:
-    """ValueError unless the network was trained on this data set, and on this cut of it."""
+    """ValueError unless the network was trained on this data set with this val split."""
     trained = taken.trained
     if trained["data"] != dataset.fingerprint():
         raise ValueError(

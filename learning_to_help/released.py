@@ -1,4 +1,4 @@
-"""A directory of the L2H release's checkpoints: a bare state dict a setting, each with its edge."""
+"""Reading the L2H release's checkpoints: a bare state dict for each setting, with its own edge."""
 
 import hashlib
 from pathlib import Path
@@ -11,17 +11,17 @@ from learning_to_help.settings import Setting, released_setting
 from models.checkpoints import kind_of, release_nets
 from models.weights import State, under
 
-ONLY = "-edgenet-only"  # ends the stem of an edge net trained alone; its rejector is untrained
+ONLY = "-edgenet-only"  # end of the stem of an edge net trained alone: its rejector is untrained
 OPTIMISTIC = (
     "the release trains on all of train, val included: thresholds fitted on val are optimistic"
 )
 
 
 def find(save_dir: Path, name: str) -> dict[Path, Setting | None]:
-    """The release's checkpoints of a data set by path, None for an edge net alone.
+    """The setting of each of the release's checkpoints of a data set; None for an edge net alone.
 
-    None at all where train_edgenet_async.py has left its edge net: then this is a run of ours.
-    ValueError for a name that does not say what its checkpoint was trained for.
+    Empty if the directory holds an edge net of train_edgenet_async.py: then it is a native run.
+    ValueError for a file name that is not of the release's form.
     """
     paths = experiment.RunPaths(save_dir, name)
     if paths.edge.exists():
@@ -33,8 +33,8 @@ def find(save_dir: Path, name: str) -> dict[Path, Setting | None]:
     for path, setting in settings.items():
         if setting is None and not path.stem.endswith(ONLY):
             raise ValueError(
-                f"{path}: neither {paths.edge.name}, which train_edgenet_async.py makes, is here, "
-                f"nor is this name one of the release's, as {name}-edgenet-cost_1-1.25-cost_e-0.25"
+                f"{path}: {paths.edge.name}, made by train_edgenet_async.py, is not here, nor is "
+                f"this name one of the release's, as {name}-edgenet-cost_1-1.25-cost_e-0.25"
             )
     return settings
 
@@ -55,5 +55,5 @@ def _digest(state: State) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

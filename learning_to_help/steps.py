@@ -7,52 +7,55 @@ refreshes of the copy of e that r learns from. Batch i, images x with labels y:
     2. refresh        copies of e that are due become e; the copy of every S answers x
     3. rejector step  every r takes a step on L2, from 1{m(x) = y} and its copy's 1{e(x) != y}
 
-The release trains one r beside its own e. Here e, which depends on no cost and no S, is trained
-once and every r beside it, as one stack.
+The release trains one e for every r. Here e, which depends on no cost and no S, is trained once,
+and all r beside it as one stack.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data import Batches
-from experiment.cuda_graph import Capture, StepGraph, autocast, portable
-from learning_to_help.edge_copies import EdgeCopies, answers
+from experiment.cuda_graph import StepGraph, autocast, portable
+from learning_to_help.edge_copies import Ask, EdgeCopies, answers
+from learning_to_help.settings import Setting
 from losses.stage_switching import edge_loss
 from losses.surrogates import StackedLoss
 from models.rejector import new_rejectors
+
+Forward = Callable[[Tensor], Tensor]  # images [B, 3, H, W] to logits [B, K]
 
 
 def step(
     i: int,
     edge_step: EdgeStep,
-    rejectors: Rejectors | None,
+    rejectors: Rejectors,
     images: Tensor,
     plain: Tensor,
     labels: Tensor,
-    local_logits: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
+    local_logits: Tensor,
+) -> tuple[Tensor, Tensor]:
     """Batch i of an epoch, counted from 0; returns L1, a scalar, and L2 [R].
 
-    images [B, 3, H, W] are the edge's, augmented where it asks for that; plain the same without;
-    labels [B]; local_logits [B, K] those of m. Without rejectors L2 is None. The tensors returned
-    are overwritten by the next call.
+    images [B, 3, H, W] are the edge's, with its augmentation; plain are the same images without;
+    labels [B]; local_logits [B, K] those of m. The next call overwrites the tensors returned.
     """
     l1, edge_logits = edge_step(images, labels)
-    if rejectors is None:
-        return l1, None
     edge_wrong = rejectors.copies.answers(i, edge_step.edge, edge_logits, plain) != labels  # [S, B]
     return l1, rejectors.update(plain, labels, local_logits, edge_wrong)
 
 
 class EdgeStep:
-    """The edge step, and the answers of the edge and its copies.
+    """The edge step, and the predicted classes of the edge and its copies.
 
-    The edge is on its device. bf16: its forward passes in bfloat16 (autocast), weights, gradients
-    and optimizer in float32. channels_last: the memory order of its maps. compiled: forward and
-    backward by torch.compile, for batches of `batch_size`; others run as they are. graph: on CUDA
-    as one launch (experiment.cuda_graph), for which `capture` is as there.
+    The edge is on its device already. bf16: forward passes in bfloat16 (autocast); weights,
+    gradients and optimizer stay float32. channels_last: the memory order of the feature maps.
+    compiled: torch.compile for batches of `batch_size`; other sizes run uncompiled. graph: on CUDA,
+    launch a step as one graph (experiment.cuda_graph).
     """
 
     def __init__(
@@ -65,15 +68,14 @@ class EdgeStep:
         channels_last: bool = False,
         compiled: bool = False,
         graph: bool = True,
-        capture: Capture | None = None,
     ):
         self.edge, self.optimizer, self.batch_size = edge, optimizer, batch_size
         device = next(edge.parameters()).device
         self.autocast = autocast(device, bf16)
         self.order = torch.channels_last if channels_last else torch.contiguous_format
-        self.fast = torch.compile(edge, dynamic=False) if compiled else edge
-        self.step = StepGraph(self._step, device, graph, capture)
-        self.edge_answers = StepGraph(self._edge_answers, device, graph, capture)
+        self.full_batch_forward: Forward = torch.compile(edge, dynamic=False) if compiled else edge
+        self.step = StepGraph(self._step, device, graph)
+        self.edge_answers = StepGraph(self._edge_answers, device, graph)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W] and labels [B] to L1, a scalar, and the logits it came from [B, K].
@@ -94,7 +96,7 @@ class EdgeStep:
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with self.autocast():
-            logits = self._net(images)(images.contiguous(memory_format=self.order))
+            logits = self._forward(images)(images.contiguous(memory_format=self.order))
         logits = logits.float()
         loss = edge_loss(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -104,66 +106,76 @@ class EdgeStep:
 
     def _edge_answers(self, images: Tensor) -> Tensor:
         with self.autocast():
-            return answers(self._net(images), images.contiguous(memory_format=self.order))
+            images = images.contiguous(memory_format=self.order)
+            return answers(self.edge, images, self._forward(images))
 
-    def _net(self, images: Tensor) -> nn.Module:
-        return self.fast if len(images) == self.batch_size else self.edge
+    def _forward(self, images: Tensor) -> Forward:
+        return self.full_batch_forward if len(images) == self.batch_size else self.edge
 
 
 class Rejectors:
     """The rejector step of all rejectors, and the copies of the edge that they learn from.
 
-    They are float32 whatever the edge is. graph, capture: their step as one launch on CUDA
-    (experiment.cuda_graph). `link` is passed to EdgeCopies: outages, probe, probe_every, ask.
+    The rejectors are float32 even where the edge computes in bfloat16. graph: on CUDA, launch their
+    step as one graph (experiment.cuda_graph). outages, probe, probe_every, ask: see EdgeCopies.
     """
 
     def __init__(
         self,
-        settings,
-        edge,
-        device,
+        settings: Sequence[Setting],
+        edge: nn.Module,
+        device: torch.device,
         *,
-        seed,
-        lr,
-        momentum,
+        seed: int,
+        lr: float,
+        momentum: float,
         graph: bool = True,
-        capture: Capture | None = None,
-        **link,
+        outages: Sequence[tuple[int, int]] = (),
+        probe: Tensor | None = None,
+        probe_every: int = 10,
+        ask: Ask = answers,
     ):
         self.net = new_rejectors(len(settings), seed).to(device)
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), lr, momentum, fused=device.type != "mps"
         )
-        self.copies = EdgeCopies(edge, list(dict.fromkeys(s.async_freq for s in settings)), **link)
+        self.copies = EdgeCopies(
+            edge, (s.async_freq for s in settings), outages, probe, probe_every, ask
+        )
         freqs = [self.copies.freqs.index(s.async_freq) for s in settings]
         self.freq_of = torch.tensor(freqs, device=device)
-        costs = [(s.surrogate, s.cost_1, s.cost_e) for s in settings]
-        self.loss = StackedLoss(*zip(*costs, strict=True), device)
+        self.loss = StackedLoss(
+            [s.surrogate for s in settings],
+            [s.cost_1 for s in settings],
+            [s.cost_e for s in settings],
+            device,
+        )
+        self.update = StepGraph(self._update, device, graph)
 
-        self.update = StepGraph(self._update, device, graph, capture)
-
-    def _update(self, images: Tensor, labels: Tensor, local_logits: Tensor, edge_wrong: Tensor):
-        """The rejector step: L2 [R] before it. edge_wrong [S, B] of the copies of every S."""
+    def _update(
+        self, images: Tensor, labels: Tensor, local_logits: Tensor, edge_wrong: Tensor
+    ) -> Tensor:
+        """The rejector step: returns L2 [R] before it. edge_wrong [S, B] of the copy of every S."""
         losses = self.loss(self.net(images), local_logits, labels, edge_wrong[self.freq_of])
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # they share no weight: each gets the gradient of its own mean
+        losses.sum().backward()  # rejectors share no weight: each gets the gradient of its mean
         self.optimizer.step()
         return losses.detach()
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         return {
             "rejectors": self.net.state_dict(),
             "rejector_optimizer": portable(self.optimizer),
             "copies": self.copies.state(),
         }
 
-    def load(self, state: dict) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["rejectors"])
         self.optimizer.load_state_dict(state["rejector_optimizer"])
         self.copies.load(state["copies"])
 
 
 def probe_images(val: Batches, size: int, seed: int) -> Tensor:
-    """The val images [P, 3, H, W] that adaptive copies are judged on: `size`, or all there are."""
+    """`size` random val images [P, 3, H, W] to compare adaptive copies on; all if val has fewer."""
     order = torch.randperm(len(val.labels), generator=torch.Generator().manual_seed(seed))
     return val.plain(order[:size].to(val.device))

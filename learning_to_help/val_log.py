@@ -1,4 +1,4 @@
-"""How the cascades do on val while they are trained, and what was sent to get them there."""
+"""Risk and accuracy of the cascades on val during training, and the bytes sent so far."""
 
 import time
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from data import Batches
 from deferral import risk, rules
 from learning_to_help.settings import Setting
 from learning_to_help.steps import Rejectors
-from models.checkpoints import predict
+from models.inference import predict
 
 KINDS = {"step": np.int64, "seconds": np.float64, "risk": np.float32, "accuracy": np.float32}
 KINDS |= {"bytes": np.int64}
 
 
 class Progress:
-    """The arrays progress_* of deferral.predictions, a row whenever val is looked at.
+    """The arrays progress_* of deferral.predictions, one row for each evaluation on val.
 
-    Every rejector decides by its own rule (REMOTE iff its score > 0); what it sends, the edge
-    answers as it is by then, not the copy that the rejector knows. val is looked at after every
-    `every` batches since the start, or where that is None at the end of each epoch. seconds are
-    those of training alone, from the start and over resumes, of the one pass that trains all
-    settings. A rejector that knows no costs has no risk: nan.
+    Every rejector decides by its own rule (REMOTE iff its score > 0); the current edge, not the
+    rejector's copy of it, answers what is sent. val is evaluated after every `every` batches since
+    the start, or at the end of each epoch if `every` is None. seconds is the training time of the
+    one pass that trains all settings, from the start and across resumes, without evaluations. The
+    risk of a rejector that does not know the costs is nan.
     """
 
     def __init__(
@@ -37,27 +37,27 @@ class Progress:
         self.seconds = 0.0
 
     def start(self) -> None:
-        """Training goes on."""
+        """Start the clock."""
         self.started = time.perf_counter()
 
     def stop(self, rejectors: Rejectors) -> None:
-        """Training pauses."""
+        """Stop the clock."""
         next(rejectors.net.parameters()).sum().item()  # reading a value waits for the device
         self.seconds += time.perf_counter() - self.started
 
     def after_batch(self, edge: torch.nn.Module, rejectors: Rejectors) -> None:
         if self.every and rejectors.copies.step % self.every == 0:
             self.stop(rejectors)
-            self.look(predict(edge, self.val), rejectors)
+            self.evaluate(predict(edge, self.val), rejectors)
             self.start()
 
     def after_epoch(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
-        """edge_logits [Nv, K]: of the val images; training must have been stopped."""
+        """edge_logits [Nv, K] of the val images; call `stop` first."""
         if self.every is None:
-            self.look(edge_logits, rejectors)
+            self.evaluate(edge_logits, rejectors)
 
-    def look(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
-        """Another row of every array."""
+    def evaluate(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
+        """Append a row to every array."""
         edge_correct = edge_logits.argmax(-1).cpu() == self.labels
         correct = torch.stack([self.local_correct, edge_correct]).numpy()
         pairs = predict(rejectors.net, self.val).cpu().numpy()  # [R, Nv, 2]
@@ -65,8 +65,8 @@ class Progress:
         for setting, pair in zip(self.settings, pairs, strict=True):
             stop = rules.threshold(pair[:, 1] - pair[:, 0], 0.0)
             accuracies.append(risk.accuracy(correct, stop))
-            cost = setting.cost_1, setting.cost_e
-            risks.append(np.nan if None in cost else risk.risk(correct, stop, *risk.costs(*cost)))
+            costs = setting.costs
+            risks.append(risk.risk(correct, stop, *risk.costs(*costs)) if costs else np.nan)
         sent = [rejectors.copies.bytes_sent(s.async_freq) for s in self.settings]
         row = (rejectors.copies.step, self.seconds, risks, accuracies, sent)
         for kind, value in zip(KINDS, row, strict=True):

@@ -1,12 +1,13 @@
-"""One rejector for all costs: estimates of P(m right | x) and P(e right | x), asked once.
+"""One rejector for all costs: estimates of P(m right | x) and P(e right | x).
 
-With both estimates the Bayes rule of learning to help (Wu et al., ICLR 2025) answers for any costs:
+With both estimates the Bayes rule of learning to help (Wu et al., ICLR 2025) decides for any costs:
 REMOTE iff 1 - P(m right | x) > c_e + c_1 (1 - P(e right | x)).
 
-Two parts. A *student* guesses the edge's class probabilities (it is distilled from the edge, which
-says K numbers an image where right or wrong says one) and whether each net is right. A *combiner*,
-a logistic regression on what the student and the local net say, turns that into the two estimates;
-it is fitted on images that neither net was trained on, where both err as often as they do in use.
+It has two parts. A *student* predicts the edge's class probabilities (distilled from the edge,
+since K probabilities an image teach more than one bit, right or wrong) and whether each net is
+right. A *combiner*, a logistic regression on the outputs of the student and the local net, turns
+them into the two estimates. It is fitted on images that neither net was trained on, where both err
+as often as on new images.
 """
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 from models.localnet import LeNet5
 
 INPUTS = ("features", "image", "both")
-LARGEST_INDEXED = 100  # classes; beyond, the combiner sees sorted probabilities only
-LOWEST = -20.0  # log-probabilities are cut off there, since a linear layer follows
-TOP = 5  # highest log-probabilities that the combiner sees
+LARGEST_INDEXED = 100  # classes; with more, the combiner gets sorted probabilities only
+LOWEST = -20.0  # log-probabilities are clamped to it, since a linear layer follows
+TOP = 5  # highest log-probabilities among the inputs of the combiner
 
 
 class AmortizedRejector(nn.Module):
@@ -27,6 +28,9 @@ class AmortizedRejector(nn.Module):
     input: `features`, what the local net has computed anyway (num_features values) and its logits;
     `image`, a LeNet-5 of its own on the image, as the paper's rejector, and nothing of m; `both`.
     """
+
+    mean: Tensor  # of the features, and std: buffers, unless the input is `image`
+    std: Tensor
 
     def __init__(self, input: str, num_classes: int, num_features: int, hidden: int = 256):
         super().__init__()
@@ -58,13 +62,15 @@ class AmortizedRejector(nn.Module):
         """
         if self.input == "image":
             return self.image_net(images)
+        if features is None:
+            raise ValueError(f"rejector input {self.input!r} needs the local net's features")
         x = (features - self.mean) / self.std
         if self.input == "both":
             x = torch.cat([F.relu(self.image_net(images)), x], 1)
         return self.head(x)
 
     def describe(self, student: Tensor, local_logits: Tensor) -> Tensor:
-        """What the combiner sees: student [B, K + 2] and local_logits [B, K] to [B, F]."""
+        """Inputs of the combiner: student [B, K + 2] and local_logits [B, K] to [B, F]."""
         guess, right = student[:, : self.num_classes], student[:, self.num_classes :]
         seen = [right, *_answer(guess)]
         if self.input != "image":
@@ -83,7 +89,7 @@ def _log_softmax(logits: Tensor) -> Tensor:
 
 
 def _answer(logits: Tensor) -> list[Tensor]:
-    """An answer [B, K] in numbers: [B, *] each."""
+    """Features of a classifier's logits [B, K]: [B, *] each."""
     log_p = _log_softmax(logits)
     p = log_p.exp()
     top = log_p.topk(min(TOP, logits.shape[-1]), -1).values

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.attention import has_tangent
-from models.bert_folder import SHAPE, read_settings, read_weights
-from models.exit_net import ExitNet, State
+from models.bert_folder import SHAPE, STD, bert_config, transformers_library
+from models.exit_net import ExitNet, State, tensor_of
 from models.trunks import exit_points, thirds
-from models.weights import check_fit, fill
+from models.weights import fill
 
-STD = 0.02  # of what is new, as of all of BERT's linear layers
 LEAST = {"vocab_size": 5}  # the special tokens; of everything else 1
 
 
@@ -103,8 +102,10 @@ class BertExits(ExitNet):
         self.num_exits = len(exits)
         self.bounds = [0, *exits]
         shape = (num_layers, hidden_dim, num_heads, mlp_dim, vocab_size, max_positions)
-        trunk = _trunk(dict(zip(SHAPE, shape, strict=True)), dropout)
-        self.embeddings, self.encoder, self.pooler = trunk.embeddings, trunk.encoder, trunk.pooler
+        config = bert_config(dict(zip(SHAPE, shape, strict=True)), dropout)
+        trunk = transformers_library().BertModel(config)
+        self.embeddings, self.encoder = trunk.embeddings, trunk.encoder
+        self.pooler = trunk.pooler
         self.poolers = nn.ModuleList(_Pooler(hidden_dim) for _ in exits[:-1])
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleList(nn.Linear(hidden_dim, num_classes) for _ in exits)
@@ -118,9 +119,9 @@ class BertExits(ExitNet):
 
     def block(self, k: int, state: State) -> State:
         if k == 0:
-            ids, segments = state.unbind(1)
+            ids, segments = tensor_of(state).unbind(1)
             state = [self.embeddings(input_ids=ids, token_type_ids=segments), ids != 0]
-        tokens, seen = state
+        tokens, seen = map(tensor_of, state)
         for i in range(self.bounds[k], self.bounds[k + 1]):
             layer = self.encoder.layer[i]
             with _attention_of(layer, tokens):
@@ -145,26 +146,7 @@ class _Pooler(nn.Module):
         return self.dense(tokens[:, 0]).tanh()
 
 
-def read_folder(path: str | Path) -> tuple[dict[str, int], dict[str, Tensor]]:
-    """A folder as transformers saves a BERT: the settings that its network has, and its weights.
-
-    settings: the flags of `BertExits` but --exits and --bert_dropout. Weights: float32, by our
-    names: embeddings.*, encoder.* and, if the file has one, pooler.*.
-
-    Raises:
-        ValueError: a file is missing or cannot be read, it is no BERT or one that networks here
-            cannot be, or weights are missing, too many or of another shape. One line.
-    """
-    settings = read_settings(path)
-    state, file = read_weights(path)
-    own = _trunk(settings, 0.0, "meta").state_dict()
-    if not any(name.startswith("pooler.") for name in state):
-        own = {name: v for name, v in own.items() if not name.startswith("pooler.")}
-    check_fit(own, state, str(file), "BERT of its config.json")
-    return settings, state
-
-
-def start_from(net: BertExits, state: dict[str, Tensor], path: str | Path) -> bool:
+def start_from(net: ExitNet, state: dict[str, Tensor], path: str | Path) -> bool:
     """Give `net` the weights that `read_folder` read from `path`; heads stay as they are.
 
     Poolers of earlier exits start as copies of the last one's. Some files have no pooler (of
@@ -182,31 +164,9 @@ def start_from(net: BertExits, state: dict[str, Tensor], path: str | Path) -> bo
     return "pooler.dense.weight" in state
 
 
-def _trunk(shape: dict[str, int], dropout: float, device: str | None = None) -> nn.Module:
-    """transformers' BertModel, from a configuration of our own: nothing is looked up anywhere."""
-    try:
-        from transformers import BertConfig, BertModel
-    except ImportError as error:
-        raise ValueError(
-            "the transformers library is not here: pip install -r requirements-nlp.txt"
-        ) from error
-    config = BertConfig(
-        **{SHAPE[flag]: value for flag, value in shape.items()},
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-        initializer_range=STD,
-        attn_implementation="sdpa",
-    )
-    with torch.device(device or torch.get_default_device()):
-        return BertModel(config)
-
-
 def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
     """Attention as plain matrix products under forward-mode AD, which fused kernels do not have.
 
     As in models/vit_exits.py, where it is measured what they save.
     """
     return sdpa_kernel(SDPBackend.MATH) if has_tangent(layer, tokens) else nullcontext()
-
-
-__all__ = ["BertExits", "read_folder", "start_from"]

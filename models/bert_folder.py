@@ -1,21 +1,25 @@
-"""A BERT as transformers saves it, a folder, to the settings and weights of models/bert_exits.py.
+"""Read a BERT that transformers saved into a folder, as settings and weights of models/bert_exits.
 
-Read here and not by transformers, whose versions differ in what they take, warn of and download.
+The library is optional (requirements-nlp.txt) and imported when a BERT is built or read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import pickle
-import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 State = dict[str, Tensor]
 
-# A flag of BertExits, and the name in config.json of what it says.
+# A flag of BertExits, and the name of its value in config.json.
 SHAPE = {
     "num_layers": "num_hidden_layers",
     "hidden_dim": "hidden_size",
@@ -24,7 +28,7 @@ SHAPE = {
     "vocab_size": "vocab_size",
     "max_positions": "max_position_embeddings",
 }
-# What config.json may say of the rest: our networks have this alone. Files may leave it out.
+# The only values of other entries of config.json that BertExits supports; a file may omit them.
 FIXED = {
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-12,
@@ -33,13 +37,90 @@ FIXED = {
     "pad_token_id": 0,
     "is_decoder": False,
 }
-FILES = ("model.safetensors", "pytorch_model.bin")
+FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # in the order in which transformers prefers them
+STD = 0.02  # of the initial normal weights of all linear layers
 _TRUNK = ("embeddings.", "encoder.", "pooler.")
 
 
-def read_settings(folder: str | Path) -> dict[str, int]:
-    """The flags of `SHAPE` by the folder's config.json. ValueError as `read_weights`."""
-    path = Path(folder) / "config.json"
+def transformers_library() -> ModuleType:
+    """The transformers module. ValueError, one line, where it is not installed."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ValueError(
+            "the transformers library is not installed: pip install -r requirements-nlp.txt"
+        ) from error
+    return transformers
+
+
+def bert_config(shape: dict[str, int], dropout: float = 0.0) -> BertConfig:
+    """transformers' configuration of a BERT with the flags of `SHAPE`; nothing is downloaded."""
+    return transformers_library().BertConfig.from_dict(
+        {SHAPE[flag]: value for flag, value in shape.items()}
+        | {
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+            "initializer_range": STD,
+            "attn_implementation": "sdpa",
+        }
+    )
+
+
+def read_folder(folder: str | Path) -> tuple[dict[str, int], State]:
+    """The settings of a saved BERT and the weights of its BertModel, float32 by BertModel's names.
+
+    settings: the flags of `SHAPE`. Weights: embeddings.*, encoder.* and, if the file has one,
+    pooler.*; heads on top of them (cls.*, classifier.*) are ignored.
+
+    Raises:
+        ValueError: a file is missing or cannot be read, it is no BERT or one that `BertExits` does
+            not support, weights are missing, superfluous or of another shape, or transformers is
+            not installed. One line.
+    """
+    settings = _read_settings(Path(folder) / "config.json")
+    library = transformers_library()
+    path = next((p for name in FILES if (p := Path(folder) / name).is_file()), None)
+    if path is None:
+        raise ValueError(
+            f"{folder} has no {' and no '.join(FILES)}: save the network's weights in one file"
+        )
+    try:
+        with _quiet(library):
+            model, info = library.BertModel.from_pretrained(
+                folder,
+                config=bert_config(settings),
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # reported below, in one line
+                output_loading_info=True,
+            )
+    except Exception as error:  # of a damaged file nearly any: of pickle, safetensors, torch
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:100]
+        raise ValueError(f"{path} cannot be read ({reason}): copy or save it again") from error
+    state = {name: value.float() for name, value in model.state_dict().items()}
+    missing = set(info["missing_keys"])
+    if missing == {name for name in state if name.startswith("pooler.")}:
+        state = {name: value for name, value in state.items() if name not in missing}
+        missing = set()
+    unexpected = {name.removeprefix("bert.") for name in info["unexpected_keys"]}
+    mismatched = info["mismatched_keys"]  # (name, shape in the file, shape in the network)
+    problems = [f"{name} is missing" for name in sorted(missing)]
+    problems += [
+        f"{name} is not part of it"
+        for name in sorted(unexpected)
+        if name.startswith(_TRUNK) and not name.endswith("_ids")
+    ]
+    problems += [f"{name} is {list(is_)}, not {list(not_)}" for name, is_, not_ in mismatched]
+    if problems:
+        more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
+        raise ValueError(f"{path}: not a BERT of its config.json: {'; '.join(problems[:2])}{more}")
+    return settings, state
+
+
+def _read_settings(path: Path) -> dict[str, int]:
+    """The flags of `SHAPE` from a config.json. ValueError as `read_folder`."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -50,11 +131,11 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         raise ValueError(f"{path} is not JSON: copy it again") from error
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type != "bert":
-        raise ValueError(f"{path}: model_type is {model_type!r}: give a BERT's folder, 'bert'")
+        raise ValueError(f"{path}: model_type is {model_type!r}: give the folder of a 'bert'")
     for name, value in FIXED.items():
-        found = config.get(name, value)
-        if found != value and not (name == "pad_token_id" and found is None):
-            raise ValueError(f"{path}: {name} is {found!r}: networks here have {value!r} only")
+        actual = config.get(name, value)
+        if actual != value and not (name == "pad_token_id" and actual is None):
+            raise ValueError(f"{path}: {name} is {actual!r}: only {value!r} is supported")
     settings = {flag: config.get(name) for flag, name in SHAPE.items()}
     for flag, value in settings.items():
         if type(value) is not int or value < 1:
@@ -67,53 +148,16 @@ def read_settings(folder: str | Path) -> dict[str, int]:
     return settings
 
 
-def read_weights(folder: str | Path) -> tuple[State, Path]:
-    """The weights of BertModel in a folder, by its own names and as float32, and their file.
-
-    What stands on top of it (cls.*, classifier.*) is left out, and so is the prefix `bert.` that
-    names have then. Old files call weight and bias of a layer norm gamma and beta, and hold the
-    numbers of the positions.
-
-    Raises:
-        ValueError: there is no file of weights, or it cannot be read or holds others. One line.
-    """
-    paths = [Path(folder) / name for name in FILES]
-    path = next((p for p in paths if p.is_file()), None)
-    if path is None:
-        raise ValueError(
-            f"{folder} has no {' and no '.join(FILES)}: save the network's weights in one file"
-        )
-    theirs = _read_file(path)
-    if any(name.startswith("bert.") for name in theirs):
-        theirs = {n.removeprefix("bert."): v for n, v in theirs.items() if n.startswith("bert.")}
-    state = {}
-    for name, value in theirs.items():
-        name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
-        if name.startswith(_TRUNK) and not name.endswith("_ids"):
-            state[name] = value.float()
-    if not state:
-        raise ValueError(f"{path}: holds no weights of a BERT")
-    return state, path
-
-
-def _read_file(path: Path) -> State:
+@contextlib.contextmanager
+def _quiet(library: ModuleType) -> Iterator[None]:
+    """Without transformers' report on standard error of what it loaded, and its progress bar."""
+    log = library.utils.logging
+    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(log.CRITICAL)
+    log.disable_progress_bar()
     try:
-        if path.suffix == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-
-            try:
-                return load_file(path)
-            except SafetensorError as error:
-                raise ValueError(str(error)) from error
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: the safetensors library is not here: pip install -r requirements-nlp.txt"
-        ) from error
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:100]
-        raise ValueError(f"{path} cannot be read ({reason}): copy or save it again") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path}: holds no state dict: save the network's state_dict()")
-    return state
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bar:
+            log.enable_progress_bar()

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.edgenet import build_edge, edge_size
 from models.exit_local import ExitLocal, ExitName, exit_name
@@ -89,8 +88,8 @@ def exit_local(checkpoint: dict, name: ExitName, where: str) -> tuple[ExitLocal,
     arch = checkpoint["arch"]
     if arch != name.arch:
         raise ValueError(f"{where}: is a {arch}, not the {name.arch} of {name}")
-    described = [checkpoint[k] for k in ("settings", "num_classes", "size", "state_dict")]
-    net = exit_net(arch, *described, where)
+    settings, num_classes, size = (checkpoint[k] for k in ("settings", "num_classes", "size"))
+    net = exit_net(arch, settings, num_classes, size, checkpoint["state_dict"], where)
     local = _exit(net, name.number or net.num_exits, checkpoint, where)
     about = {"net": f"{arch}:{local.exit}"} | {k: checkpoint[k] for k in kept}
     return local, about | {"state_dict": local.state_dict()}
@@ -103,8 +102,8 @@ def _exit_of_itself(checkpoint: dict, where: str) -> nn.Module:
         name = exit_name(checkpoint["net"])
     except ValueError as e:
         raise ValueError(f"{where}: local net {e}") from None
-    described = [checkpoint[k] for k in ("settings", "num_classes", "size")]
-    net = _new_exit_net(name.arch, *described, where)
+    settings, num_classes, size = (checkpoint[k] for k in ("settings", "num_classes", "size"))
+    net = _new_exit_net(name.arch, settings, num_classes, size, where)
     local = _exit(net, name.number or net.num_exits, checkpoint, where)
     return fill(local, checkpoint["state_dict"], where, f"{name} of {net.num_exits} exits")
 
@@ -171,16 +170,3 @@ def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module,
         _check_classes(len(edge[head]), num_classes, where)
     make = partial(build_edge, name, num_classes, edge_size(name, 32))
     return restore(Rejector, rejector, where, "rejector"), restore(make, edge, where, name)
-
-
-@torch.no_grad()
-def predict(net: nn.Module, batches: Iterable) -> Tensor:
-    """Logits of `net` in eval mode on all batches: [N, K], or [R, N, 2] of stacked rejectors.
-
-    Batches give (rows, images, labels). The mode that the net was in is restored.
-    """
-    mode = net.training
-    net.eval()
-    logits = torch.cat([net(images) for _, images, _ in batches], dim=-2)
-    net.train(mode)
-    return logits

@@ -6,6 +6,7 @@ releases of the early-exit papers count a little more, and their published budge
 `release_multiply_adds`.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.attention import plain_attention
-from models.exit_net import ExitNet
+from models.exit_net import ExitNet, State
 
 
 def parameters(net: nn.Module) -> int:
@@ -38,7 +39,8 @@ def exit_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
     Counted as in `multiply_adds`; give a batch of one, as `net.example` does. The last is that of
     the whole network.
     """
-    totals, state = [], inputs
+    totals: list[int] = []
+    state: State = inputs
     with _counting(net) as counter:
         for k in range(net.num_exits):
             state = net.block(k, state)
@@ -61,11 +63,13 @@ def release_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
         if isinstance(layer, nn.ReLU):
             more += out.numel()
         elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d)):
-            more += out.numel() * layer.kernel_size**2
+            width = layer.kernel_size
+            more += out.numel() * (width**2 if isinstance(width, int) else math.prod(width))
         elif isinstance(layer, nn.Linear):
             more += layer.bias.numel()
 
-    totals, state = [], inputs
+    totals: list[int] = []
+    state: State = inputs
     hooks = [layer.register_forward_hook(count) for layer in net.modules()]
     try:
         with _counting(net) as counter:
@@ -83,9 +87,9 @@ def release_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
 def _counting(net: nn.Module) -> Iterator[FlopCounterMode]:
     """Count all that is computed inside, with `net` in eval mode and no gradients.
 
-    Attention has to be plain, or some of it is not seen: the counter of torch 2.15 found 2,327,168
-    of a ViT's 5,538,688, since it has no formula for the kernel that nn.MultiheadAttention takes in
-    eval mode on the CPU. Older ones have none for the CPU's scaled_dot_product_attention either.
+    Attention has to be plain: the counter of torch 2.15 misses the kernel that
+    nn.MultiheadAttention uses in eval mode on the CPU, and counts 2,327,168 of a ViT's 5,538,688.
+    Older versions also miss the CPU's scaled_dot_product_attention.
     """
     modes = {module: module.training for module in net.modules()}
     try:

@@ -56,6 +56,9 @@ class ExitLocal(nn.Module):
     those that the whole network had. ValueError where it has no exit of that number.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self,
         net: ExitNet,
@@ -82,14 +85,14 @@ class ExitLocal(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] to logits [B, K]."""
         state: State = resize(images, self.size) * self.scale + self.shift
-        logits = None
+        logits: list[Tensor] = []
         for k in range(self.exit):
             state = self.net.block(k, state)
             if k + 1 < self.exit and not self.ensemble_reweight:
                 continue
-            own = self.net.head(k, state)
-            logits = own if logits is None else own + self.ensemble_reweight * logits
-        return logits
+            f_k = self.net.head(k, state)
+            logits.append(f_k + self.ensemble_reweight * logits[-1] if logits else f_k)
+        return logits[-1]
 
     def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, K], and what the exit's last layer sees, [B, D] (models/features.py).

@@ -1,7 +1,7 @@
-"""What every network with exits is: blocks in a row, a classifier after each of them.
+"""The base class of networks with exits: blocks in a row, with a classifier after each.
 
-A network of a new kind subclasses `ExitNet`, lists itself in models/exit_nets.py, and has all that
-trains, evaluates and stops early.
+A new architecture subclasses `ExitNet` and gets a line in models/exit_nets.py; then early_exit can
+train it, evaluate it and stop early in it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ExitNet(nn.Module):
     """
 
     num_exits: int
-    input_size: int | None = None  # px it must be given; None: it takes any
-    reads = "images"  # or "text": tokens [B, 2, L] (data/text/tokens.py) in the place of images
+    input_size: int | None = None  # px of its images; None: any
+    reads = "images"  # or "text": tokens [B, 2, L] (data/text/tokens.py) instead of images
     equilibrium = "all"  # gradient equilibrium that boosted training uses by default
 
     @staticmethod
@@ -39,11 +39,11 @@ class ExitNet(nn.Module):
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> ExitNet:
-        """The network for images of `size` px. ValueError, one line, for what cannot be built."""
+        """The network for images of `size` px. ValueError, one line, for impossible settings."""
         raise NotImplementedError
 
     def example(self, size: int) -> Tensor:
-        """One input of this network, of `size` px or tokens, to count and to try it with."""
+        """One input of this network, of `size` px or tokens, to count multiply-adds with."""
         return torch.zeros(1, 3, size, size)
 
     def block(self, k: int, state: State) -> State:
@@ -72,6 +72,20 @@ class ExitNet(nn.Module):
             logits.append(self.head(k, state))
             state = _scale_gradients(state, self.num_exits - 1 - k, equilibrium)
         return logits
+
+
+def tensor_of(state: State) -> Tensor:
+    """A state that is one tensor, as an input is. TypeError for a list."""
+    if isinstance(state, list):
+        raise TypeError(f"a state of {len(state)} parts where one tensor is expected")
+    return state
+
+
+def maps_of(state: State) -> list[Tensor]:
+    """A state that is a list of tensors. TypeError for a single tensor."""
+    if not isinstance(state, list):
+        raise TypeError("a state of one tensor where a list is expected")
+    return [tensor_of(part) for part in state]
 
 
 def each(function: Callable[[Tensor], Tensor], state: State) -> State:

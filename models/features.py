@@ -1,4 +1,4 @@
-"""What the last layer of a classifier gets to see, for any classifier."""
+"""The features that the last layer of any classifier computes the logits from."""
 
 from typing import Any
 
@@ -13,10 +13,13 @@ def with_features(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     one forward pass in the mode and type that the net is in; in train mode features are those after
     dropout. ValueError where the last layer is of another kind or its outputs are not the K logits.
     """
-    last: dict[str, Any] = {}
+    # The last layer that was called, and its input.
+    layer: nn.Module | None = None
+    x: Any = None
 
-    def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        last["layer"], last["input"] = layer, inputs[0] if inputs else None
+    def keep(called: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal layer, x
+        layer, x = called, inputs[0] if inputs else None
 
     weighted = [m for m in net.modules() if next(m.parameters(recurse=False), None) is not None]
     hooks = [m.register_forward_pre_hook(keep) for m in weighted]
@@ -25,14 +28,15 @@ def with_features(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    layer, x = last.get("layer"), last.get("input")
-    linear = isinstance(layer, nn.Linear) and isinstance(x, Tensor) and x.ndim == 2
-    point = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
-    outputs = layer.out_features if linear else layer.out_channels if point else None
-    if outputs is None or logits.shape != (len(images), outputs):
+    features, outputs = None, 0
+    if isinstance(layer, nn.Linear) and isinstance(x, Tensor) and x.ndim == 2:
+        features, outputs = x, layer.out_features
+    elif isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
+        features, outputs = x.mean(dim=(2, 3)), layer.out_channels
+    if features is None or logits.shape != (len(images), outputs):
         raise ValueError(
             f"features of {type(net).__name__}: its last layer with weights is "
             f"{'none' if layer is None else type(layer).__name__}; it has to be a linear layer or "
             "a 1x1 convolution that gives the logits [B, K]"
         )
-    return logits, x if linear else x.mean(dim=(2, 3))
+    return logits, features

@@ -1,4 +1,4 @@
-"""The local net m: LeNet-5, the small classifier that the device has (LeCun et al., 1998)."""
+"""The local net m, the small classifier on the device: LeNet-5 (LeCun et al., 1998)."""
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +14,38 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def pooled(x: Tensor) -> Tensor:
-    """The highest of every 2 x 2, then ReLU: [B, C, H, W] to [B, C, H / 2, W / 2], both even.
+    """2 x 2 max-pooling, then ReLU: [B, C, H, W] to [B, C, H / 2, W / 2], H and W even.
 
-    In this order it is the same values and gradients, and a quarter of the ReLU's work.
+    Values and gradients are those of ReLU first, for a quarter of the ReLU's work.
     """
     if x.requires_grad or x.device.type != "cpu":
         return F.relu(F.max_pool2d(x, 2))
-    # The same values without max_pool2d's note of where each was, twice their bytes, that only a
-    # backward pass needs: 9 against 18 ms a LeNet-5 of 250 images, one core. With gradients it
-    # stays: `maximum` shares the gradient of two equals, which pixels of one shade give.
+    # max_pool2d also stores the index of each maximum, which only a backward pass needs: without,
+    # a LeNet-5 takes 9 instead of 18 ms for 250 images, one core. Not with gradients: `maximum`
+    # splits the gradient between equal values, which neighbouring equal pixels give.
     x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
     return torch.maximum(x[..., ::2], x[..., 1::2]).relu_()
 
 
-class LeNet5(nn.Module):
+class LocalNet(nn.Module):
+    """A local net of `num_classes`: `LOCAL_NETS[name](num_classes)`.
+
+    size: px that images are resized to. num_features: values that `with_features` returns.
+    """
+
+    size: int
+    num_features: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to logits [B, K]."""
+        return self.with_features(images)[0]
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, K], and features [B, D] for a rejector."""
+        raise NotImplementedError
+
+
+class LeNet5(LocalNet):
     """LeNet-5 for 32 x 32 RGB; other sizes are resized to it.
 
     conv 6@5, pool, conv 16@5, pool, fc 120, 84, K. Parameter names are those of the L2H release:
@@ -45,12 +63,8 @@ class LeNet5(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] to logits [B, K]."""
-        return self.with_features(images)[0]
-
     def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, K], and what was computed on the way to them, [B, 604].
+        """Logits [B, K] and features [B, 604].
 
         The features are the last map (400 values) and both hidden layers (120 and 84), after ReLU.
         """
@@ -61,4 +75,5 @@ class LeNet5(nn.Module):
         return self.fc3(second), torch.cat([x, first, second], 1)
 
 
-LOCAL_NETS = {"lenet5": LeNet5}
+# A new local net is a subclass of LocalNet and a line here.
+LOCAL_NETS: dict[str, type[LocalNet]] = {"lenet5": LeNet5}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.dense_layers import Bottleneck, Conv, Head, check_size, initialise, numbers
-from models.exit_net import ExitNet, State
+from models.exit_net import ExitNet, State, maps_of
 
 STEMS = ("auto", "cifar", "imagenet")
 LARGE_IMAGES = 96  # px from which `auto` takes ImageNet's first layer and heads
@@ -141,7 +141,7 @@ class MSDNet(ExitNet):
         return self.blocks[k](state)
 
     def head(self, k: int, state: State) -> Tensor:
-        return self.classifier[k](state[-1])
+        return self.classifier[k](maps_of(state)[-1])
 
 
 def _scales(prune: str, n: int, total: int, scales: int) -> tuple[int, int]:
@@ -207,23 +207,31 @@ class _Layer(nn.Module):
         finest_in, finest = len(gr_factor) - have, len(gr_factor) - left
         for s in range(finest, len(gr_factor)):
             new = growth * gr_factor[s]
-            halves = nn.ModuleDict()
+            down = None
             if s > finest_in:
                 new //= 2
                 finer = channels * gr_factor[s - 1]
-                halves["conv_down"] = Bottleneck(finer, new, bn_factor[s - 1], stride=2)
-            halves["conv_normal"] = Bottleneck(channels * gr_factor[s], new, bn_factor[s])
-            self.layers.append(halves)
+                down = Bottleneck(finer, new, bn_factor[s - 1], stride=2)
+            normal = Bottleneck(channels * gr_factor[s], new, bn_factor[s])
+            self.layers.append(_Scale(normal, down))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         dropped = len(maps) - len(self.layers)
-        new = []
-        for s, halves in enumerate(self.layers, start=dropped):
-            parts = [maps[s]]
-            if "conv_down" in halves:
-                parts.append(halves["conv_down"](maps[s - 1]))
-            new.append(torch.cat([*parts, halves["conv_normal"](maps[s])], dim=1))
-        return new
+        finer = [None, *maps[:-1]]  # the map one scale finer than each
+        return [layer(maps[s], finer[s]) for s, layer in enumerate(self.layers, start=dropped)]
+
+
+class _Scale(nn.Module):
+    """One scale of a layer: the map, features of the finer map (if any) and features of itself."""
+
+    def __init__(self, normal: Bottleneck, down: Bottleneck | None):
+        super().__init__()
+        self.conv_down = down
+        self.conv_normal = normal
+
+    def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
+        parts = [x] if self.conv_down is None else [x, self.conv_down(finer)]
+        return torch.cat([*parts, self.conv_normal(x)], dim=1)
 
 
 class _Transition(nn.Module):

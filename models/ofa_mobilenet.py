@@ -39,6 +39,13 @@ class Block(NamedTuple):
     shortcut: bool  # the input is added
 
 
+class Norm(NamedTuple):
+    """What every batch norm of a network shares."""
+
+    momentum: float
+    eps: float
+
+
 class Shape(NamedTuple):
     """All of a network but its size in px, its classes and its dropout."""
 
@@ -59,15 +66,16 @@ class OFAMobileNet(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int, size: int, dropout: float = 0.1):
         super().__init__()
-        self.size, norm = size, {"momentum": shape.momentum, "eps": shape.eps}
+        self.size, norm = size, Norm(shape.momentum, shape.eps)
         self.first_conv = _conv(3, shape.first, 3, 2, "h_swish", norm)
         self.blocks = nn.ModuleList(_InvertedResidual(block, norm) for block in shape.blocks)
         self.final_expand_layer = _conv(
             shape.blocks[-1].channels, shape.expand, 1, 1, "h_swish", norm
         )
         self.feature_mix_layer = _conv(shape.expand, shape.features, 1, 1, "h_swish", None)
+        linear = nn.Linear(shape.features, num_classes)
         self.classifier = nn.Sequential(
-            OrderedDict(dropout=nn.Dropout(dropout), linear=nn.Linear(shape.features, num_classes))
+            OrderedDict[str, nn.Module](dropout=nn.Dropout(dropout), linear=linear)
         )
         initialise(self)
 
@@ -81,9 +89,10 @@ class OFAMobileNet(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    def __init__(self, block: Block, norm: dict[str, float]):
+    def __init__(self, block: Block, norm: Norm):
         super().__init__()
-        middle, layers = block.middle, OrderedDict()
+        middle = block.middle
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
         if middle != block.channels_in:
             layers["inverted_bottleneck"] = _conv(
                 block.channels_in, middle, 1, 1, block.activation, norm
@@ -127,7 +136,7 @@ def _conv(
     kernel: int,
     stride: int,
     activation: str | None,
-    norm: dict[str, float] | None,
+    norm: Norm | None,
     groups: int = 1,
 ) -> nn.Sequential:
     """A convolution of the same size but for the stride, with what follows it, by name."""
@@ -136,7 +145,7 @@ def _conv(
         channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False
     )
     if norm is not None:
-        layers["bn"] = nn.BatchNorm2d(channels, **norm)
+        layers["bn"] = nn.BatchNorm2d(channels, norm.eps, norm.momentum)
     if activation is not None:
         layers["act"] = ACTIVATIONS[activation]()
     return nn.Sequential(layers)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dense_layers import Bottleneck, Conv, Head, check_size, initialise, numbers
-from models.exit_net import ExitNet, State
+from models.exit_net import ExitNet, State, maps_of, tensor_of
 
 CIFAR_HEAD = 128  # channels
 REDUCTION = 0.5  # of the channels, at transitions
@@ -92,7 +92,13 @@ class RANet(ExitNet):
                     "--growth_rate"
                 )
         check_size(size, {"": 2 ** (scales[-1] - 1)}, f"--scale_list {texts['scale_list']}")
-        return cls(num_classes, **lists, **plain)
+        return cls(
+            num_classes,
+            scale_list=scales,
+            gr_factor=lists["gr_factor"],
+            bn_factor=lists["bn_factor"],
+            **plain,
+        )
 
     def __init__(
         self,
@@ -146,20 +152,26 @@ class RANet(ExitNet):
         blocks too.
         """
         s, first, last = self.plan[k]
-        x, features, inputs = [None, [], self.FirstLayer(state)] if k == 0 else state
+        x: State
+        features: list[State]
+        if k == 0:
+            x, features, inputs = state, [], self.FirstLayer(tensor_of(state))
+        else:
+            x, kept, unused = state
+            features, inputs = list(kept), maps_of(unused)
         coarse: list[list[Tensor]] = []
         if first == 0:
             x, *inputs = inputs
-            coarse, features = features, []
+            coarse, features = [maps_of(maps) for maps in features], []
         for b in range(first, last + 1):
-            block = self.scale_flows[s][b]
+            block = self.get_submodule(f"scale_flows.{s}.{b}")
             x, maps = block(x, coarse[b]) if b < len(coarse) else block(x)
             if inputs:
                 features = [*features, maps]
-        return [x, features, inputs]
+        return [x, features, [*inputs]]
 
     def head(self, k: int, state: State) -> Tensor:
-        return self.classifier[k](state[0])
+        return self.classifier[k](tensor_of(state[0]))
 
 
 class _FirstLayer(nn.Module):
@@ -212,14 +224,13 @@ class _Block(nn.Module):
         self.low = fusion.channels if fusion else []
         self.layers = nn.ModuleList()
         for i in range(layers):
-            layer, own, stride = nn.ModuleDict(), new, 1
+            conv_up, up, stride = None, 0, 1
             if fusion:
                 up = math.floor(new * fusion.share)
-                layer["conv_up"] = Bottleneck(fusion.channels[i], up, fusion.width)
-                own -= up
+                conv_up = Bottleneck(fusion.channels[i], up, fusion.width)
                 stride = 2 if fusion.halve and i == layers - 1 else 1
-            layer["conv_normal"] = Bottleneck(self.seen[i], own, width, stride)
-            self.layers.append(layer)
+            conv_normal = Bottleneck(self.seen[i], new - up, width, stride)
+            self.layers.append(_DenseLayer(conv_normal, conv_up))
         if fusion:
             up = math.floor(self.channels * fusion.share)
             self.conv_last = Conv(fusion.channels[-1], up, kernel=1)
@@ -237,17 +248,31 @@ class _Block(nn.Module):
         """
         maps = []
         for i, layer in enumerate(self.layers):
-            own = layer["conv_normal"](x)
-            parts = [_resize(x, own)]
-            if low:
-                parts.append(_resize(layer["conv_up"](low[0][:, : self.low[i]]), own))
-            if own.shape[-2:] != x.shape[-2:]:
+            extended = layer(x, low[0][:, : self.low[i]] if low else None)
+            if extended.shape[-2:] != x.shape[-2:]:
                 maps.append(x)
-            x = torch.cat([*parts, own], dim=1)
+            x = extended
         maps.append(x)
         if low:
             x = torch.cat([x, _resize(self.conv_last(low[-1]), x)], dim=1)
         return self.trans(x), maps
+
+
+class _DenseLayer(nn.Module):
+    """The map, features of the coarser flow's map (if any) and features of the map itself."""
+
+    def __init__(self, conv_normal: Bottleneck, conv_up: Bottleneck | None):
+        super().__init__()
+        self.conv_up = conv_up
+        self.conv_normal = conv_normal
+
+    def forward(self, x: Tensor, coarser: Tensor | None) -> Tensor:
+        """[B, C, H, W] to [B, C + new, H', W'], all resized to the new features' size."""
+        new = self.conv_normal(x)
+        parts = [_resize(x, new)]
+        if self.conv_up is not None:
+            parts.append(_resize(self.conv_up(coarser), new))
+        return torch.cat([*parts, new], dim=1)
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:

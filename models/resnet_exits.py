@@ -6,13 +6,16 @@ Exits as in BranchyNet (Teerapittayanon et al., ICPR 2016) but for their heads, 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from models.edgenet import imagenet_weights
-from models.exit_net import ExitNet, State
+from models.exit_net import ExitNet, State, tensor_of
 from models.trunks import exit_points, load_trunk
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
 
 # torchvision's class of a layer, and how many of them each of the four stages has.
 RESNETS = {
@@ -109,11 +112,11 @@ class ResNetExits(ExitNet):
         return x
 
     def head(self, k: int, state: State) -> Tensor:
-        return self.heads[k](state.mean(dim=(2, 3)))
+        return self.heads[k](tensor_of(state).mean(dim=(2, 3)))
 
 
 def _stage(
-    layer: type[nn.Module], channels: int, planes: int, count: int, stride: int
+    layer: type[BasicBlock | Bottleneck], channels: int, planes: int, count: int, stride: int
 ) -> nn.Sequential:
     """`count` residual layers; the first has the stride, and a 1x1 shortcut where it must."""
     out = planes * layer.expansion

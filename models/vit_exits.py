@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.attention import has_tangent, plain_attention
 from models.edgenet import imagenet_weights
-from models.exit_net import ExitNet, State
+from models.exit_net import ExitNet, State, tensor_of
 from models.localnet import resize
 from models.trunks import exit_points, load_trunk, thirds
 
@@ -129,7 +129,7 @@ class ViTExits(ExitNet):
         self.heads = nn.ModuleList(nn.Linear(hidden_dim, num_classes) for _ in exits)
 
     def block(self, k: int, state: State) -> State:
-        tokens = self._tokens(state) if k == 0 else state
+        tokens = self._tokens(tensor_of(state)) if k == 0 else tensor_of(state)
         for i in range(self.bounds[k], self.bounds[k + 1]):
             layer = self.encoder.layers[i]
             with _attention_of(layer, tokens):
@@ -138,7 +138,7 @@ class ViTExits(ExitNet):
 
     def head(self, k: int, state: State) -> Tensor:
         norm = self.norms[k] if k < self.num_exits - 1 else self.encoder.ln
-        return self.heads[k](norm(state[:, 0]))
+        return self.heads[k](norm(tensor_of(state)[:, 0]))
 
     def _tokens(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] to what the first layer sees."""

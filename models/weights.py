@@ -1,12 +1,14 @@
-"""State dicts: what they are, a part of one, and one into a network."""
+"""State dicts: check them, take a part of one, load one into a network."""
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def is_state_dict(checkpoint: dict) -> bool:
@@ -33,31 +35,33 @@ def check_fit(own: State, state: State, where: str, what: str) -> None:
         raise ValueError(f"{where}: not a {what}: {'; '.join(bad[:2])}{more}")
 
 
-def restore(make: Callable[[], nn.Module], state: State, where: str, what: str) -> nn.Module:
-    """`make()` with the weights of `state`, built on the meta device, so that none are drawn first.
+def restore(make: Callable[[], Net], state: State, where: str, what: str) -> Net:
+    """`make()` with the weights of `state`, without drawing initial weights where possible.
 
-    Drawing the 57 million of alexnet takes longer than reading them. A network that cannot be built
-    there (RegNet reads numbers out of tensors) or has buffers outside its state dict is built as
-    usual. Either way random numbers go on as if nothing had been drawn. Errors: those of `fill`.
+    Drawing the 57 million of alexnet takes longer than reading them, so the network is built on the
+    meta device; one that cannot be built there (RegNet reads numbers out of tensors) or has buffers
+    outside its state dict is built as usual. Neither changes the state of the random number
+    generator. Errors: those of `fill`.
     """
+    net: Net | None = None
     try:
         with torch.device("meta"):
             net = make()
-    except (RuntimeError, ValueError):  # the net itself says below what is wrong, if anything is
-        net = None
+    except (RuntimeError, ValueError):
+        pass  # the second attempt below raises the error, if there is one
     if net is None or {name for name, _ in net.named_buffers()} - net.state_dict().keys():
         with torch.random.fork_rng(devices=[]):
             net = make()
     return fill(net, state, where, what)
 
 
-def fill(net: nn.Module, state: State, where: str, what: str) -> nn.Module:
+def fill(net: Net, state: State, where: str, what: str) -> Net:
     """Load `state` strictly, with an error of one line that says what does not fit.
 
     A network on the meta device takes the tensors of `state` themselves as its weights.
 
-    A file without any count of batch norm's batches, as all were before torch 0.4.1 (2018), is
-    whole: no layer here computes with it.
+    Files from before torch 0.4.1 (2018) lack num_batches_tracked, which no layer here uses: they
+    load as well.
     """
     own = net.state_dict()
     if not any(map(_is_count, state)):

@@ -23,7 +23,7 @@ from deferral.decide import decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import Pair, risk
 from deferral.summary import summarise
-from learning_to_help.settings import cost_pair
+from learning_to_help.flags import cost_pair
 
 MEGABYTES = 8  # a study
 NEEDED = ("labels", "stage_logits", "split", "index", "scores", "settings", "estimates")

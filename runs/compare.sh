@@ -17,7 +17,7 @@ for dataset in "${datasets[@]}"; do
   "$python" train_localnet.py "${common[@]}" --rejector_val_size 0.1 \
     ${fast_local[@]+"${fast_local[@]}"} ${extra_local[@]+"${extra_local[@]}"}
   "$python" train_edgenet_async.py "${common[@]}" --rejector_val_size 0.1 --async_freq 1 \
-    "${grid[@]}" --rivals "${surrogates[@]}" --rival_costs "${surrogate_costs[@]}" \
+    "${grid[@]}" --extra_surrogates "${surrogates[@]}" --extra_costs "${surrogate_costs[@]}" \
     ${fast_edge[@]+"${fast_edge[@]}"} ${fast_rejectors[@]+"${fast_rejectors[@]}"} \
     ${extra[@]+"${extra[@]}"}
   "$python" train_rejector.py "${common[@]}" --rejector amortized per_cost \

@@ -1,10 +1,7 @@
-"""One small trained and evaluated run that many tests read, and how bad input is refused."""
+"""A small trained and evaluated run that many tests read, and a check of one-line errors."""
 
-import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +10,9 @@ import pytest
 import eval_all
 import train_edgenet_async
 import train_localnet
-from tests import forked
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
 
-# Files that take half a minute or more: begun first, so that no core waits for the last of them.
+# The slowest files run first, so that no core waits for the last of them.
 SLOW = (
     "test_train_edgenet_async.py",
     "test_pipelines.py",
@@ -36,7 +32,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _figures_closed() -> Iterator[None]:
-    """A test that looks into a figure leaves it open; twenty of them are a warning."""
+    """Close the figures that a test leaves open; matplotlib warns at twenty."""
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
@@ -49,7 +45,7 @@ def npz(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(npz, tmp_path_factory) -> Path:
-    """A run directory on `npz`: local net, edge, 4 costs x 2 S, evaluated. Not to be changed."""
+    """A run directory on `npz`: local net, edge, 4 costs x 2 S, evaluated. Read only."""
     run = tmp_path_factory.mktemp("trained")
     common = ["--dataset", npz, "--save_dir", run]
     quiet(train_localnet.main, *common, "--epochs", 2, "--lr", 0.01, "--local_classes", "0-2")
@@ -62,20 +58,9 @@ def trained(npz, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def python() -> Iterator[str]:
-    """A command to start scripts with as if by Python, but at once: see tests/forked.py."""
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own is too long for a socket's path
-        path, command = f"{folder}/socket", Path(folder, "python")
-        words = [sys.executable, "-I", "-S", forked.__file__, path]
-        command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-        command.chmod(0o755)
-        server = subprocess.Popen(
-            [sys.executable, forked.__file__, path, "serve"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        with server:  # closes its stdin, at which it ends, and waits
-            assert server.stdout.readline() == b"ready\n"
-            yield str(command)
+def python() -> str:
+    """The Python of tests that start or kill a process."""
+    return sys.executable
 
 
 @pytest.fixture
@@ -86,17 +71,17 @@ def run_copy(trained, tmp_path) -> Path:
 
 @pytest.fixture
 def refused(capsys):
-    """Call a main and expect one line `error: ...` with `telling` in it, and status 2."""
+    """Call a main; expect one line `error: ...` that contains `telling`, and exit status 2."""
 
     def call(main, *argv, telling):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main([str(a) for a in argv])
-        said = capsys.readouterr().err
+        message = capsys.readouterr().err
         assert stop.value.code == 2
-        assert said.startswith("error: ")
-        assert said.count("\n") == 1, said
-        assert telling in said
-        return said
+        assert message.startswith("error: ")
+        assert message.count("\n") == 1, message
+        assert telling in message
+        return message
 
     return call

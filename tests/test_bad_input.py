@@ -20,63 +20,13 @@ from tests.made import SMALL_EDGE, make_npz
 STEM = "tiny-edgenet-async-1-cost_1-1.25-cost_e-0.25"
 
 
-def good():
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
-    y = np.arange(40) % 4
-    return {"x_train": x, "y_train": y, "x_test": x[:8], "y_test": y[:8]}
-
-
-def changed(**arrays):
-    return lambda: good() | arrays
-
-
-def nan_images():
-    x = good()["x_train"] / 255
-    x[3, 2, 1, 0] = np.nan
-    return good() | {"x_train": x, "x_test": good()["x_test"] / 255}
-
-
-BAD_NPZ = {
-    "missing array": (lambda: {k: v for k, v in good().items() if k != "y_test"}, "y_test"),
-    "wrong rank": (changed(x_train=np.zeros((40, 12), np.uint8)), "x_train"),
-    "wrong channels": (changed(x_train=np.zeros((40, 12, 12, 2), np.uint8)), "x_train"),
-    "wrong dtype": (changed(x_train=np.zeros((40, 12, 12, 3), np.int64)), "uint8"),
-    "labels of rank 2": (changed(y_train=np.zeros((40, 4), int)), "y_train"),
-    "labels not integers": (changed(y_train=np.arange(40) / 10), "y_train"),
-    "negative labels": (changed(y_train=np.arange(40) % 4 - 1), "-1"),
-    "test label out of range": (changed(y_test=np.full(8, 9)), "9"),
-    "lengths differ": (changed(y_train=np.arange(39) % 4), "39"),
-    "shapes differ": (changed(x_test=np.zeros((8, 10, 12, 3), np.uint8)), "x_test"),
-    "NaN": (nan_images, "NaN"),
-    "one class only": (changed(y_train=np.zeros(40, int), y_test=np.zeros(8, int)), "one class"),
-    "no images": (changed(x_test=np.zeros((0, 12, 12, 3), np.uint8)), "no images"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_NPZ)
-def test_bad_arrays(case, tmp_path, refused):
-    make, telling = BAD_NPZ[case]
+def test_bad_data(npz, tmp_path, refused):
+    """tests/data/test_datasets.py has the faults of files; here they reach every script."""
     path = tmp_path / "bad.npz"
-    np.savez(path, **make())
-    for main in (train_localnet.main, train_edgenet_async.main):
-        said = refused(main, "--dataset", path, "--save_dir", tmp_path / "run", telling=telling)
-        assert str(path) in said
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("case", ["missing", "empty", "truncated", "not an npz"])
-def test_bad_files(case, npz, tmp_path, refused):
-    path = tmp_path / "bad.npz"
-    if case == "empty":
-        path.write_bytes(b"")
-    elif case == "truncated":
-        path.write_bytes(npz.read_bytes()[:-5000])
-    elif case == "not an npz":
-        path.write_text("hello")
-    refused(
-        train_localnet.main, "--dataset", path, "--save_dir", tmp_path / "run", telling=str(path)
-    )
+    for content in (b"", npz.read_bytes()[:-5000]):
+        path.write_bytes(content)
+        for main in (train_localnet.main, train_edgenet_async.main):
+            refused(main, "--dataset", path, "--save_dir", tmp_path / "run", telling=str(path))
     assert not (tmp_path / "run").exists()
 
 
@@ -124,13 +74,16 @@ def test_no_cuda_where_cuda_is_asked(tmp_path, refused):
         (["--cost_1", "1", "--cost_e", "-0.1"], "at least 0"),
         (["--cost_1", "1", "--cost_e", "x"], "'x' is not a number"),
         (["--costs", "1:3", "--surrogate", "released"], "no lower bound at c_e 3"),
-        (["--costs", "1:3", "--rivals", "released"], "--rivals: released has no lower bound"),
         (
-            ["--costs", "1:0", "--rivals", "released", "--rival_costs", "1:0", "1:1.1"],
-            "--rivals: released has no lower bound at c_e 1.1",
+            ["--costs", "1:3", "--extra_surrogates", "released"],
+            "--extra_surrogates: released has no lower bound",
+        ),
+        (
+            ["--costs", "1:0", "--extra_surrogates", "released", "--extra_costs", "1:0", "1:1.1"],
+            "--extra_surrogates: released has no lower bound at c_e 1.1",
         ),
         (["--costs", "1:1e7"], "at most 1e+06"),
-        (["--costs", "1:1e-60"], "too many digits for a file's name"),
+        (["--costs", "1:1e-60"], "too many digits for a file name"),
         (["--async_freq", "-1"], "at least 0"),
         (["--async_freq", "1.5"], "not a number (int)"),
         (["--edge_net", "resnet81"], "near: resnet18"),
@@ -152,7 +105,8 @@ def test_impossible_flags_of_the_edge(flags, telling, npz, trained, tmp_path, re
 EDGE_ONLY = [
     ["--cost_1", "1"], ["--cost_e", "0"], ["--costs", "1:0"], ["--async_freq", "1"], ["--joint"],
     ["--adaptive", "0.1"], ["--probe_size", "256"], ["--probe_every", "10"], ["--outage", "1:2"],
-    ["--surrogate", "stage_switching"], ["--rivals", "released"], ["--rival_costs", "1:0"],
+    ["--surrogate", "stage_switching"],
+    ["--extra_surrogates", "released"], ["--extra_costs", "1:0"],
     ["--lr_rejector", "0.0016"], ["--progress_every", "0"], ["--local_path", "x.pth"],
 ]  # fmt: skip
 JOINT = [["--async_freq", "1"], *EDGE_ONLY[5:9]]
@@ -161,10 +115,14 @@ NO_EFFECT = [
     *((train_edgenet_async, ["--joint", *flags], "--joint") for flags in JOINT),
     (train_edgenet_async, ["--probe_size", "256"], "goes with --adaptive"),
     (train_edgenet_async, ["--probe_every", "10"], "goes with --adaptive"),
-    (train_edgenet_async, ["--rival_costs", "1:0"], "goes with --rivals"),
-    (train_edgenet_async, ["--rivals", "one_vs_all", "--rival_costs", "1:0"], "with --rivals"),
+    (train_edgenet_async, ["--extra_costs", "1:0"], "goes with --extra_surrogates"),
+    (
+        train_edgenet_async,
+        ["--extra_surrogates", "one_vs_all", "--extra_costs", "1:0"],
+        "with --extra_surrogates",
+    ),
     (train_edgenet_async, ["--seeds", "0", "1", "--seed", "43"], "--seeds takes its place"),
-    (train_edgenet_async, ["--seeds", "0", "--local_path", "x.pth"], "no --local_path"),
+    (train_edgenet_async, ["--seeds", "0", "--local_path", "x.pth"], "leave --local_path out"),
     (train_localnet, ["--exits_path", "x"], "--exits_path goes with an exit"),
     (train_localnet, ["--local_net", "msdnet:2", "--epochs", "3"], "is trained already"),
     (train_localnet, ["--local_net", "msdnet:2", "--local_classes", "0-2"], "trained already"),
@@ -174,7 +132,7 @@ NO_EFFECT = [
     ),
     (train_rejector, ["--seeds", "0", "--seed", "43"], "--seeds takes its place"),
     (train_localnet, ["--seeds", "0", "--seed", "42"], "--seeds takes its place"),
-    (eval_all, ["--seed", "43"], "nothing is drawn here"),
+    (eval_all, ["--seed", "43"], "evaluation uses no random numbers"),
     (join, ["a", "b", "--cost_flops", "1e-9", "--device_cost", "0.1"], "not allowed with"),
 ]
 
@@ -228,7 +186,7 @@ def test_released_surrogate_of_train_rejector(tmp_path, refused):
 
 def test_no_local_net(npz, tmp_path, refused):
     flags = ["--dataset", npz, "--save_dir", tmp_path / "run", *SMALL_EDGE]
-    refused(train_edgenet_async.main, *flags, telling="train_localnet.py makes it")
+    refused(train_edgenet_async.main, *flags, telling="make it with train_localnet.py")
 
 
 def test_save_dir_that_cannot_be_written(npz, tmp_path, refused):

@@ -1,4 +1,4 @@
-"""What only a GPU can show: graphs against eager steps there. Skipped where there is none.
+"""CUDA graphs against eager steps. Skipped without a GPU.
 
 test.sh hides GPUs; on a machine with one: .venv/bin/python -m pytest tests/test_cuda.py
 """
@@ -11,7 +11,7 @@ import torch
 import data
 import train_localnet
 from early_exit import train as early_exit_train
-from experiment.cuda_graph import EAGER_FIRST, StepGraph
+from experiment.cuda_graph import EAGER_FIRST, StepGraph, set_lr, steer
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
 from models.edgenet import build_edge
@@ -87,6 +87,35 @@ def test_a_step_that_reads_a_value_falls_back():
     with pytest.warns(UserWarning, match="runs eagerly"):
         assert graphed(ones).tolist() == [2.0, 2.0]
     assert graphed(-ones).tolist() == [-3.0, -3.0]
+
+
+def test_outputs_are_static_and_other_shapes_run_eagerly():
+    step = StepGraph(lambda x: x * 2, "cuda")
+    replayed = [step(torch.full((3,), float(k), device="cuda")) for k in range(EAGER_FIRST + 3)]
+    assert step.replay is not None
+    assert replayed[-1] is replayed[-2]
+    assert replayed[-1].tolist() == [2.0 * (EAGER_FIRST + 2)] * 3
+    assert step(torch.ones(5, device="cuda")).tolist() == [2.0] * 5
+    assert step(torch.ones(3, dtype=torch.int64, device="cuda")).dtype == torch.int64
+
+
+def test_a_replay_reads_the_rate_that_set_lr_sets():
+    weight = torch.zeros(1, device="cuda", requires_grad=True)
+    optimizer = torch.optim.SGD([weight], 1.0, fused=True)
+    steer(optimizer, weight.device)
+
+    def step(x):
+        optimizer.zero_grad(set_to_none=True)
+        (weight * x).sum().backward()
+        optimizer.step()
+        return weight.detach().clone()
+
+    graphed, expected = StepGraph(step, "cuda"), 0.0
+    for k in range(EAGER_FIRST + 4):
+        set_lr(optimizer, 1 / (1 + k))
+        expected -= 1 / (1 + k)
+        assert graphed(torch.ones(1, device="cuda")).item() == pytest.approx(expected, rel=1e-5)
+    assert graphed.replay is not None
 
 
 @pytest.mark.parametrize("method", ["base", "l2w", "boosted"])

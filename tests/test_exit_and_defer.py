@@ -1,9 +1,7 @@
-"""An exit as the local net of learning to help, a server of elsewhere, and the chain of both."""
+"""An exit as the local net of learning to help, and the pipeline of exits and then a server."""
 
-import importlib
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +14,12 @@ import experiment
 import train_localnet
 from deferral import predictions as saved
 from early_exit.inference import Inference
-from early_exit.inputs import make_batches
+from early_exit.inputs import InputFormat, make_batches
 from models.cost import exit_multiply_adds
 from tests.early_exit.toy import TINY_FLAGS, checkpoint_of, make_net
 from tests.made import make_npz, quiet
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.shell import commands
+from tests.shell import run as run_commands
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +47,11 @@ def test_taking_an_exit(npz, exits_run, tmp_path, capsys):
     checkpoint = experiment.load_checkpoint(tmp_path / "tiny-localnet.pth")
     whole = experiment.load_checkpoint(exits_run / "tiny-msdnet.pth")
     dataset = data.load(str(npz), val_size=40)
-    given = {key: whole[key] for key in ("stream", "size", "mean", "std")}
+    given = {key: whole[key] for key in ("size", "mean", "std")}
     for split in ("val", "test"):
         part = getattr(dataset, split)
         inference = Inference(make_net(), torch.device("cpu"), 0.5)
-        (logits,) = inference.predict(make_batches(part, 100, "cpu", **given))
+        (logits,) = inference.predict(make_batches(part, 100, "cpu", InputFormat(**given)))
         right = (logits[1].argmax(-1) == part.labels).float().mean().item()
         assert result[f"{split}_accuracy"] == pytest.approx(right)
     image = torch.zeros(1, 3, 32, 32)
@@ -115,40 +113,19 @@ def test_refused(case, npz, exits_run, tmp_path, refused):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def commands(tmp_path):
-    """What a shell script would have run, a list of words a command: commands(script, run, ...)."""
-    shown = tmp_path / "python"
-    shown.write_text('#!/bin/sh\necho "$@"\n')
-    shown.chmod(0o755)
-
-    def call(script, run, **environment):
-        env = os.environ | {"PYTHON": str(shown), "FAST": "1"} | environment
-        done = subprocess.run(
-            ["bash", script, str(run)], cwd=ROOT, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return [line.split() for line in done.stdout.splitlines()]
-
-    return call
-
-
 @pytest.mark.parametrize(("net", "trains"), [("lenet5", True), ("msdnet:2", False)])
-def test_the_pipelines_take_an_exit(net, trains, commands):
+def test_the_pipelines_take_an_exit(net, trains):
     """FAST=1 shortens the training of a local net, and an exit has none."""
-    extra = {"DATASETS": "digits", "EXTRA_LOCAL": f"--local_net {net}"}
+    extra = {"FAST": "1", "EXTRA_LOCAL": f"--local_net {net}"}
     local, edge = commands("train-conf-score.sh", "a/run", **extra)
-    assert local[-2:] == ["--local_net", net]
+    assert local.endswith(f"--local_net {net}")
     assert ("--epochs" in local) == trains
     assert "--epochs" in edge
 
 
-def test_options_of_the_chain(commands):
+def test_options_of_the_chain():
     extra = {"DATASETS": "digits a/b.npz", "SEEDS": "3 4", "ARCH": "vit", "COST_FLOPS": "1e-9"}
-    lines = [
-        " ".join(words)
-        for words in commands("runs/exits-and-server.sh", "a/run", FAST="0", **extra)
-    ]
+    lines = commands("runs/exits-and-server.sh", "a/run", **extra)
     assert len(lines) == 2 * 9
     for line in lines:
         name = "b" if "a/run/exits/b" in line or "a/run/server/b" in line else "digits"
@@ -161,20 +138,12 @@ def test_options_of_the_chain(commands):
     assert sum("--arch vit" in line for line in lines) == 2
 
 
-def test_the_chain(commands, tmp_path, capsys):
-    """Exits, a server behind the last of them, its rules, both in one file, and the report.
-
-    What the script would run is run here, one after the other: a process each would only wait for
-    its imports.
-    """
+def test_the_chain(tmp_path, capsys):
+    """Exits, a server behind the last of them, its rules, both in one file, and the report."""
     npz, run = make_npz(tmp_path / "tiny.npz", train=80, test=40), tmp_path / "run"
     extra = {"EXTRA_EXITS": f"--method boosted {' '.join(TINY_FLAGS)}", "SEEDS": "4"}
-    extra["EXTRA"] = "--epochs 1 --edge_net mobilenet_v3_small"
-    for first, *argv in commands("runs/exits-and-server.sh", run, DATASETS=str(npz), **extra):
-        module = argv.pop(0) if first == "-m" else first.removesuffix(".py")
-        if module == "deferral.report":
-            module += ".__main__"
-        importlib.import_module(module).main(argv)
+    extra |= {"EXTRA": "--epochs 1 --edge_net tiny", "FAST": "1", "DATASETS": str(npz)}
+    run_commands(commands("runs/exits-and-server.sh", run, **extra))
     exits, server, joined = (
         saved.load(run / name / "tiny" / "seed-4" / "tiny-predictions.npz")
         for name in ("exits", "server", "joined")
@@ -188,7 +157,7 @@ def test_the_chain(commands, tmp_path, capsys):
     assert len(joined.scores) == 6
     settings = joined.settings
     assert settings["multiply_adds"][-1] * settings["cost_flops"] == pytest.approx(0.1)
-    assert (settings["method"], settings["edge"]) == ("boosted", "mobilenet_v3_small")
+    assert (settings["method"], settings["edge"]) == ("boosted", "tiny")
     report = json.loads((run / "joined" / "tiny-report.json").read_text())
     assert report["data"]["local"] == "msdnet, 3 exits"
     stem = settings["rejectors"][0]["stem"]

@@ -10,9 +10,9 @@ import early_exit.eval
 import early_exit.infer
 import early_exit.train
 import experiment
-import figures.__main__
 import figures.early_exit
 import figures.exits_and_server
+import figures.risk
 from deferral import join
 from deferral.report import __main__ as report
 from learning_to_help import estimators
@@ -49,7 +49,7 @@ def test_from_exits_to_report(run):
     quiet(early_exit.eval.main, *common)
     quiet(early_exit.infer.main, *common, "--seconds", 0.1)
     quiet(join.main, run / "exits", run / "exits", "--device_cost", 0.1, "--out", run / "joined")
-    quiet(report.main, run / "joined", "--costs", "1:0.1")
+    quiet(report.main, run / "joined", "--cost_1", 1, "--cost_e", 0.1, "--draws", 20)
     quiet(figures.exits_and_server.main, run / "joined", "--cost_1", 1, "--cost_e", 0.1)
     quiet(figures.early_exit.main, run / "exits")
     assert json.loads((run / "joined" / f"{NAME}-report.json").read_text())
@@ -57,9 +57,9 @@ def test_from_exits_to_report(run):
     assert list((run / "exits" / "figures").iterdir())
 
 
-def test_every_figure(run, trained):
+def test_a_figure(run, trained):
     shutil.copy(trained / "tiny-predictions.npz", run / f"{NAME}-predictions.npz")
-    quiet(figures.__main__.main, run)
+    quiet(figures.risk.main, run)
     assert (run / "figures" / f"{NAME}-risk.png").exists()
 
 

@@ -15,11 +15,13 @@ import train_localnet
 from deferral import predictions, risk, summary
 from experiment import load_checkpoint
 from learning_to_help.edge_copies import answers, state_bytes
-from learning_to_help.settings import Setting, settings_of
+from learning_to_help.flags import settings_of
+from learning_to_help.settings import Setting
 from learning_to_help.steps import probe_images
 from losses.stage_switching import edge_loss, rejector_loss, stage_switching
-from models.checkpoints import predict, rejector_net
+from models.checkpoints import rejector_net
 from models.edgenet import build_edge
+from models.inference import predict
 from models.localnet import LeNet5
 from models.rejector import Rejector, new_rejectors
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
@@ -82,8 +84,8 @@ def test_against_the_algorithm_written_out(freq, outage, npz, trained, tmp_path)
     dataset = data.load(str(npz))
     local = LeNet5(4)
     local.load_state_dict(load_checkpoint(trained / "tiny-localnet.pth")["state_dict"])
-    edge = build_edge("mobilenet_v3_small", 4, 32, 43)
-    frozen = build_edge("mobilenet_v3_small", 4, 32, 43).eval()
+    edge = build_edge("tiny", 4, 32, 43)
+    frozen = build_edge("tiny", 4, 32, 43).eval()
     rejector = Rejector()
     rejector.load_state_dict(new_rejectors(1, 43).unstack(0))
     edge_sgd = torch.optim.SGD(edge.parameters(), 0.05, 0.9)
@@ -130,7 +132,7 @@ def test_progress_is_that_of_the_cascade_on_val(npz, trained, tmp_path):
     """Its last row is what predictions.npz gives on val; S, bytes and link go through to them."""
     run = tmp_path / "run"
     flags = ["--async_freq", 1, 4, "--adaptive", 0.1, "--costs", *PAIRS, "--outage", "5:6", "8:9"]
-    found = train(run, npz, trained, *flags, "--rivals", "one_vs_all")
+    found = train(run, npz, trained, *flags, "--extra_surrogates", "one_vs_all")
     every = np.load(run / "tiny-losses.npz")
     no_costs = np.array(["cost_1" not in stem for stem in every["stems"]])
     assert no_costs.sum() == 3
@@ -184,7 +186,7 @@ def test_progress_every_so_many_batches(npz, trained, tmp_path):
         ends, expected = (losses[every][f"progress_{name}"] for every in (7, None))
         np.testing.assert_array_equal(ends, expected)
         assert ends.shape == ((2,) if name == "step" else (2, 6))
-    sent, size = losses[3]["progress_bytes"], state_bytes(build_edge("mobilenet_v3_small", 4, 32))
+    sent, size = losses[3]["progress_bytes"], state_bytes(build_edge("tiny", 4, 32))
     np.testing.assert_array_equal(sent[:, 0], losses[3]["progress_step"] * size)
     assert (np.diff(sent, axis=0) >= 0).all()
 
@@ -215,10 +217,6 @@ def test_joint_sends_nothing(npz, trained, tmp_path):
         (["--probe_size", "0"], "--probe_size"),
         (["--probe_every", "0"], "--probe_every"),
         (["--progress_every", "-1"], "--progress_every"),
-        (["--joint", "--outage", "1:2"], "--joint has no copy of the edge and no link"),
-        (["--joint", "--adaptive", "0.1"], "--adaptive: --joint"),
-        (["--edge_only", "--adaptive", "0.1"], "--adaptive: --edge_only"),
-        (["--edge_only", "--outage", "1:2"], "--outage: --edge_only"),
     ],
 )
 def test_impossible_links(flags, telling, npz, tmp_path, refused):

@@ -20,7 +20,8 @@ from deferral.report import __main__ as report
 from learning_to_help import amortized
 from learning_to_help.estimators import build
 from losses.surrogates import COST_FREE
-from models.checkpoints import edge_net, local_net, predict
+from models.checkpoints import edge_net, local_net
+from models.inference import predict
 from tests.made import SMALL_EDGE, make_npz, quiet
 
 FEW = ["--epochs", 2, "--batch_size", 32]
@@ -29,7 +30,7 @@ PAIRS = ["1:0", "1.25:0.25"]
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory):
-    """(data, run): nets that never saw 40 of the images, rivals beside the rejectors, all rules."""
+    """(data, run): nets that never saw 40 of the images, extra surrogates, all rules."""
     folder = tmp_path_factory.mktemp("held")
     npz = make_npz(folder / "tiny.npz", train=200)
     run = folder / "run"
@@ -38,8 +39,8 @@ def held(tmp_path_factory):
     quiet(train_localnet.main, *common, *kept, "--epochs", 2, "--lr", 0.01)
     quiet(
         train_edgenet_async.main, *common, *kept, *SMALL_EDGE, "--epochs", 2, "--costs", *PAIRS,
-        "--rivals", "cost_sensitive", *COST_FREE, "--rival_costs", "1.25:0.25", "--schedule",
-        "cosine", "--augment", "flip_crop", "--weight_decay", 1e-3,
+        "--extra_surrogates", "cost_sensitive", *COST_FREE, "--extra_costs", "1.25:0.25",
+        "--schedule", "cosine", "--augment", "flip_crop", "--weight_decay", 1e-3,
     )  # fmt: skip
     quiet(
         train_rejector.main, *common, *FEW, "--rejector", "amortized", "per_cost",
@@ -161,7 +162,7 @@ def test_the_report_reads_it(held, tmp_path):
     assert "amortized, both" in out.read_text()
 
 
-def test_a_rival_in_eval_fprint(held, capsys):
+def test_an_extra_surrogate_in_eval_fprint(held, capsys):
     npz, run = held
     path = run / "tiny-edgenet-async-1-one_vs_all.pth"
     eval_fprint.main(["--dataset", str(npz), "--model_path", str(path)])
@@ -195,7 +196,7 @@ def test_bad_input(held, npz, tmp_path, refused):
     refused(train_rejector.main, "--dataset", npz, *common, telling="is not what")
     refused(
         train_edgenet_async.main, "--dataset", made, "--save_dir", tmp_path / "new",
-        "--rivals", "stage_switching", telling="is the --surrogate already",
+        "--extra_surrogates", "stage_switching", telling="is the --surrogate already",
     )  # fmt: skip
     refused(
         train_localnet.main, "--dataset", made, "--save_dir", tmp_path / "new",

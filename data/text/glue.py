@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,8 @@ TASKS = {
 }  # fmt: skip
 
 
-class Texts(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Texts:
     """Texts of one split.
 
     first: N texts. second: N texts that go with them, None where a task has one text a sample.
@@ -92,6 +94,13 @@ class Texts(NamedTuple):
     second: list[str] | None
     labels: Tensor
     index: Tensor
+
+    def where(self, mask: Tensor) -> Texts:
+        """The rows that a bool mask [N] selects, in their order."""
+        rows = mask.nonzero().flatten().tolist()
+        first = [self.first[row] for row in rows]
+        second = None if self.second is None else [self.second[row] for row in rows]
+        return Texts(first, second, self.labels[mask], self.index[mask])
 
 
 class TextDataset(NamedTuple):
@@ -116,7 +125,7 @@ class TextDataset(NamedTuple):
                 raw = [text.encode() for text in texts]
                 digest.update(f"{len(raw)}:{','.join(str(len(r)) for r in raw)}\n".encode())
                 digest.update(b"".join(raw))
-            digest.update(part.labels.numpy())
+            digest.update(part.labels.numpy().data)
         return digest.hexdigest()[:16]
 
 
@@ -152,8 +161,9 @@ def load_glue(
     total = len(train.labels)
     val = count_of("val_size", val_size, total, "texts")
     (rows,) = cut(total, [val], split_seed)
-    parts = _select(train, ~rows), _select(train, rows), test
-    return TextDataset(prefix, *parts, which.classes, which.metrics)
+    return TextDataset(
+        prefix, train.where(~rows), train.where(rows), test, which.classes, which.metrics
+    )
 
 
 def _folded(name: str) -> str:
@@ -183,16 +193,6 @@ def _folder(name: str, root: Path, task: Task) -> Path:
     raise ValueError(
         f"no folder {name!r}, nor one in {root}: give GLUE's, with train.tsv and {task.dev}"
     )
-
-
-def _select(part: Texts, rows: Tensor) -> Texts:
-    """The rows of a part that a bool mask [N] names."""
-    kept = rows.nonzero().flatten().tolist()
-    first, second = (
-        None if texts is None else [texts[row] for row in kept]
-        for texts in (part.first, part.second)
-    )
-    return Texts(first, second, part.labels[rows], part.index[rows])
 
 
 def _read(path: Path, task: Task) -> Texts:

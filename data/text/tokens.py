@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.batches import Steps, rows_in_order, rows_used
+from data.batches import Batch, Steps, rows_in_order, rows_used
 from data.text.glue import TextDataset, Texts
 from data.text.wordpiece import learn_tokenizer, parse, read_tokenizer
 
@@ -30,7 +31,8 @@ __all__ = [
 CHUNK = 8192  # texts that are encoded at a time: what the library says of each takes kilobytes
 
 
-class TokenPart(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class TokenPart:
     """Texts of one split as tokens, on the CPU.
 
     tokens: int32 [N, 2, L]; [:, 0] token ids, [:, 1] segments: 1 for the second text and the [SEP]
@@ -91,9 +93,11 @@ def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDatase
             tokens[first : first + len(piece), :, : piece.shape[2]] = torch.from_numpy(piece)
             first += len(piece)
         encoded.append(TokenPart(tokens, part.labels, part.index))
+    train, val, test = encoded
     return TokenDataset(
-        dataset.name, *encoded, dataset.classes, dataset.metrics, tokenizer, dataset.fingerprint()
-    )
+        dataset.name, train, val, test, dataset.classes, dataset.metrics, tokenizer,
+        dataset.fingerprint(),
+    )  # fmt: skip
 
 
 class TokenBatches(Steps):
@@ -158,7 +162,7 @@ class TokenBatches(Steps):
         if fixed_length:
             self._lengths.fill_(tokens.shape[2])
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield `(index, tokens, labels)` for each batch of one epoch, this rank's share b of it.
 
         index: int64 [b], rows of the part. tokens: int64 [b, 2, l], l the longest text of the whole

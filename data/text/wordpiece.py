@@ -1,17 +1,18 @@
 """WordPiece tokenizers (Wu et al., 2016; as in BERT), learnt from texts or read from a folder.
 
 A tokenizer is the JSON text that the tokenizers library writes: a checkpoint can hold it. The
-library is optional (requirements-nlp.txt) and imported when it is needed.
+library is optional (requirements-nlp.txt) and imported when it is needed, as is transformers.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,7 +39,7 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
         ValueError: no texts with characters, `vocab_size` too small for one, or no tokenizers
             library. One line.
     """
-    library = _tokenizers()
+    library = _library("tokenizers")
     if vocab_size < len(SPECIAL) + 2:
         raise ValueError(f"vocab_size is {vocab_size}: give {len(SPECIAL) + 2} or more")
     texts = list(texts)
@@ -65,63 +66,63 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
 def read_tokenizer(folder: str | Path) -> str:
     """The tokenizer of a folder as transformers saves it, as JSON. Nothing is downloaded.
 
-    It is tokenizer.json or, where there is none, made of vocab.txt and of what
-    tokenizer_config.json, if it is there, says on case, accents and Chinese characters.
+    It is tokenizer.json or, where there is none, a BERT tokenizer of vocab.txt with the settings of
+    tokenizer_config.json, if there is one.
 
     Raises:
         ValueError: neither file is there, one cannot be read, a special token is missing, [PAD] is
-            not 0, or no tokenizers library. One line.
+            not 0, or the libraries are not installed. One line.
     """
-    folder = Path(folder)
-    saved, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    saved, vocabulary = Path(folder) / "tokenizer.json", Path(folder) / "vocab.txt"
     if saved.is_file():
-        return parse(_text_of(saved), str(saved)).to_str()
+        return parse(saved.read_text(encoding="utf-8", errors="replace"), str(saved)).to_str()
     if not vocabulary.is_file():
         raise ValueError(f"no tokenizer.json and no vocab.txt in {folder}: give a folder with one")
-    tokens = _text_of(vocabulary).rstrip("\n").split("\n")
-    spelling = _spelling_of(folder / "tokenizer_config.json")
-    tokenizer = _wordpiece({token: k for k, token in enumerate(tokens)}, **spelling)
-    return parse(tokenizer.to_str(), str(vocabulary)).to_str()
-
-
-def _tokenizers() -> Any:
-    """The library, imported when a text is to be read."""
+    library = _library("transformers")
     try:
-        import tokenizers
+        theirs = library.BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of a damaged file nearly any
+        raise ValueError(
+            f"{vocabulary}, with its tokenizer_config.json, cannot be read ({_brief(error)}): copy "
+            "both again"
+        ) from error
+    return parse(theirs.backend_tokenizer.to_str(), str(vocabulary)).to_str()
+
+
+def _library(name: str) -> ModuleType:
+    """An optional library, imported when a text is to be read. ValueError where it is missing."""
+    try:
+        return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            "the tokenizers library is not here: pip install -r requirements-nlp.txt"
+            f"the {name} library is not installed: pip install -r requirements-nlp.txt"
         ) from error
-    return tokenizers
 
 
-def _wordpiece(
-    vocabulary: dict[str, int],
-    lowercase: bool = True,
-    strip_accents: bool | None = None,
-    handle_chinese_chars: bool = True,
-) -> Tokenizer:
-    """BERT's tokenizer over a vocabulary; accents go with the case where it is not said."""
-    library = _tokenizers()
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:100]
+
+
+def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
+    """BERT's uncased tokenizer over a vocabulary."""
+    library = _library("tokenizers")
     tokenizer = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = library.normalizers.BertNormalizer(
-        handle_chinese_chars=handle_chinese_chars, strip_accents=strip_accents, lowercase=lowercase
-    )
+    tokenizer.normalizer = library.normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = library.decoders.WordPiece()
     tokenizer.add_special_tokens([token for token in SPECIAL if token in vocabulary])
     return tokenizer
 
 
-def _alphabet(texts: list[str], tokenizer: Tokenizer, most: int) -> list[str]:
-    """The `most` most frequent characters of normalised texts, sorted."""
-    found: Counter[str] = Counter()
+def _alphabet(texts: list[str], tokenizer: Tokenizer, limit: int) -> list[str]:
+    """The `limit` most frequent characters of normalised texts, sorted."""
+    counts: Counter[str] = Counter()
     # What BERT's normaliser makes of a character does not depend on those around it.
     for raw, count in Counter(chain.from_iterable(texts)).items():
         for character in tokenizer.normalizer.normalize_str(raw):
             if not character.isspace():
-                found[character] += count
-    return sorted(sorted(found, key=lambda c: (-found[c], c))[:most])
+                counts[character] += count
+    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:limit])
 
 
 def _words(text: str, tokenizer: Tokenizer) -> list[str]:
@@ -135,12 +136,13 @@ def parse(tokenizer: str, where: str) -> Tokenizer:
     A text that holds "[SEP]" or "[PAD]" has these letters in it, not separators and padding.
     ValueError as `read_tokenizer`, with `where` the JSON is from.
     """
-    library = _tokenizers()
+    library = _library("tokenizers")
     try:
         parsed = library.Tokenizer.from_str(tokenizer)
     except Exception as error:  # which is what the library raises
-        reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"{where}: not a tokenizer in JSON ({reason}): save it again") from error
+        raise ValueError(
+            f"{where}: not a tokenizer in JSON ({_brief(error)}): save it again"
+        ) from error
     missing = [token for token in SPECIAL[:4] if parsed.token_to_id(token) is None]
     if missing:
         raise ValueError(f"{where}: has no token {', '.join(missing)}: give a BERT's tokenizer")
@@ -153,34 +155,3 @@ def parse(tokenizer: str, where: str) -> Tokenizer:
     parsed.no_padding()
     parsed.encode_special_tokens = True
     return parsed
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: copy it again") from error
-
-
-def _spelling_of(path: Path) -> dict[str, bool | None]:
-    """What a tokenizer_config.json says of it to `_wordpiece`; {} where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(_text_of(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: copy it again") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is no table of settings: copy it again")
-    names = {
-        "lowercase": ("do_lower_case", True),
-        "strip_accents": ("strip_accents", None),
-        "handle_chinese_chars": ("tokenize_chinese_chars", True),
-    }
-    spelling = {ours: config.get(theirs, default) for ours, (theirs, default) in names.items()}
-    for ours, value in spelling.items():
-        if not isinstance(value, bool) and (value is not None or ours != "strip_accents"):
-            raise ValueError(f"{path}: {names[ours][0]} is {value!r}: give true or false")
-    return spelling

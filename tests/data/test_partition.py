@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -214,7 +215,7 @@ def test_index_is_that_of_the_source(made, monkeypatch):
 
     def filtered(*args):
         source = read(*args)
-        return source._replace(train=source.train._replace(index=source.train.index * 10 + 3))
+        return source._replace(train=replace(source.train, index=source.train.index * 10 + 3))
 
     monkeypatch.setattr(data.partition, "source_of", filtered)
     out = made("--train_only")

@@ -10,7 +10,7 @@ import torch
 
 import experiment
 from early_exit import checkpoints
-from early_exit.arch_flags import add_arch_flags, arch_settings
+from early_exit.flags import add_arch_flags, arch_settings
 from models.exit_nets import EXIT_NETS, flag_names
 from models.localnet import LeNet5
 from tests.early_exit.toy import ARCHS, TINY, checkpoint_of, make_net, settings_of

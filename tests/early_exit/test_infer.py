@@ -1,7 +1,9 @@
 """early_exit.infer: the exits that were really taken, what was asked for, and what is timed."""
 
+import functools
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,14 +22,24 @@ from tests.made import quiet
 FAST = ["--seconds", 0, "--batch_sizes", 2, "--q", 1]
 
 
-@pytest.fixture
-def evaluated(npz, trained_run):
+@pytest.fixture(scope="module")
+def evaluations(npz, tmp_path_factory):
+    """Evaluated runs that no test changes, by the changes to their checkpoint."""
+
+    @functools.cache
     def make(**changes):
-        run = trained_run(**changes)
+        run = tmp_path_factory.mktemp("run")
+        torch.save(checkpoint_of(npz, **changes), run / "tiny-msdnet.pth")
         quiet(evaluation.main, "--dataset", npz, "--save_dir", run)
         return run
 
     return make
+
+
+@pytest.fixture
+def evaluated(evaluations, tmp_path):
+    """A copy of an evaluated run."""
+    return lambda **changes: shutil.copytree(evaluations(**changes), tmp_path / "run")
 
 
 def infer(npz, run, *flags):
@@ -216,22 +228,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_impossible_flags(case, npz, once, refused):
+def test_impossible_flags(case, npz, evaluations, refused):
+    run = evaluations()
     flags, telling = BAD[case]
-    refused(script.main, "--dataset", npz, "--save_dir", once, *flags, telling=telling)
-    assert not (once / "tiny-infer.json").exists()
+    refused(script.main, "--dataset", npz, "--save_dir", run, *flags, telling=telling)
+    assert not (run / "tiny-infer.json").exists()
 
 
-@pytest.fixture(scope="module")
-def once(npz, tmp_path_factory):
-    """An evaluated run that no test changes."""
-    run = tmp_path_factory.mktemp("once")
-    torch.save(checkpoint_of(npz), run / "tiny-msdnet.pth")
-    quiet(evaluation.main, "--dataset", npz, "--save_dir", run)
-    return run
-
-
-def test_nothing_to_run(npz, trained_run, evaluated, refused):
+def test_nothing_to_run(npz, trained_run, refused):
     run = trained_run()
     flags = ["--dataset", npz, "--save_dir", run]
     refused(script.main, *flags, telling="tiny-eval.json: not there; python -m early_exit.eval")

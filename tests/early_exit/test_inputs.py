@@ -8,12 +8,12 @@ import data
 import experiment
 import train_localnet
 from early_exit import train
-from early_exit.inputs import all_stream, load_data, make_batches, pixel_stats
+from early_exit.inputs import InputFormat, all_stream, load_data, make_batches, pixel_stats
 
 # torchvision announces another decoder, which is no matter of ours while this one is there.
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 
-PLAIN = {"stream": False, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
 
 def part_of(images):
@@ -40,12 +40,12 @@ def test_a_channel_of_one_value_can_be_divided_by_its_std():
 
 def test_images_in_memory_are_normalised_and_only_resized_where_they_must_be():
     images = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8)
-    mean, std = (torch.tensor(PLAIN[k]).view(3, 1, 1) for k in ("mean", "std"))
-    (_, same, _), *_ = make_batches(part_of(images), 10, "cpu", size=8, **PLAIN)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    (_, same, _), *_ = make_batches(part_of(images), 10, "cpu", InputFormat(8, MEAN, STD))
     torch.testing.assert_close(same, (images / 255 - mean) / std)
 
     grey = torch.stack([torch.full((3, 6, 10), v, dtype=torch.uint8) for v in (0, 100, 255)])
-    (_, resized, _), *_ = make_batches(part_of(grey), 3, "cpu", size=12, **PLAIN)
+    (_, resized, _), *_ = make_batches(part_of(grey), 3, "cpu", InputFormat(12, MEAN, STD))
     assert resized.shape == (3, 3, 12, 12)
     wanted = (torch.tensor([0, 100, 255]).view(3, 1, 1, 1) / 255 - mean) / std
     torch.testing.assert_close(resized, wanted.expand(3, 3, 12, 12))
@@ -59,7 +59,7 @@ def test_images_are_augmented_before_they_are_resized():
         return images * 0 + torch.rand(1, generator=generator)
 
     part = part_of(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
-    batches = make_batches(part, 2, "cpu", size=5, augment=augment, seed=3, **PLAIN)
+    batches = make_batches(part, 2, "cpu", InputFormat(5, MEAN, STD), augment=augment, seed=3)
     (_, one, _), (_, two, _) = batches.epoch(1)
     assert seen == [(2, 3, 8, 8)] * 2
     assert one.shape == (2, 3, 5, 5)
@@ -75,8 +75,7 @@ def test_a_streamed_folder_has_the_rows_of_one_in_memory(folder):
             assert torch.equal(ours, theirs)
     mean, std = pixel_stats(streamed.train)
     assert (mean[0], std[0]) == (0.485, 0.229)
-    how = {"stream": True, "size": 32, "mean": mean, "std": std, "workers": 0}
-    batches = make_batches(streamed.val, 3, "cpu", **how)
+    batches = make_batches(streamed.val, 3, "cpu", InputFormat(32, mean, std, workers=0))
     assert [len(labels) for _, _, labels in batches.epoch(0)] == [3, 1]
     assert next(batches.epoch(0))[1].shape == (3, 3, 32, 32)
 

@@ -1,26 +1,20 @@
-"""Steps as graphs and compiled: those that are taken eagerly, and nothing is read to the host."""
-
-import copy
-import functools
+"""What graphs and torch.compile may hold, and that nothing is read back to the host."""
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deferral.exits import shares as shares_of_exits
-from early_exit import meta_gradient, train
+from early_exit import train
 from early_exit.flags import graphable, make_method
-from early_exit.methods import L2W, Base, Boosted, draws
+from early_exit.methods import L2W, has_dropout
 from early_exit.parallel import Workers
-from experiment.cuda_graph import StepGraph, portable
-from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
 from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet
-from tests import recorded
 from tests.early_exit.toy import SMALL, settings_of
 from tests.made import noise_batches
 
-SIZES = [6] * 8 + [5, 6, 6]  # a smaller last batch, and a replay of each graph after it
+SIZES = [6] * 6 + [5, 6, 6]  # a smaller last batch, and a replay of each graph after it
 RATES = [1 / (1 + i) for i in range(len(SIZES))]
 FEW = {"n_blocks": 2, "base": 1, "step": 1, "n_channels": 2, "growth_rate": 2}
 
@@ -55,65 +49,6 @@ def run(method, sizes=SIZES, rates=RATES):
         found.append(method.step(images, labels, len(images)).clone())
     nets = [method.net, *([method.weight_net] if isinstance(method, L2W) else [])]
     return torch.stack(found), [x for net in nets for x in net.state_dict().values()]
-
-
-RECORDED = functools.partial(StepGraph, device="cpu", capture=recorded.capture)
-
-
-@pytest.mark.parametrize("kind", [Base, Boosted, L2W])
-def test_replayed_steps_are_the_eager_ones(kind):
-    """Rates that fall, a batch of another size; of l2w one graph with the meta step, one without.
-
-    The stand-in for CUDA graphs refuses what reads a value back to the host.
-    """
-    eager, graphed = method_of(kind), method_of(kind, RECORDED)
-    sums, weights = run(eager)
-    again, ours = run(graphed)
-    assert len(graphed.captured) == (2 if kind is L2W else 1)
-    assert all(graph.replay is not None for graph in graphed.captured.values())
-    torch.testing.assert_close(again, sums, rtol=1e-4, atol=1e-5)
-    for x, y in zip(ours, weights, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-5)
-
-
-def test_a_second_graph_leaves_the_first_its_learning_rate():
-    """As where a run is resumed: the first weight net step long after the other graph is there."""
-    found = []
-    for graph in (None, RECORDED):
-        method = method_of(L2W, graph)
-        method.steps, method.meta_interval = 1, 6
-        found.append(run(method, [6] * 8, [1 / (1 + i) for i in range(8)])[0])
-    assert [graph.calls for graph in method.captured.values()] == [4, 1]
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
-
-
-def test_state_is_saved_as_without_graphs():
-    """Numbers in the place of tensors, and a run goes on from it: with a graph, or without."""
-    whole = method_of(L2W, RECORDED)
-    expected, weights = run(whole, SIZES[:6], RATES[:6])
-    first = method_of(L2W, RECORDED)
-    run(first, SIZES[:3], RATES[:3])
-    saved = [portable(o) for o in first.optimizers()]
-    for state, plain in zip(saved, method_of(L2W).optimizers(), strict=True):
-        (group,), (own,) = state["param_groups"], plain.state_dict()["param_groups"]
-        assert isinstance(group["lr"], float)
-        assert group.keys() - own.keys() == {"initial_lr"}
-        assert isinstance(group["initial_lr"], float)
-        assert not group.get("capturable")
-    for graph in (RECORDED, None):
-        second = method_of(L2W, graph)
-        second.net.load_state_dict(first.net.state_dict())
-        second.weight_net.load_state_dict(first.weight_net.state_dict())
-        second.steps = first.steps
-        for optimizer, state in zip(second.optimizers(), saved, strict=True):
-            optimizer.load_state_dict(copy.deepcopy(state))
-        rest = list(noise_batches(SIZES[:6], 4, 32))[3:]
-        for (images, labels), rate, sums in zip(rest, RATES[3:6], expected[3:], strict=True):
-            second.set_lr(rate)
-            found = second.step(images, labels, len(images))
-            torch.testing.assert_close(found, sums, rtol=1e-3, atol=1e-4)
-        for p, q in zip(second.net.state_dict().values(), weights, strict=False):
-            torch.testing.assert_close(p, q, rtol=1e-2, atol=1e-4)
 
 
 def test_a_graph_finds_nothing_of_the_optimizers_on_the_host():
@@ -155,31 +90,9 @@ def test_what_a_graph_can_hold(flags, can):
     assert graphable(args, net) is can
     assert make_method(args, net, 32, torch.device("cpu"), Workers()).graph is None
     with_dropout = torch.nn.Sequential(net, torch.nn.Dropout(0.1))
-    assert draws(with_dropout)
-    assert not draws(net)
+    assert has_dropout(with_dropout)
+    assert not has_dropout(net)
     assert graphable(args, with_dropout) is (can and args.method != "l2w")
-
-
-def test_nothing_of_l2w_lies_on_another_device_or_is_read():
-    """On pretended CUDA tensors, which raise where a value is wanted on the host."""
-    with FakeTensorMode(), torch.device("cuda"):
-        net = network("resnet")
-        params = dict(net.named_parameters())
-        optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=True)
-        optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
-        images, labels = torch.randn(8, 3, 32, 32), torch.randint(4, (8,))
-        logits = net(images)
-        losses = exit_losses(logits, labels, 0.1)
-        along = {name: torch.randn_like(p) for name, p in params.items()}
-        stepped = meta_gradient.pseudo_step(params, along, optimizer)
-        along = meta_gradient.through_step(along, params, along, optimizer)
-        counts = [int(0.25 * len(images))] * net.num_exits
-        taken = assign_exits(doubts(logits).detach(), counts)
-        products = meta_gradient.inner_products(
-            lambda p: exit_losses(meta_gradient.call(net, p, images), labels, 0.1), params, along
-        )
-        tensors = [products, exit_means(taken, losses), *stepped.values()]
-        assert all(x.device.type == "cuda" for x in tensors)
 
 
 def stand_in(calls):
@@ -209,18 +122,16 @@ def test_what_is_compiled(method, passes, monkeypatch):
     plain = make_method(args, net, 32, torch.device("cpu"), Workers())
     sizes, rates = [8, 6, 8], [1, 0.5, 0.3]
     torch.testing.assert_close(run(compiled, sizes, rates)[0], run(plain, sizes, rates)[0])
-    one = {name for name, _ in calls}
-    assert one == set(passes)
+    assert {name for name, _ in calls} == set(passes)
     assert {size for _, size in calls} == {4 if method == "l2w" else 8}
 
 
-@pytest.mark.parametrize("save_memory", [False, True])
-def test_dropout_stays_out_of_what_is_compiled(save_memory, monkeypatch):
+def test_dropout_stays_out_of_what_is_compiled(monkeypatch):
     """torch.compile draws for itself: the pass over a half and its derivative must be one."""
     calls = []
     monkeypatch.setattr(torch, "compile", stand_in(calls))
     flags = ["--method", "l2w", "--arch", "vit", "--compile"]
-    args = train.parse_args([*flags, *["--save_memory"] * save_memory])
+    args = train.parse_args(flags)
     net = EXIT_NETS["vit"].from_settings(settings_of("vit", **SMALL["vit"], vit_dropout=0.2), 4, 32)
     method = make_method(args, net.train(), 32, torch.device("cpu"), Workers())
     run(method, [8], [1])

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 import data
 import experiment
 from early_exit import train
-from early_exit.arch_flags import arch_settings
-from early_exit.flags import make_method
+from early_exit.flags import arch_settings, make_method
 from early_exit.inputs import pixel_stats
 from early_exit.parallel import Workers
 from losses.early_exit import boosted_logits, exit_losses
@@ -25,10 +24,7 @@ ARCHS = {
         "--n_blocks", 3, "--base", 1, "--step", 1, "--n_channels", 8, "--growth_rate", 4,
         "--lr", 0.1, "--epochs", 2,
     ],
-    "ranet": [
-        "--n_blocks", 1, "--block_step", 1, "--step", 2, "--n_channels", 8, "--growth_rate", 4,
-        "--lr", 0.1, "--epochs", 2,
-    ],
+    "ranet": ["--n_blocks", 1, "--block_step", 1, "--step", 2, "--n_channels", 8],
     "resnet": ["--width", 8, "--exits", "2-3-4", "--lr", 0.05, "--epochs", 3],
     "vit": [
         "--hidden_dim", 32, "--num_layers", 3, "--num_heads", 2, "--mlp_dim", 64,
@@ -48,8 +44,7 @@ def digits(tmp_path_factory):
     dataset = data.load("digits")
     kept = {"train": (dataset.train, 680), "test": (dataset.test, 200)}
     paths = {}
-    for arch in ARCHS:
-        times = {"msdnet": 3, "ranet": 4}.get(arch, 2)  # the 8 x 8 pixels that there are
+    for arch, times in (("msdnet", 3), ("resnet", 2), ("vit", 2)):  # of 8 px
         arrays = {}
         for split, (part, count) in kept.items():
             pixels = part.images[:count, :, ::4, ::4].permute(0, 2, 3, 1).numpy()
@@ -60,13 +55,14 @@ def digits(tmp_path_factory):
     return paths
 
 
-@pytest.mark.parametrize("method", ["base", "l2w", "boosted"])
-@pytest.mark.parametrize("arch", ARCHS)
-def test_every_method_on_every_network(arch, method, digits, tmp_path):
-    """On 600 digits: the loss falls, it learns, and exits get better with depth.
+@pytest.mark.parametrize(
+    ("arch", "method"),
+    [("msdnet", "boosted"), ("resnet", "base"), ("vit", "l2w")],
+)
+def test_every_method_and_every_network_learns(arch, method, digits, tmp_path):
+    """On 600 digits the loss falls, all exits learn, and the last exit is not worse than the first.
 
-    MSDNet's and RANet's first exits, behind 128 channels of their own, are at 90 % before the
-    later ones, so that of these it is asked only that the last is not behind.
+    MSDNet's first exit, with 128 channels of its own, reaches 90 % before the later ones.
     """
     quiet(
         train.main, "--dataset", digits[arch], "--arch", arch, "--method", method, *ARCHS[arch],
@@ -75,7 +71,7 @@ def test_every_method_on_every_network(arch, method, digits, tmp_path):
     losses = [line["loss"] for line in metrics(tmp_path)]
     assert losses[-1] < 0.85 * losses[0]
     test = json.loads((tmp_path / f"digits-{arch}.json").read_text())["test"]
-    dense = arch in ("msdnet", "ranet")
+    dense = arch == "msdnet"
     assert min(test) > (0.8 if dense else 0.15)
     assert test[-1] > test[0] - (0.05 if dense else 0)
 
@@ -127,11 +123,8 @@ def test_base_is_plain_sgd_on_the_sum_of_cross_entropies(npz, tmp_path):
     [
         ("msdnet", [], 0.5, "all"),
         ("msdnet", ["--equilibrium", "coarsest"], 0.5, "coarsest"),
-        ("msdnet", ["--equilibrium", "none"], 0.5, "none"),
         ("msdnet", ["--ensemble_reweight", "0.9"], 0.9, "all"),
         ("ranet", [], 0.5, "none"),
-        ("ranet", ["--equilibrium", "all"], 0.5, "all"),
-        ("resnet", [], 0.5, "all"),
     ],
 )
 def test_boosted_steps_on_its_loss_with_its_flags(arch, extra, t, equilibrium):
@@ -175,7 +168,10 @@ def test_boosted_steps_on_its_loss_with_its_flags(arch, extra, t, equilibrium):
         (["--meta_interval", "0"], "--meta_interval"),
         (["--nesterov", "--momentum", "0"], "--nesterov"),
         (["--equilibrium", "all"], "--equilibrium goes with --method boosted"),
-        (["--method", "boosted", "--arch", "vit", "--equilibrium", "coarsest"], "is of msdnet's"),
+        (
+            ["--method", "boosted", "--arch", "vit", "--equilibrium", "coarsest"],
+            "needs --arch msdnet",
+        ),
     ],
 )
 def test_bad_input(flags, telling, refused, tmp_path):
@@ -204,39 +200,19 @@ def test_a_diverging_run_ends_in_one_line(npz, tmp_path, refused):
     assert not (tmp_path / "tiny-msdnet.json").exists()
 
 
-def test_a_run_on_one_clients_file(npz, tmp_path):
-    """data.partition's files are data sets: 4 clients, each with some of the classes."""
-    from data import partition
-
-    partition.main(
-        ["--dataset", str(npz), "--clients", "4", "--classes_per_client", "2", "--out",
-         str(tmp_path / "clients"), "noniid", "-", "pat"]
-    )  # fmt: skip
-    client = sorted((tmp_path / "clients").rglob("client-*.npz"))[1]
-    flags = [*TINY, "--epochs", 1, "--batch_size", 4]
-    quiet(train.main, "--dataset", client, *flags, "--save_dir", tmp_path / "run")
-    checkpoint = experiment.load_checkpoint(tmp_path / "run" / f"{client.stem}-msdnet.pth")
-    assert checkpoint["num_classes"] == 4
-
-
 @pytest.mark.parametrize(
-    ("method", "flag"),
-    [
-        ("base", "--channels_last"),
-        ("boosted", "--bf16"),
-        ("l2w", "--channels_last"),
-        ("l2w", "--bf16"),
-        ("l2w", "--save_memory"),
-    ],
+    ("method", "fast_flags"),
+    [("boosted", ["--bf16"]), ("l2w", ["--channels_last", "--bf16", "--save_memory"])],
 )
-def test_flags_for_speed_and_memory_change_little(npz, tmp_path, method, flag):
-    flags = ["--dataset", npz, *TINY, "--batch_size", 36, "--method", method, "--epochs", 1]
-    flags += ["--val_size", 48, "--lr", 0.01]  # 72 images are left
-    losses = []
-    for name, extra in (("plain", []), ("fast", [flag])):
-        quiet(train.main, *flags, *extra, "--save_dir", tmp_path / name)
-        losses.append(metrics(tmp_path / name)[0]["loss"])
-    assert losses[1] == pytest.approx(losses[0], rel=0.03 if flag == "--bf16" else 1e-3)
+def test_flags_for_speed_and_memory_change_little(npz, tmp_path, method, fast_flags):
+    flags = ["--dataset", npz, *TINY, "--batch_size", 24, "--method", method, "--epochs", 1]
+    flags += ["--val_size", 72, "--lr", 0.01]  # 48 images are left: two steps
+    quiet(train.main, *flags, "--save_dir", tmp_path / "plain")
+    (plain,) = metrics(tmp_path / "plain")
+    for flag in fast_flags:
+        quiet(train.main, *flags, flag, "--save_dir", tmp_path / flag)
+        (fast,) = metrics(tmp_path / flag)
+        assert fast["loss"] == pytest.approx(plain["loss"], rel=0.03 if "bf" in flag else 1e-3)
 
 
 def test_meta_interval_counts_anew_in_each_epoch(npz):
@@ -251,20 +227,3 @@ def test_meta_interval_counts_anew_in_each_epoch(npz):
         train.train_one_epoch(method, batches, epoch, lambda i: None, "")
         taken = {int(s["step"]) for s in method.meta_optimizer.state.values()}
         assert taken == {epoch * 2 * 2}  # one for each half of a batch
-
-
-def test_compiled(npz, tmp_path, monkeypatch):
-    """torch.compile gets the training pass, and the run uses what it gives."""
-    calls = []
-
-    def compile(losses):
-        def run(images, labels):
-            calls.append(len(labels))
-            return losses(images, labels)
-
-        return run
-
-    monkeypatch.setattr(torch, "compile", compile)
-    flags = ["--dataset", npz, *TINY, "--method", "boosted", "--epochs", 1, "--compile"]
-    quiet(train.main, *flags, "--save_dir", tmp_path)
-    assert calls == [16] * 6  # 108 training images: the last batch, of 12, is not compiled anew

@@ -1,4 +1,4 @@
-"""Seeds, devices, whole files, and what args.json says."""
+"""Seeds, devices, atomic writes, loggers, and the content of args.json."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ import train_edgenet_async
 import train_localnet
 
 
-def test_random_numbers_of_an_epoch_hang_on_seed_and_epoch_alone():
+def test_random_numbers_of_an_epoch_depend_on_seed_and_epoch_alone():
     draws = {}
     for seed in range(4):
         for epoch in range(4):
@@ -101,31 +101,31 @@ def test_args_json_says_what_was_asked_and_with_what(trained):
 
 
 class FakeLog:
-    """wandb.init or SummaryWriter, and what it makes: all that it was told, in order."""
+    """Stands for wandb.init and SummaryWriter and records all calls."""
 
     def __init__(self):
-        self.told = []
+        self.entries = []
 
     def __call__(self, *args, **named):
-        self.told.append(("open", args, named))
+        self.entries.append(("open", args, named))
         return self
 
     def log(self, metrics, step):
-        self.told.append(("log", step, dict(metrics)))
+        self.entries.append(("log", step, dict(metrics)))
 
     def add_scalar(self, name, value, step):
-        self.told.append(("scalar", step, name, value))
+        self.entries.append(("scalar", step, name, value))
 
     def flush(self):
         pass
 
     def finish(self):
-        self.told.append(("end",))
+        self.entries.append(("end",))
 
     close = finish
 
     def steps(self):
-        return [told[1] for told in self.told if told[0] in ("log", "scalar")]
+        return [entry[1] for entry in self.entries if entry[0] in ("log", "scalar")]
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ def test_an_epoch_without_a_state_is_logged_and_says_nothing(tmp_path, capsys):
         run.end_epoch(3, 3, 0.25, loss=float("nan"))
 
 
-def test_wandb_is_told_what_the_log_is_and_stays_offline(tmp_path, fake_log):
+def test_wandb_gets_the_lines_of_the_log_and_stays_offline(tmp_path, fake_log):
     run_epochs(tmp_path / "first", "wandb", 1, 2, finish=True)
-    (opened, _, named), *logged, end = fake_log.told
+    (opened, _, named), *logged, end = fake_log.entries
     assert opened == "open"
     assert named["mode"] == "offline"
     assert named["dir"] == str(tmp_path / "first")
@@ -188,13 +188,13 @@ def test_wandb_mode_of_the_environment_is_kept(tmp_path, fake_log, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     run_epochs(tmp_path, "wandb", 1, 1)
-    named = fake_log.told[0][2]
+    named = fake_log.entries[0][2]
     assert (named["mode"], named["project"]) == ("online", "mine")
 
 
-def test_tensorboard_is_told_what_the_log_is(tmp_path, fake_log):
+def test_tensorboard_gets_the_lines_of_the_log(tmp_path, fake_log):
     run_epochs(tmp_path, "tensorboard", 1, 2, finish=True)
-    (opened, args, named), *logged, end = fake_log.told
+    (opened, args, named), *logged, end = fake_log.entries
     assert (opened, args) == ("open", (str(tmp_path / "tensorboard" / "tiny-net"),))
     assert named == {"purge_step": 1}
     values = [{"loss": 1, "accuracy": 0.1}, {"loss": 0.5, "accuracy": 0.2}]
@@ -217,7 +217,7 @@ def test_a_resumed_run_logs_each_epoch_once(log_to, tmp_path, fake_log, monkeypa
     run_epochs(tmp_path, log_to, 3, 4, resume=True, finish=True)
     scalars = 1 if log_to == "wandb" else 3
     assert fake_log.steps() == [epoch for epoch in (1, 2, 3, 4) for _ in range(scalars)]
-    opened = [told[2] for told in fake_log.told if told[0] == "open"]
+    opened = [entry[2] for entry in fake_log.entries if entry[0] == "open"]
     if log_to == "wandb":
         assert len({named["id"] for named in opened}) == 1
     else:
@@ -227,7 +227,7 @@ def test_a_resumed_run_logs_each_epoch_once(log_to, tmp_path, fake_log, monkeypa
 def test_a_replaced_run_starts_its_logs_anew(tmp_path, fake_log):
     run_epochs(tmp_path, "wandb", 1, 1)
     run_epochs(tmp_path, "wandb", 1, 1)
-    first, second = (told[2]["id"] for told in fake_log.told if told[0] == "open")
+    first, second = (entry[2]["id"] for entry in fake_log.entries if entry[0] == "open")
     assert first != second
 
     events = tmp_path / "tensorboard" / "tiny-net" / "events.out.tfevents.1.host"
@@ -245,7 +245,7 @@ def test_a_replaced_run_starts_its_logs_anew(tmp_path, fake_log):
 
 def test_where_to_log_may_change_on_resume(tmp_path, fake_log):
     run_epochs(tmp_path, None, 1, 2, lr=0.1)
-    assert fake_log.told == []
+    assert fake_log.entries == []
     run_epochs(tmp_path, "tensorboard", 3, 3, resume=True, lr=0.1)
     assert set(fake_log.steps()) == {3}
     with pytest.raises(ValueError, match="other values of --lr"):
@@ -259,13 +259,18 @@ def test_a_complete_run_needs_no_log(tmp_path, fake_log, monkeypatch):
     assert experiment.Run(tmp_path, "tiny-net", args).is_complete("data")
 
 
-@pytest.mark.parametrize("missing", [None, SimpleNamespace()], ids=["not there", "a mere folder"])
-@pytest.mark.parametrize("log_to", ["wandb", "tensorboard"])
-@pytest.mark.parametrize("script", ["train_localnet", "train_edgenet_async", "train_rejector"])
-def test_a_missing_package_is_said_before_training(
-    script, log_to, missing, npz, run_copy, refused, monkeypatch
+@pytest.mark.parametrize(
+    ("script", "log_to", "module", "missing"),
+    [
+        ("train_localnet", "wandb", "wandb", None),
+        ("train_localnet", "wandb", "wandb", SimpleNamespace()),  # as a folder called wandb
+        ("train_edgenet_async", "tensorboard", "torch.utils.tensorboard", None),
+        ("train_rejector", "wandb", "wandb", None),
+    ],
+)
+def test_a_missing_package_is_reported_before_training(
+    script, log_to, module, missing, npz, run_copy, refused, monkeypatch
 ):
-    module = "wandb" if log_to == "wandb" else "torch.utils.tensorboard"
     monkeypatch.setitem(sys.modules, module, missing)
     before = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")}
     refused(
@@ -304,7 +309,7 @@ def test_a_name_of_a_bug_is_not_hidden():
 @pytest.mark.parametrize(
     "script", [train_localnet, train_edgenet_async, eval_all, eval_fprint], ids=lambda s: s.__name__
 )
-def test_help_says_what_and_the_command(script, capsys):
+def test_help_shows_the_command(script, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main(["--help"])
     assert stop.value.code == 0

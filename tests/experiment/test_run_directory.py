@@ -88,7 +88,7 @@ def test_later_steps_keep_files_of_others(overwrite, npz, run_copy, exits, refus
         refused(train_edgenet_async.main, *common, *EDGE, "--overwrite", telling="args.json")
 
 
-# ---------------------------------------------------------------- settings added to a finished run
+# ---- settings added to a finished run
 
 
 def edge_flags(npz, run, *more):
@@ -188,7 +188,7 @@ def test_another_edge_adds_nothing(npz, run_copy, refused, monkeypatch):
     refused(train_edgenet_async.main, *flags, telling="is not the edge net that tiny-edgenet.json")
 
 
-# ----------------------------------------------------------------------------- one process at once
+# ---- one process at once
 
 HOLD = "import sys, experiment; experiment.lock(sys.argv[1]); print('held', flush=True); input()"
 
@@ -234,7 +234,7 @@ def test_a_second_process_is_refused_in_every_script(npz, run_copy, exits, holde
     )  # a dead process locks nothing
 
 
-# ----------------------------------------------------------------- results of the inputs there are
+# ---- results of the inputs there are
 
 
 def test_every_step_of_learning_to_help_notices_another_local_net(npz, run_copy, tmp_path, refused):
@@ -285,7 +285,7 @@ def test_other_data_of_the_same_name_are_noticed(npz, tmp_path, refused):
     refused(train_localnet.main, *flags, "--resume", telling="made from other data")
 
 
-# ----------------------------------------------------------------------------------------- Ctrl-C
+# ---- Ctrl-C
 
 
 def state_of(run):
@@ -303,7 +303,7 @@ TRAINING = {
     "train_rejector": (train_rejector.main, ["--epochs", 3]),
     "early_exit.train": (
         exit_train.main,
-        ["--arch", "msdnet", *EXITS, "--epochs", 3, "--method", "l2w", "--batch_size", 40],
+        ["--arch", "msdnet", *EXITS, "--epochs", 3, "--method", "l2w", "--batch_size", 54],
     ),
     "active_learning.train_net": (
         train_net.main,
@@ -338,8 +338,7 @@ def test_ctrl_c_keeps_the_state(script, npz, trained, tmp_path, monkeypatch, cap
             flags_0 = ["--dataset", npz, "--save_dir", run, "--initial_size", 40, "--al_iter", 0]
             quiet(al_select.main, *flags_0, "--model_num", 2, "--targets", flags[7])
     whole, interrupted = ([*flags, "--dataset", npz, "--save_dir", run] for run in runs)
-    quiet(main, *whole)
-    steps = 0
+    steps = stop_at = 0
     backward = torch.Tensor.backward
 
     def stopped(*args, **kwargs):
@@ -351,16 +350,15 @@ def test_ctrl_c_keeps_the_state(script, npz, trained, tmp_path, monkeypatch, cap
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", stopped)
-        stop_at = 0
-        quiet(main, *whole, "--overwrite")
+        quiet(main, *whole)
         stop_at, steps = steps // 2, 0
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main([str(flag) for flag in interrupted])
     assert stop.value.code == 130
-    told = capsys.readouterr().err
-    assert told.startswith("error: interrupted")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: interrupted")
+    assert message.count("\n") == 1
     assert not list(runs[1].rglob("*.part"))
     quiet(main, *interrupted, *([] if main is train_net.main else ["--resume"]))
     states = [state_of(run) for run in runs]

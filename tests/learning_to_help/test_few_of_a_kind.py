@@ -8,7 +8,7 @@ from deferral import estimates
 from deferral.predictions import Predictions
 from deferral.stopping import Stopping
 from learning_to_help import amortized
-from learning_to_help.per_cost import fit_per_cost
+from learning_to_help.amortized import fit_per_cost
 from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
 
@@ -72,6 +72,12 @@ def per_cost(right):
         [*SURROGATES], [(1.0, 0.1), (1.25, 0.25)],
     )  # fmt: skip
     return torch.sigmoid(x @ weight.T + bias).numpy()
+
+
+@pytest.fixture(autouse=True)
+def _few_strengths(monkeypatch):
+    for module in (amortized, estimates):
+        monkeypatch.setattr(module, "STRENGTHS", (0.01, 1.0))
 
 
 @pytest.mark.parametrize("fit", [post_hoc, stopping, combiner, per_cost])

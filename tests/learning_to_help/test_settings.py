@@ -6,13 +6,8 @@ import pytest
 
 import train_edgenet_async
 import train_rejector
-from learning_to_help.settings import (
-    Setting,
-    cost_pairs,
-    release_reads,
-    released_setting,
-    settings_of,
-)
+from learning_to_help.flags import cost_pairs, settings_of
+from learning_to_help.settings import Setting, release_reads, released_setting
 
 COSTS = ["0", "0.1", "0.1000000000000001", "1e-05", "0.00001234", "1", "1.25", "1e5"]
 
@@ -45,7 +40,9 @@ def test_names_give_the_release_their_numbers_and_differ(flags):
 
 def test_names_that_the_release_does_not_read():
     """A rival would take the place of the surrogate with its costs; an S must be a number."""
-    made = settings("--adaptive", "1e-05", "0.00002", "--rivals", "one_vs_all", "cost_sensitive")
+    made = settings(
+        "--adaptive", "1e-05", "0.00002", "--extra_surrogates", "one_vs_all", "cost_sensitive"
+    )
     names = {setting.stem("SVHN"): setting for setting in made}
     assert len(names) == len(made) == 9
     assert [name for name in names if release_reads(name)] == [made[0].stem("SVHN")]
@@ -86,3 +83,15 @@ def test_what_a_lone_cost_is_paired_with(flags, pairs):
     assert [setting[1:3] for setting in settings(*flags)] == pairs
     per_cost = train_rejector.parse_args(["--rejector", "per_cost", *flags])
     assert cost_pairs(per_cost) == pairs
+
+
+def test_former_names_of_flags_still_run(capsys):
+    """--rivals and --rival_costs mean --extra_surrogates and --extra_costs; help shows the new."""
+    new = settings("--extra_surrogates", "cost_sensitive", "--extra_costs", "1:0")
+    assert settings("--rivals", "cost_sensitive", "--rival_costs", "1:0") == new
+    assert [setting.surrogate for setting in new] == ["stage_switching", "cost_sensitive"]
+    with pytest.raises(SystemExit):
+        settings("--help")
+    page = capsys.readouterr().out
+    assert "--extra_surrogates" in page
+    assert "--rival" not in page

@@ -7,7 +7,7 @@ import torch
 import data
 from data.datasets import Part
 from learning_to_help import amortized
-from learning_to_help.per_cost import fit_per_cost
+from learning_to_help.amortized import fit_per_cost
 from losses.surrogates import SURROGATES
 from models.amortized import INPUTS, AmortizedRejector
 from models.cost import multiply_adds, parameters

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from models.bert_exits import read_folder, start_from
+from models.bert_exits import start_from
+from models.bert_folder import read_folder
 from tests.models.tiny_bert import TINY, shuffled, theirs_of, tiny, trunk_state
 
 transformers = pytest.importorskip("transformers")
@@ -100,7 +101,7 @@ WORDS, POOLER = "embeddings.word_embeddings.weight", "pooler.dense.bias"
     ("state", "config", "said"),
     [
         (lambda s: s, {"model_type": "roberta"}, "model_type is 'roberta'"),
-        (lambda s: s, {"hidden_act": "relu"}, "hidden_act is 'relu': networks here have 'gelu'"),
+        (lambda s: s, {"hidden_act": "relu"}, "hidden_act is 'relu': only 'gelu'"),
         (lambda s: s, {"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
         (lambda s: s, {"position_embedding_type": "relative_key"}, "position_embedding_type is 'r"),
         (lambda s: s, {"type_vocab_size": 1}, "type_vocab_size is 1"),
@@ -112,9 +113,9 @@ WORDS, POOLER = "embeddings.word_embeddings.weight", "pooler.dense.bias"
         (lambda s: s, {"vocab_size": 31}, r"weight is \[30, 16\], not \[31, 16\]"),
         (lambda s: without(s, WORDS), {}, f"{WORDS} is missing"),
         (lambda s: without(s, POOLER), {}, f"{POOLER} is missing"),
-        (lambda s: {"classifier.bias": s[POOLER]}, {}, "holds no weights of a BERT"),
-        (lambda s: [s[POOLER]], {}, "holds no state dict"),
-        (lambda s: {"step": 3}, {}, "holds no state dict"),
+        (lambda s: {"classifier.bias": s[POOLER]}, {}, "is missing"),
+        (lambda s: [s[POOLER]], {}, "cannot be read"),
+        (lambda s: {"step": 3}, {}, "cannot be read"),
         (lambda s: None, {}, r"no model\.safetensors and no pytorch_model\.bin"),
     ],
 )

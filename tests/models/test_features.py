@@ -43,11 +43,7 @@ def test_the_last_layer_makes_logits_of_them(make, last, width):
     ("name", "size", "width"),
     [
         ("alexnet", 64, 4096),
-        ("vgg11", 64, 4096),
-        ("densenet121", 64, 1024),
         ("vit_b_16", 224, 768),
-        ("convnext_tiny", 64, 768),
-        ("efficientnet_b0", 64, 1280),
         ("mnasnet0_5", 64, 1280),
         ("squeezenet1_1", 64, 512),
     ],

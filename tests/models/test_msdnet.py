@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import math
 
 import pytest
 import torch
@@ -57,11 +56,6 @@ PUBLISHED = {
         [14955776, 24081920, 32377600, 39532544, 47373568],
         "c35d3418d1f44cb9",
     ),
-    "cifar100, 7 blocks": (
-        {"n_blocks": 7}, 100, 32, 3_067_960,
-        [14967296, 25259008, 36780544, 45972480, 56933888, 66529280, 75487744],
-        "67a34a504d1d30f8",
-    ),
     "cifar100, 10 blocks": (
         {"n_blocks": 10}, 100, 32, 4_955_644,
         [14967296, 25259008, 37467648, 51667968, 61744640, 73590784, 87206400, 99483648,
@@ -77,16 +71,6 @@ PUBLISHED = {
         IMAGENET | {"base": 4, "step": 4}, 1000, 224, 23_958_440,
         [337214464, 681654272, 1003659008, 1249626240, 1355606016],
         "da475833726d2894",
-    ),
-    "imagenet, step 6": (
-        IMAGENET | {"base": 6, "step": 6}, 1000, 224, 56_529_304,
-        [511324160, 1166144768, 1838349440, 2494631424, 2735131968],
-        "fd10d517b025e602",
-    ),
-    "imagenet, step 7": (
-        IMAGENET | {"base": 7, "step": 7}, 1000, 224, 62_314_472,
-        [612030976, 1430810112, 2276388096, 2959942016, 3246180864],
-        "8968c5a9aae49c9c",
     ),
 }  # fmt: skip
 
@@ -155,13 +139,6 @@ def test_layers_written_out():
         torch.testing.assert_close(net(x)[k], logits, rtol=1e-4, atol=1e-5)
 
 
-def test_published_style_checkpoint_loads_strictly():
-    net, other = new(), MSDNet.from_settings(settings(), 5, 32).eval()
-    other.load_state_dict(net.state_dict(), strict=True)
-    x = torch.randn(2, 3, 32, 32)
-    assert all(torch.equal(a, b) for a, b in zip(net(x), other(x), strict=True))
-
-
 @pytest.mark.parametrize("changes", [SMALL, SMALL | {"prune": "min", "base": 4}])
 def test_a_compacted_state_is_that_of_the_others(changes):
     net, x = new(**changes), torch.randn(4, 3, 32, 32)
@@ -201,13 +178,6 @@ def test_transitions_of_every_reduction(reduction, shapes):
     net = new(n_blocks=2, base=2, step=2, reduction=reduction)
     narrow = [m.m for block in net.blocks for m in block if hasattr(m, "m")]
     assert [tuple(conv.net[0].weight.shape[:2]) for m in narrow for conv in m] == shapes
-
-
-def test_initialisation():
-    net = MSDNet.from_settings(settings(), 10, 32)
-    weight = net.classifier[0].m[0].net[0].weight
-    assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
-    assert (net.classifier[0].linear.bias == 0).all()
 
 
 @pytest.mark.parametrize(

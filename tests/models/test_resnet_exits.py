@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import get_model, resnet18
 
 from models.cost import parameters
-from models.resnet_exits import RESNETS, ResNetExits
+from models.resnet_exits import ResNetExits
 
 
 def settings(**changed):
@@ -42,7 +42,7 @@ def test_the_last_exit_is_torchvisions(name, mode):
             assert torch.allclose(ours[0], theirs(images), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize("name", ["resnet34", "resnet50"])
 def test_names_and_shapes_are_torchvisions(name):
     with torch.device("meta"):
         net, theirs = make(size=224, resnet=name), get_model(name)

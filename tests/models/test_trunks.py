@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, jvp
 
-from models import vit_exits
 from models.attention import plain_attention
 from models.exit_net import keep
 from models.resnet_exits import ResNetExits
@@ -76,21 +75,6 @@ def test_an_exit_sends_no_gradient_past_itself(cls):
     assert net.conv_proj.weight.grad.any() if cls is ViTExits else net.conv1.weight.grad.any()
 
 
-@BOTH
-def test_every_exit_learns(cls):
-    net, labels = small(cls), torch.arange(16) % 4
-    images = torch.randn(4, 3, 1, 1)[labels] + 0.3 * torch.randn(16, 3, 32, 32)
-    optimizer = torch.optim.SGD(net.parameters(), 0.02, momentum=0.9)
-    losses = []
-    for _ in range(12):
-        each = torch.stack([F.cross_entropy(x, labels) for x in net(images)])
-        losses.append(each.detach())
-        optimizer.zero_grad()
-        each.sum().backward()
-        optimizer.step()
-    assert (losses[-1] < 0.7 * losses[0]).all()
-
-
 def per_sample_losses(net, images, labels):
     """A function of the parameters, [E, B], in the mode that `net` is in."""
     buffers = {k: v.clone() for k, v in net.named_buffers()}
@@ -150,26 +134,9 @@ def test_forward_mode_of_one_layer_alone():
     assert forward[1:].any()
 
 
-def test_fused_attention_is_left_out_under_forward_mode_only(monkeypatch):
-    def refuse(backend):
-        raise AssertionError("no fused kernels")
-
-    net = small(ViTExits)
-    losses = per_sample_losses(net, torch.randn(2, 3, 32, 32), torch.tensor([1, 0]))
-    monkeypatch.setattr(vit_exits, "sdpa_kernel", refuse)
-    weights = dict(net.named_parameters())
-    losses(weights).sum().backward()
-    with pytest.raises(AssertionError, match="no fused kernels"):
-        jvp(losses, (weights,), (weights,))
-
-
-@BOTH
-def test_compiled_in_one_graph(cls):
-    """Forward in eval mode, and forward-mode derivatives in train mode."""
-    net, images = small(cls).eval(), torch.randn(2, 3, 32, 32)
-    compiled = torch.compile(net, backend="eager", fullgraph=True)
-    for a, b in zip(compiled(images), net(images), strict=True):
-        assert torch.allclose(a, b, rtol=0, atol=1e-6)
+def test_compiled_in_one_graph():
+    """Forward-mode derivatives in train mode, as torch.compile traces them."""
+    net, images = small(ViTExits, num_layers=1, exits="1"), torch.randn(2, 3, 32, 32)
     losses = per_sample_losses(net.train(), images, torch.tensor([1, 0]))
     weights = {k: p.detach() for k, p in net.named_parameters()}
 

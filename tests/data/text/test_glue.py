@@ -1,5 +1,7 @@
 """GLUE's files, row by row as they were written, and what is said of bad ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -169,10 +171,10 @@ def test_fingerprint(tmp_path):
     assert "".join(moved) == "".join(test.first)
     seen = {one.fingerprint(), load_glue(str(folder), split_seed=1).fingerprint()}
     for changed in (
-        test._replace(first=moved),
-        test._replace(first=test.second, second=test.first),
-        test._replace(second=None),
-        test._replace(labels=1 - test.labels),
+        replace(test, first=moved),
+        replace(test, first=test.second, second=test.first),
+        replace(test, second=None),
+        replace(test, labels=1 - test.labels),
     ):
         seen.add(one._replace(test=changed).fingerprint())
     assert len(seen) == 6
