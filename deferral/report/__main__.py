@@ -37,6 +37,7 @@ from deferral.report.guarantee import RATES, rate_promises, risk_promise
 from deferral.report.headline import headline
 from deferral.report.numbers import Options, exit_numbers
 from deferral.report.page import page
+from deferral.report.routers import router_numbers
 from deferral.report.use import how, policy_of
 from deferral.report.words import about_data, facts
 from deferral.stages import device_costs
@@ -152,6 +153,7 @@ def measure(
         "settings": settings,
         "grid": numbers.over_grid(runs, aim.grid, options),
         "curves": numbers.curve_numbers(runs, main),
+        "routers": router_numbers(runs, main),
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
         "rate_promises": shown and rate_promises(runs, main, shown, rates, options.delta),
