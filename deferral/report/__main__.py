@@ -1,16 +1,24 @@
-"""A one-page report of what deferral gains on a data set, for every rule, with intervals.
+"""When should the dear model be asked? A one-page report from a file of answers, and a policy.
 
-  python -m deferral.report results/runs/first/cifar10-predictions.npz --cost_1 1.25 --cost_e 0.25
-  python -m deferral.report run-43 run-44 run-45 --costs 1:0.25 1.25:0 --out results/report
-  python -m deferral.report answers.csv --cost_1 1 --cost_e 0.1
-  python -m deferral.report joined/digits-predictions.npz --cost_1 1 --cost_e 0.1 --cost_flops 1e-9
+  python -m deferral.report results/published/router-made-up/answers.csv.gz --pay router \\
+      --min_quality 97% --out results/runs/router
+  python -m deferral.report results/published/cifar10-people/people.csv.gz --budget 0.1 \\
+      --out results/runs/people
+  python -m deferral.report results/published/digits/seed-43 --cost_1 1.25 --cost_e 0.2 \\
+      --out results/runs/digits
 
-Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
-one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
-remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py lists
-their names). Or a device with exits and a server behind it, in one file (deferral/join.py): then
-rules decide at which exit a sample stops, or that it is sent. Writes NAME-report.html, which needs
-no other file, and NAME-report.json with every number of the page.
+The first asks for the least cost, in dollars as in the file, at 97 % of the large model's quality;
+the second for the highest quality at no more than 0.1 people asked a sample; the third for the
+least risk, where an error of the remote model costs 1.25 errors of the local one, and asking 0.2.
+
+Takes one CSV, TSV, JSON lines, Parquet or npz file of two models or more: labels, and of every
+model class scores, answers, whether they are right, or their quality; optionally scores, costs,
+groups and a split (docs/report.md has an example of each). Or predictions.npz of this project, or
+directories with *-predictions.npz below them; several of one data set are runs of several seeds.
+Or a device with exits and a server behind it, in one file (deferral/join.py).
+
+Writes NAME-report.html, which needs no other file, NAME-report.json with every number of the page,
+and NAME-policy.json, by which `python -m deferral.apply` decides for new samples.
 """
 
 import json

@@ -174,12 +174,12 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
 
 
 def _lines(report: dict[str, Any], looks: dict[str, Look]) -> list[tuple[Look, str]]:
-    """The legend of the first chart."""
-    names = {row["name"] for row in headline.table(report["choice"])}
-    drawn = [c for c in report["choice"]["curves"] if c["name"] in names or c["kind"] == "oracle"]
-    labels = labels_of(report["choice"]["rules"])
-    entries = [(look_of(c["name"], looks), labels.get(c["name"], c["label"])) for c in drawn]
-    return [*entries, (look_of("random", looks), "at random")]
+    """The legend of the first chart: its lines, and the rules that are no more than a point."""
+    rows = [row for row in headline.table(report["choice"]) if row["thresholds"]]
+    names = {row["name"]: row["label"] for row in rows} | {"oracle": "oracle"}
+    return [
+        (look_of(name, looks), text) for name, text in (names | {"random": "at random"}).items()
+    ]
 
 
 def _drawn(grid: dict[str, Any], looks: dict[str, Look]) -> list[Row]:

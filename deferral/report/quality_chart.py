@@ -1,6 +1,7 @@
 """The report's first chart: quality against mean cost, of every rule of the first table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from deferral.report.rows import cost_scale
 LETTER = 4.7, 9.0  # points that a letter of a label takes, wide and high
 PLACES = [(1, -1), (-1, 1), (-1, -1), (1, 1), (0, -1), (0, 1)]  # of a label beside its dot
 MARKS = 6  # markers on a line
+BOLD = 1.9  # points
 
 
 def quality_by_cost(choice: dict[str, Any], names: Sequence[str], looks: dict[str, Look]) -> str:
@@ -28,13 +30,18 @@ def quality_by_cost(choice: dict[str, Any], names: Sequence[str], looks: dict[st
         return scale * row["cost"], 100 * row["quality"]
 
     def draw(ax: Axes) -> None:
-        ends = np.array([point(rows["never"]), point(rows["always"])])
+        cheapest = min(alone, key=lambda row: row["cost"])
+        ends = np.array([point(cheapest), point(rows["always"])])
         x, y = np.linspace(ends[0], ends[1], 10 * MARKS).T
         lines = [(look_of("random", looks), x, y)]
-        for curve in choice["curves"]:
+        # The chosen rule's line comes last, and is never a thin one.
+        for curve in sorted(choice["curves"], key=lambda c: c["name"] == chosen["name"]):
             if curve["name"] in names or curve["kind"] == "oracle":
                 x, y = scale * np.array(curve["cost"]), 100 * np.array(curve["quality"])
-                lines.append((look_of(curve["name"], looks), x, y))
+                look = look_of(curve["name"], looks)
+                if curve["name"] == chosen["name"]:
+                    look = replace(look, width=max(look.width, BOLD))
+                lines.append((look, x, y))
         for k, (look, x, y) in enumerate(lines):
             every = max(1, len(x) // MARKS)
             ax.plot(x, y, **look.line(markevery=((k * every) // len(lines), every)))

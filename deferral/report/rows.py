@@ -66,7 +66,7 @@ def decides(row: Row, choice: dict[str, Any]) -> str:
     limits = ", ".join(headline.limit(t) for t in thresholds)
     what = headline.subject(row)
     if row["kind"] == "estimates":
-        what = "the expected gain, by logistic regressions fitted on val,"
+        what = "the gain that it expects"
     if row["name"] == "score" and len(models) == 2:
         bound = None if thresholds[0] is None else -thresholds[0]
         return f"asks {models[-1]} where the score is below {headline.limit(bound)}"
@@ -88,10 +88,10 @@ def threshold_ends(choice: dict[str, Any]) -> str:
 
 
 def cost_scale(choice: dict[str, Any]) -> tuple[float, str]:
-    """What mean costs are multiplied by in print, and the unit then, as "calls a sample"."""
+    """What mean costs are multiplied by in print, and the unit then, "calls a sample"."""
     unit = {"the file's unit": "the unit of the file's costs"}.get(choice["unit"], choice["unit"])
     if choice["unit"] == "calls" and len(choice["models"]) == 2:
         unit = f"calls of {choice['models'][-1]}"
     if max(row["cost"] for row in choice["rules"]) < 0.1:
-        return 1000.0, f"{unit}, for 1,000 samples"
-    return 1.0, f"{unit}, a sample"
+        return 1000.0, f"{unit} for 1,000 samples"
+    return 1.0, f"{unit} a sample"
