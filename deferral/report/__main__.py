@@ -21,6 +21,7 @@ Writes NAME-report.html, which needs no other file, NAME-report.json with every 
 and NAME-policy.json, by which `python -m deferral.apply` decides for new samples.
 """
 
+import argparse
 import json
 import os
 import shlex
@@ -38,9 +39,9 @@ from deferral.cascade import as_predictions
 from deferral.decide import Decision, answered_by, decide, scored
 from deferral.policy import Policy
 from deferral.predictions import Predictions
-from deferral.report import numbers
+from deferral.report import flags, numbers
 from deferral.report.choice import choose
-from deferral.report.flags import Goal, goal, parse_args, reading
+from deferral.report.flags import Goal, goal, reading
 from deferral.report.guarantee import RATES, rate_promises, risk_promise
 from deferral.report.headline import headline
 from deferral.report.numbers import Options, exit_numbers
@@ -52,6 +53,10 @@ from deferral.stages import device_costs
 from experiment import one_line_errors, script, sha256, write_bytes
 
 SHOWN_PICTURES = 16  # of each side
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    return flags.parse_args(__doc__, argv)
 
 
 def read_runs(
@@ -230,7 +235,7 @@ def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(__doc__, argv)
+    args = parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "deferral.report", *map(str, given)])
     with one_line_errors():
