@@ -1,13 +1,18 @@
 """Decide for new samples by a policy of deferral.report; no labels are needed.
 
-  python -m deferral.apply answers-policy.json new.csv --out decisions.csv
-  python -m deferral.apply answers-policy.json new.csv --check
+  python -m deferral.apply results/published/router-made-up/policy.json \\
+      results/published/router-made-up/answers.csv.gz --out results/runs/decisions.csv
+  python -m deferral.apply results/published/router-made-up/policy.json \\
+      results/published/router-made-up/answers.csv.gz --check
+  python -m deferral.apply results/published/cifar10-people/policy.json \\
+      results/published/cifar10-people/people.csv.gz --check --out results/runs/people.csv
 
 The file has the columns that the policy reads (class scores, score_NAME or rejector_RULE; see
-deferral/external.py). decisions.csv has a row a sample: id (the column id, or the row from 0), the
-model that answers, and the doubt of each model that was looked at. --check compares the share that
-each model answers, and the doubts' distribution, with those of the report's test rows: exit status
-1, and what differs, where a difference as large is rarer than 1 in 1,000 by chance.
+docs/report.md). decisions.csv has a row a sample: id (the column id, or the row from 0), the model
+that answers, and the doubt of each model that was looked at, in the unit of the policy's
+thresholds: a sample goes on where its doubt is above the threshold. --check compares the share of
+samples that each model answers, and the doubts' distribution, with those of the report's test rows:
+exit status 1, and what differs, where a difference as large is rarer than 1 in 1,000 by chance.
 """
 
 import argparse

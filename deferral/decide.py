@@ -83,8 +83,11 @@ def answered_by(part: Predictions, exit: np.ndarray) -> Predictions:
     logits = part.stage_logits
     if len(logits) == 2:
         return part
-    chosen = logits[exit, np.arange(logits.shape[1])]
-    return replace(part, stage_logits=np.stack([chosen, logits[-1]]))
+    rows = np.arange(logits.shape[1])
+    own = part.own
+    if own is not None:
+        own = replace(own, quality=np.stack([own.quality[exit, rows], own.quality[-1]]))
+    return replace(part, stage_logits=np.stack([logits[exit, rows], logits[-1]]), own=own)
 
 
 class Prepared:

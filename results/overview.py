@@ -17,6 +17,8 @@ STUDIES = {
     "cifar10-bf16": "the edge net in bfloat16 and in float32 (JPEG copies)",
     "cifar10-compare": "all rules on CIFAR-10 (JPEG copies)",
     "cifar10-cpu": "the 42 and the 12 settings with a small edge training (JPEG copies)",
+    "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
+    "cifar10-people": "a report: a network and a person (AVIF copies)",
     "cifar10-exits": "base and boosted, a small MSDNet (JPEG copies)",
     "cifar10-exits-and-server": "a small MSDNet and a server behind it (JPEG copies)",
     "digits": "the quick start",
@@ -24,6 +26,7 @@ STUDIES = {
     "digits-noniid": "a local net that has not seen one class",
     "made-task-bert": "base, l2w and boosted, a small BERT on a made-up task",
     "mnist-active": "active learning on 10,000 images of MNIST",
+    "router-made-up": "a report: a small and a large language model, made-up answers",
 }
 
 

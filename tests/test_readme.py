@@ -123,6 +123,7 @@ def test_file_names_in_code_exist(page):
     """File names in backquotes; the log may name files that have left."""
     written = {"predictions.npz", "release.pth", "performances.json", "performances.txt"}
     written |= {"args.json", "metrics.jsonl", "models/NAME.py"}
+    written |= {"NAME-report.json", "NAME-policy.json"}
     names = re.findall(r"`([\w./-]+\.(?:py|sh|md|cff|jsonl?|txt|ya?ml))`", page.read_text())
     for name in names:
         there = (ROOT / name).exists() or (page.parent / name).exists()

@@ -1,18 +1,27 @@
-"""A one-page report of what deferral gains on a data set, for every rule, with intervals.
+"""When should the dear model be asked? A one-page report from a file of answers, and a policy.
 
-  python -m deferral.report results/runs/first/cifar10-predictions.npz --cost_1 1.25 --cost_e 0.25
-  python -m deferral.report run-43 run-44 run-45 --costs 1:0.25 1.25:0 --out results/report
-  python -m deferral.report answers.csv --cost_1 1 --cost_e 0.1
-  python -m deferral.report joined/digits-predictions.npz --cost_1 1 --cost_e 0.1 --cost_flops 1e-9
+  python -m deferral.report results/published/router-made-up/answers.csv.gz --pay router \\
+      --min_quality 97% --out results/runs/router
+  python -m deferral.report results/published/cifar10-people/people.csv.gz --budget 0.1 \\
+      --out results/runs/people
+  python -m deferral.report results/published/digits/seed-43 --cost_1 1.25 --cost_e 0.2 \\
+      --out results/runs/digits
 
-Takes predictions.npz of this project, or directories with *-predictions.npz below them; several of
-one data set are runs of several seeds. Or anyone's npz or CSV: labels, local scores or logits,
-remote scores, logits or answers, optionally rejectors, split, images (deferral/external.py lists
-their names). Or a device with exits and a server behind it, in one file (deferral/join.py): then
-rules decide at which exit a sample stops, or that it is sent. Writes NAME-report.html, which needs
-no other file, and NAME-report.json with every number of the page.
+The first asks for the least cost, in dollars as in the file, at 97 % of the large model's quality;
+the second for the highest quality at no more than 0.1 people asked a sample; the third for the
+least risk, where an error of the remote model costs 1.25 errors of the local one, and asking 0.2.
+
+Takes one CSV, TSV, JSON lines, Parquet or npz file of two models or more: labels, and of every
+model class scores, answers, whether they are right, or their quality; optionally scores, costs,
+groups and a split (docs/report.md has an example of each). Or predictions.npz of this project, or
+directories with *-predictions.npz below them; several of one data set are runs of several seeds.
+Or a device with exits and a server behind it, in one file (deferral/join.py).
+
+Writes NAME-report.html, which needs no other file, NAME-report.json with every number of the page,
+and NAME-policy.json, by which `python -m deferral.apply` decides for new samples.
 """
 
+import argparse
 import json
 import os
 import shlex
@@ -30,19 +39,24 @@ from deferral.cascade import as_predictions
 from deferral.decide import Decision, answered_by, decide, scored
 from deferral.policy import Policy
 from deferral.predictions import Predictions
-from deferral.report import numbers
+from deferral.report import flags, numbers
 from deferral.report.choice import choose
-from deferral.report.flags import Goal, goal, parse_args, reading
+from deferral.report.flags import Goal, goal, reading
 from deferral.report.guarantee import RATES, rate_promises, risk_promise
 from deferral.report.headline import headline
 from deferral.report.numbers import Options, exit_numbers
 from deferral.report.page import page
+from deferral.report.routers import router_numbers
 from deferral.report.use import how, policy_of
 from deferral.report.words import about_data, facts
 from deferral.stages import device_costs
 from experiment import one_line_errors, script, sha256, write_bytes
 
 SHOWN_PICTURES = 16  # of each side
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    return flags.parse_args(__doc__, argv)
 
 
 def read_runs(
@@ -152,6 +166,7 @@ def measure(
         "settings": settings,
         "grid": numbers.over_grid(runs, aim.grid, options),
         "curves": numbers.curve_numbers(runs, main),
+        "routers": router_numbers(runs, main),
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
         "rate_promises": shown and rate_promises(runs, main, shown, rates, options.delta),
@@ -220,7 +235,7 @@ def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(__doc__, argv)
+    args = parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "deferral.report", *map(str, given)])
     with one_line_errors():

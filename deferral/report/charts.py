@@ -14,8 +14,9 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from deferral.catalogue import BOUNDS, RULES, Look
+from deferral.catalogue import BOUNDS, Look
 
 BOLD = 1.5  # points: lines at least this wide are the main ones of a figure
 WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
@@ -151,49 +152,6 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
     ]
 
 
-def quality_by_cost(choice: dict[str, Any], names: list[str], looks: dict[str, Look]) -> str:
-    """Quality on test against mean cost a sample: the rules in `names`, each model, the oracle."""
-    rows = {row["name"]: row for row in choice["rules"]}
-    alone = [row for row in choice["rules"] if not row["thresholds"]]
-    chosen = rows[choice["chosen"]]
-
-    def draw(ax: Axes) -> None:
-        ends = [rows["never"], rows["always"]]
-        ax.plot(
-            [row["cost"] for row in ends], [100 * row["quality"] for row in ends],
-            **looks_of("random", looks).line(marker=""),
-        )  # fmt: skip
-        for curve in choice["curves"]:
-            if curve["name"] in names or curve["kind"] == "oracle":
-                look = looks_of(curve["name"], looks)
-                y = 100 * np.array(curve["quality"])
-                ax.plot(curve["cost"], y, **look.line(marker=""))
-        models = choice["models"]
-        for row in alone:
-            model = models[int(np.argmax(row["shares"]))]
-            ax.plot([row["cost"]], [100 * row["quality"]], "o", color=INK, markersize=4)
-            right = row["cost"] > (ends[0]["cost"] + ends[1]["cost"]) / 2
-            ax.annotate(
-                model, (row["cost"], 100 * row["quality"]), (-5 if right else 5, -10),
-                textcoords="offset points", ha="right" if right else "left", fontsize=7.5,
-            )  # fmt: skip
-        ax.plot(
-            [chosen["cost"]], [100 * chosen["quality"]], "*", color=INK, markersize=11,
-            markeredgecolor="white", zorder=5,
-        )  # fmt: skip
-        ax.set(xlabel=f"mean cost a sample, in {choice['unit']}", ylabel="quality on test (%)")
-        ax.margins(0.06)
-
-    return panel(
-        "quality", "Quality of every rule against its mean cost", draw, width=5.2, height=3.1
-    )
-
-
-def looks_of(name: str, looks: dict[str, Look]) -> Look:
-    """The look of a rule of this page, or of the catalogue."""
-    return looks.get(name) or RULES[name].look
-
-
 def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> str:
     """Difference of every rule's risk to the best confidence rule's, with its interval.
 
@@ -227,6 +185,7 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
         ax.set_yticks(range(len(rows)), [_short(row["label"]) for row in reversed(rows)])
         ax.set(xlim=(low, high), ylim=(-0.7, len(rows) - 0.3))
         ax.set_xlabel("risk minus the best confidence rule's")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
         ax.spines["left"].set_visible(False)
@@ -237,10 +196,11 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
 
 def promises(numbers: dict[str, Any]) -> list[str]:
     """Realised reject rate, and accuracy, against the rate that was promised."""
+    simulated = [b for b in BOUNDS if b.name in numbers["at"][0]["simulated"]["rules"]]
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
     def draw(key: str, ax: Axes) -> None:
-        for rule in BOUNDS:
+        for rule in simulated:
             outcomes = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
             ax.plot(x, [100 * outcome[key] for outcome in outcomes], **rule.look.line())
             if key == "rate" and rule.name in ("guaranteed", "empirical"):

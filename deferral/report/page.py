@@ -5,6 +5,7 @@ page.html.j2 has the text and the tables; it escapes everything except the chart
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from deferral.catalogue import BOUNDS, Look
 from deferral.predictions import Predictions
 from deferral.report import charts, headline, words
 from deferral.report.guarantee import SPLITS
+from deferral.report.quality_chart import look_of, quality_by_cost
+from deferral.report.rows import cost_scale, decides, in_words, threshold_ends
 from deferral.report.words import Row, nets
 
 FOLDER = Path(__file__).parent
@@ -40,6 +43,7 @@ SHAPES = {  # of matplotlib's markers, around 0, 0
 
 def page(report: dict[str, Any], pictures_of: Predictions) -> str:
     """The whole document. `report` is what the JSON holds; pictures come from the first run."""
+    report = in_words(report)
     rules = [*report["settings"][0]["rules"], *report["grid"]["rules"], *report["curves"]["rules"]]
     looks = catalogue.looks({row["name"]: row["kind"] for row in rules})
     environment = Environment(
@@ -51,9 +55,12 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["g"] = "{:g}".format
+    environment.filters["labelled"] = labelled
     for name in ("number", "percent", "signed", "spread", "between", "thousands", "lowest"):
         environment.globals[name] = getattr(words, name)
-    labels = labels_of(report["settings"][0]["rules"])
+    labels = labels_of(rules)
+    simulated = report["rate_promises"] and report["rate_promises"]["at"][0]["simulated"]["rules"]
+    scale, unit = cost_scale(report["choice"])
     estimators = list(dict.fromkeys(row["name"] for row in report["reliability"]))
     images = np.array([]) if pictures_of.examples is None else pictures_of.examples.images
     return environment.get_template("page.html.j2").render(
@@ -62,6 +69,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         who=nets(report),
         about=words.about_run(report),
         shapes={marker: Markup(shape) for marker, shape in SHAPES.items()},
+        labels=labels,
         charts=_charts(report, looks),
         labels_of=labels_of,
         ranked=ranked,
@@ -69,10 +77,14 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         dashes=dashes,
         entries=lambda rows: [(looks[row["name"]], row["label"]) for row in rows],
         estimators=[(looks[name], labels[name]) for name in estimators],
-        bounds=[(rule.look, rule.label) for rule in BOUNDS],
+        bounds=[(rule.look, rule.label) for rule in BOUNDS if rule.name in (simulated or {})],
+        simulated_rules=set(simulated or {}),
         by_chance=binom.interval(0.95, SPLITS, report["options"]["delta"]),
-        model_alone=headline.model_alone,
-        ends_of=lambda ends: " and ".join(headline.limit(end) for end in ends),
+        threshold_ends=threshold_ends(report["choice"]),
+        decides=decides,
+        cost_scale=scale,
+        cost_unit=unit,
+        val_rows=" or ".join(f"{n:,}" for n in sorted(set(report["data"]["val_rows"]))),
         first_table=headline.table(report["choice"]),
         lines=_lines(report, looks),
         policy=report["policy"],
@@ -91,6 +103,33 @@ def labels_of(rows: Sequence[Row]) -> dict[str, str]:
 def ranked(rows: Sequence[Row]) -> list[Row]:
     """Lowest risk first, the oracle last."""
     return sorted(rows, key=lambda row: (row["kind"] == "oracle", row["risk"]))
+
+
+def labelled(table: str) -> str:
+    """A table's HTML in which every cell of the body names its column, for narrow screens.
+
+    The names are the first lines of the cells of the head. Tables without a head stay as they are.
+    """
+    head, end, body = str(table).partition("</thead>")  # not Markup, which escapes what is added
+    if not end:
+        return table
+    names = [
+        re.sub(r"<small>.*?</small>|<[^>]+>", "", cell)
+        for cell in re.findall(r"<th[ >].*?</th>", head, flags=re.S)
+    ]
+
+    def row(found: re.Match[str]) -> str:
+        first, *cells = re.split(r"(?=<td)", found[0])
+        number = r'<th scope="row">(?=\d)'  # a rule's name needs no label
+        first = re.sub(number, f'<th scope="row" data-label="{names[0]}">', first)
+        columns = names[1:] if "<th" in first else names
+        marked = [
+            cell.replace("<td", f'<td data-label="{name}"', 1)
+            for cell, name in zip(cells, columns, strict=True)
+        ]
+        return "".join([first, *marked])
+
+    return head + end + re.sub(r"<tr.*?</tr>", row, body, flags=re.S)
 
 
 def has_sizes(rows: Sequence[Row]) -> bool:
@@ -114,11 +153,13 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
     """The SVGs of every section."""
     main, grid, who = report["settings"][0], report["grid"], nets(report)
     drawn = [row for row in main["rules"] if row["name"] in looks]
-    titles = {"local": "the last exit" if report.get("exits") else who.the_local}
+    titles = {"local": who.the_local}
+    if report.get("exits"):
+        titles["local"] = report["exits"]["stages"][-2]["name"]
     titles["remote"] = who.the_remote
     names = [row["name"] for row in headline.table(report["choice"])]
     svgs = {
-        "quality": charts.quality_by_cost(report["choice"], names, looks),
+        "quality": quality_by_cost(report["choice"], names, looks),
         "ladder": charts.ladder(drawn, main["best_confidence"], looks),
         "curves": charts.curves(report["curves"], looks),
     }
@@ -133,11 +174,12 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
 
 
 def _lines(report: dict[str, Any], looks: dict[str, Look]) -> list[tuple[Look, str]]:
-    """The legend of the first chart."""
-    names = {row["name"] for row in headline.table(report["choice"])}
-    drawn = [c for c in report["choice"]["curves"] if c["name"] in names or c["kind"] == "oracle"]
-    entries = [(charts.looks_of(c["name"], looks), c["label"]) for c in drawn]
-    return [*entries, (charts.looks_of("random", looks), "at random")]
+    """The legend of the first chart: its lines, and the rules that are no more than a point."""
+    rows = [row for row in headline.table(report["choice"]) if row["thresholds"]]
+    names = {row["name"]: row["label"] for row in rows} | {"oracle": "oracle"}
+    return [
+        (look_of(name, looks), text) for name, text in (names | {"random": "at random"}).items()
+    ]
 
 
 def _drawn(grid: dict[str, Any], looks: dict[str, Look]) -> list[Row]:
@@ -180,7 +222,7 @@ def _classes(report: dict[str, Any]) -> dict[str, Any]:
     confusions = []
     for side, net in (("kept", who.the_local), ("sent", who.the_remote)):
         counts = np.array(numbers[f"confusion_{side}"])
-        confusion = {"side": side, "net": net, "total": counts.sum()}
+        confusion = {"side": side, "model": net, "total": counts.sum()}
         if len(names) <= HEAT_CLASSES:
             confusion["shades"] = _shades(counts)
         else:

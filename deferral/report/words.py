@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from deferral.catalogue import CONFIDENCE
 from deferral.predictions import Predictions
 from deferral.report.numbers import Options
 
@@ -14,30 +13,30 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Nets:
-    """The names of the local and the remote net in a page."""
+    """How the page calls those who answer: alone in a table, and in a sentence.
 
-    local: str = "local"
-    remote: str = "remote"
-    the_local: str = "the local net"
-    the_remote: str = "the remote net"
-    local_alone: str = "the local net alone"
-    remote_alone: str = "the remote one alone"
-    never: str = "never asking"
+    `local` stands for all stages but the last, `remote` for the last one, `stage` for one of them.
+    """
+
+    local: str
+    remote: str
+    the_local: str
+    the_remote: str
+    stage: str = "model"
 
 
-WITH_EXITS = Nets(
-    local="device",
-    remote="server",
-    the_local="the device",
-    the_remote="the server",
-    local_alone="the last exit alone",
-    remote_alone="the server alone",
-    never="the last exit alone",
-)
+LOCAL_AND_REMOTE = Nets("local", "remote", "the local model", "the remote model")
+WITH_EXITS = Nets("device", "server", "the device", "the server", "exit")
 
 
 def nets(report: dict[str, Any]) -> Nets:
-    return WITH_EXITS if report.get("exits") else Nets()
+    models = report["data"].get("models")
+    if not models:
+        return WITH_EXITS if report.get("exits") else LOCAL_AND_REMOTE
+    last = models[-1]
+    if len(models) == 2:
+        return Nets(models[0], last, models[0], last)
+    return Nets(f"before {last}", last, f"the models before {last}", last)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -77,13 +76,6 @@ def thousands(count: float | None) -> str:
     return "–" if count is None else f"{count:,.0f}".replace(",", "\u202f")
 
 
-def label(row: Row, who: Nets) -> str:
-    """A rule in a sentence."""
-    if row["kind"] == "limit" and row["name"].startswith("exit "):
-        return f"{row['label']} alone"
-    return {"never": who.never, "always": "always asking"}.get(row["name"]) or str(row["label"])
-
-
 def lowest(rows: list[Row]) -> Row:
     """The rule of least risk that can be used: the oracle sees the labels and cannot."""
     usable = [row for row in rows if row["kind"] != "oracle" and row["risk"] is not None]
@@ -91,15 +83,19 @@ def lowest(rows: list[Row]) -> Row:
 
 
 PACKAGES = ("numpy", "scipy", "scikit-learn")
+# {local}, {remote}: those who answer, as in `Nets`; {Local}: at the beginning of a sentence.
 DEFINITIONS = [
     (
         "risk",
-        "Mean over the test samples of what each costs: a local answer 1 if it is wrong, a remote "
-        "one cₑ for asking, and c₁ more if it is wrong. In units of one local error (Wu et al., "
+        "Mean cost of a test sample, in units of one error of {local}: an answer of {local} costs "
+        "1 if it is wrong; one of {remote} costs cₑ, and c₁ more if it is wrong (Wu et al., "
         "Learning to Help in Multi-Class Settings, ICLR 2025).",
     ),
-    ("sent %", "Reject rate: the share of test samples that the remote net answers."),
-    ("right %", "Accuracy of the two nets together under the rule."),
+    ("sent %", "Reject rate: the share of test samples that {remote} answers."),
+    (
+        "right %",
+        "Accuracy of both together under the rule; where answers have a quality, its mean.",
+    ),
     (
         "±",
         "Standard deviation over runs (n − 1). Where there is one run there is none, and only the "
@@ -107,27 +103,29 @@ DEFINITIONS = [
     ),
     (
         "intervals",
-        "Percentile bootstrap over test samples, and over runs where there are several (Efron and "
-        "Tibshirani, 1993). Every rule gets the same samples, so differences are paired. With few "
-        "runs the spread between runs is understated. Training is not repeated.",
+        "Percentile bootstrap over test samples (over groups where the file has them), and over "
+        "runs where there are several (Efron and Tibshirani, 1993). Every rule gets the same "
+        "samples, so differences are paired. With few runs the spread between runs is understated. "
+        "Training is not repeated.",
     ),
     (
         "verdict",
         "Better: the interval of the difference lies below zero. Worse: above. No difference: it "
         "holds zero, which does not show that two rules are equal. Not corrected for many "
         "comparisons: of 20 differences that are chance one is expected to be called real at "
-        "95 %. The rule of lowest risk was found on the same test samples, which flatters it.",
+        "95 %. The lowest risk of a table is printed bold; it was found on the same test samples, "
+        "which flatters it.",
     ),
     (
         "best confidence rule",
-        f"Of {', '.join(rule.label for rule in CONFIDENCE.values())}: the one of least risk on val "
-        "at these costs.",
+        "Of the thresholds on a confidence or a score: the one of least risk on val at these "
+        "costs.",
     ),
     (
         "risk if sent at random",
         "Expected risk of a rule that sends as many samples, whichever they are.",
     ),
-    ("never, always", "The local net answers everything; the remote net does."),
+    ("never, always", "{Local} answers everything; {remote} does."),
     ("oracle", "The cheaper of both answers, seen with the label. No rule can be lower."),
     (
         "area",
@@ -136,17 +134,39 @@ DEFINITIONS = [
     ),
     (
         "error area",
-        "Error rate averaged over all reject rates: AURC and AUGRC of the two nets together, which "
-        "are one number, because what is sent is answered as well.",
+        "Error rate averaged over all reject rates: AURC and AUGRC of both together, which are one "
+        "number, because what is sent is answered as well.",
     ),
     (
-        "AURC, local",
-        "Area under the risk-coverage curve of the local net alone, what is sent being dropped "
-        "(Geifman, Uziel and El-Yaniv, ICLR 2019).",
+        "AURC alone",
+        "Area under the risk-coverage curve of {local} alone, what is sent being dropped (Geifman, "
+        "Uziel and El-Yaniv, ICLR 2019).",
     ),
     (
-        "AUGRC, local",
+        "AUGRC alone",
         "The same with errors counted among all samples (Traub et al., NeurIPS 2024).",
+    ),
+    (
+        "gap recovered",
+        "(quality of the rule − that of {local} alone) / (quality of {remote} alone − that of "
+        "{local} alone): {local} alone 0, {remote} alone 1 (PGR: Ong et al., RouteLLM, 2024).",
+    ),
+    (
+        "mean gap recovered",
+        "The gap recovered, averaged over all shares of calls to {remote} from 0 to 1 (APGR; a "
+        "random router has 0.5), or over all mean costs between sending nothing and sending "
+        "everything.",
+    ),
+    (
+        "needed for 50 %, 80 %",
+        "The least share of calls that recovers so much of the gap (CPT), and the least share of "
+        "the difference in cost between sending nothing and sending everything.",
+    ),
+    (
+        "at equal quality, at equal cost",
+        "The least mean cost with at least the quality of {remote} alone, as a share of what "
+        "{remote} alone costs; the highest quality at no more than that cost. Thresholds are "
+        "moved along the test samples for this, so it is slightly flattering.",
     ),
     (
         "allowed, broken",
@@ -160,28 +180,30 @@ DEFINITIONS = [
     ),
     ("Brier score", "Mean squared distance of the estimate from 1 (right) or 0 (wrong)."),
 ]
+GAP = {
+    "gap recovered",
+    "mean gap recovered",
+    "needed for 50 %, 80 %",
+    "at equal quality, at equal cost",
+}
 
-
-# Replacements of DEFINITIONS for a device with exits; None leaves an entry out.
+# Replacements of DEFINITIONS for several stages before the last; None leaves an entry out.
 EXITS_DEFINITIONS: dict[str, tuple[str, str] | None] = {
     "risk": (
         "risk",
-        "Mean over the test samples of what each costs: what the device has computed up to the "
-        "exit where the sample stops, and 1 if that answer is wrong; one that is sent costs the "
-        "whole device, cₑ for asking, and c₁ more if the server is wrong. In units of one local "
-        "error: the generalized risk of Wu et al. (Learning to Help in Multi-Class Settings, ICLR "
-        "2025) for a cascade of exits and a server.",
+        "Mean cost of a test sample: what has been paid up to the {stage} where the sample stops, "
+        "and 1 if that answer is wrong; one that is sent costs all before {remote}, cₑ for asking, "
+        "and c₁ more if {remote} is wrong. In units of one error: the generalized risk of Wu et "
+        "al. (Learning to Help in Multi-Class Settings, ICLR 2025) for a cascade.",
     ),
-    "sent %": ("sent %", "Reject rate: the share of test samples that the server answers."),
-    "right %": ("right %", "Accuracy of the device and the server together under the rule."),
     "risk if sent at random": (
         "risk if sent at random",
-        "Expected risk of a rule that has the same exits and sends as many samples, whichever they "
-        "are.",
+        "Expected risk of a rule that stops at the same {stage}s and sends as many samples, "
+        "whichever they are.",
     ),
     "never, always": (
         "never, exit 1 …, always",
-        "The last exit answers everything; another exit does; the server does.",
+        "The last {stage} before {remote} answers everything; another one does; {remote} does.",
     ),
     "oracle": (
         "oracle",
@@ -190,28 +212,29 @@ EXITS_DEFINITIONS: dict[str, tuple[str, str] | None] = {
     "area": (
         "area",
         "Area between accuracy against reject rate and the straight line of random sending, as a "
-        "share of the oracle's, all three with the exits that the rule chooses: random 0, oracle "
-        "1. Costs play no part.",
+        "share of the oracle's, all three with the {stage}s that the rule chooses: random 0, "
+        "oracle 1. Costs play no part.",
     ),
     "error area": (
         "error area",
-        "Error rate averaged over all reject rates, the exits being those that the rule chooses.",
+        "Error rate averaged over all reject rates, the {stage}s being those that the rule "
+        "chooses.",
     ),
-    "AURC, local": None,
-    "AUGRC, local": None,
+    "AURC alone": None,
+    "AUGRC alone": None,
 }
 STOPPING = [
     (
         "optimum",
-        "Backward induction over the exits, last one first: going on is worth it where what it "
-        "costs more than stopping, regressed on estimates of who is right (from this exit's "
-        "logits), is below zero. The costs are those that came about on val under the policy of "
-        "the later exits (Longstaff and Schwartz, 2001); all fits are cross-fitted.",
+        "Backward induction over the {stage}s, last one first: going on is worth it where what it "
+        "costs more than stopping, regressed on estimates of who is right (from this {stage}'s "
+        "scores), is below zero. The costs are those that came about on val under the policy of "
+        "the later {stage}s (Longstaff and Schwartz, 2001); all fits are cross-fitted.",
     ),
     (
         "rejectors, estimators",
-        "They decide at the last exit. At the exits before, thresholds on max softmax, of least "
-        "risk on val with that decision given.",
+        "They decide at the last {stage} before {remote}. Before that, thresholds on max softmax, "
+        "of least risk on val with that decision given.",
     ),
 ]
 
@@ -220,23 +243,32 @@ STOPPING = [
 FITTED = {
     "thresholds": "Fitted on val, for each pair of costs: confidence rules get the threshold of "
     "least risk. Rejectors and estimates have 0 of their own accord.",
-    "post-hoc estimates": "Two logistic regressions on the local net's logits, fitted on val.",
+    "post-hoc estimates": "Two logistic regressions on the first model's scores, fitted on val.",
 }
 FITTED_EXITS = {
     "thresholds": "Fitted on val, for each pair of costs: confidence rules get the thresholds of "
-    "least risk, one an exit. Rejectors and estimates have 0 of their own accord, and decide at "
-    "the last exit.",
-    "estimates": "Logistic regressions on each exit's logits, fitted on val: whether this exit, "
-    "the next one and the server are right.",
+    "least risk, one a stage. Rejectors and estimates have 0 of their own accord, and decide "
+    "before the last stage.",
+    "estimates": "Logistic regressions on each stage's scores, fitted on val: whether this stage, "
+    "the next one and the last one are right.",
 }
 
 
 def terms(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Definitions of the page's numbers: (term, explanation)."""
-    if not report.get("exits"):
-        return DEFINITIONS
-    entries = [EXITS_DEFINITIONS.get(term, (term, text)) for term, text in DEFINITIONS]
-    return [entry for entry in entries if entry] + STOPPING
+    who, entries = nets(report), DEFINITIONS
+    if report.get("exits"):
+        replaced = [EXITS_DEFINITIONS.get(term, (term, text)) for term, text in DEFINITIONS]
+        entries = [entry for entry in replaced if entry] + STOPPING
+    if not report["routers"]:
+        entries = [entry for entry in entries if entry[0] not in GAP]
+    words = {"local": who.the_local, "remote": who.the_remote, "stage": who.stage}
+    words["Local"] = who.the_local if report["data"]["models"] else capital(who.the_local)
+    return [(term, text.format(**words)) for term, text in entries]
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
@@ -274,36 +306,41 @@ def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
 
 def about_run(report: dict[str, Any]) -> str:
     """The line below the title."""
-    data = report["data"]
-    who = nets(report)
-    named = [f"{kind} {data[key]}" for kind, key in ((who.local, "local"), (who.remote, "edge"))
-             if data[key]]  # fmt: skip
+    data, who = report["data"], nets(report)
+    if data["models"]:
+        named = [", then ".join(data["models"])]
+    else:
+        kinds = ((who.local, "local"), (who.remote, "edge"))
+        named = [f"{kind} {data[key]}" for kind, key in kinds if data[key]]
     parts = [data["dataset"], ", ".join(named), f"{data['test_rows']:,} test samples"]
-    runs = f"{data['runs']} run{'s' * (data['runs'] > 1)}"
-    if data["seeds"]:
-        seeds = ", ".join(map(str, data["seeds"]))
-        runs += f" (seed{'s' * (data['runs'] > 1)} {seeds})"
-    return " · ".join(part for part in [*parts, runs] if part)
+    if data["seeds"] or data["runs"] > 1:
+        runs = f"{data['runs']} run{'s' * (data['runs'] > 1)}"
+        if data["seeds"]:
+            seeds = ", ".join(map(str, data["seeds"]))
+            runs += f" (seed{'s' * (data['runs'] > 1)} {seeds})"
+        parts.append(runs)
+    return " · ".join(part for part in parts if part)
 
 
 def facts(data: dict[str, Any], options: Options) -> list[dict[str, str]]:
     """How the report was made, as lines of `what` and `value`."""
     val_rows, adds = sorted(set(data["val_rows"])), data.get("multiply_adds") or []
-    more = len(adds) > 1
+    more = len(adds) > 1  # a device with exits
+    several = more or len(data.get("models") or []) > 2
+    classes = f"{data['classes']} classes, " if data["classes"] else ""
     lines = {
-        "data": f"{data['dataset']}, {data['classes']} classes, "
+        "data": f"{data['dataset']}, {classes}"
         f"{' or '.join(f'{n:,}' for n in val_rows)} val and {data['test_rows']:,} test rows",
         "files": ", ".join(data["files"]),
-        "device" if more else "local net": data["local"],
-        "server" if more else "remote net": data["edge"],
+        "device" if more else "local model": data["local"],
+        "server" if more else "remote model": data["edge"],
         "cost of the device": adds
         and f"{data['cost_flops']:g} local errors a multiply-add, so "
         f"{data['cost_flops'] * adds[-1]:g} {'up to the last exit' if more else 'a sample'}",
         "left out": data.get("left_out"),
         "seeds": data["seeds"] and ", ".join(map(str, data["seeds"])),
-        **{f"file: {what}": how for what, how in data["understood"] or []},
         "split into val and test": data["split"],
-        **(FITTED_EXITS if more else FITTED),
+        **(FITTED_EXITS if several else FITTED),
         "intervals": f"{100 * options.level:g} %, {options.draws:,} draws, seed {options.seed}",
         "made with": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "commit of the runs": data["commit"] and ", ".join(dict.fromkeys(map(str, data["commit"]))),

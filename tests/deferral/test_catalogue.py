@@ -140,11 +140,13 @@ def test_page_and_figures_draw_a_rule_alike(shown):
     for figure, rejector in (("cifar10-risk", "rejector"), ("cifar10-reject_rate", "rejector")):
         lines = shown["drawn"][figure]
         for label in ("never", "always", "max softmax", "oracle"):
-            assert lines[label] == pytest.approx(of_page["two"][label]), (figure, label)
+            of_rule = {"never": "only local", "always": "only remote"}.get(label, label)
+            assert lines[label] == pytest.approx(of_page["two"][of_rule]), (figure, label)
         assert lines[rejector] == pytest.approx(of_page["two"]["stage switching"])
     lines = shown["drawn"]["tiny-exits_and_server"]
     for label in ("never", "always", "exits only", "optimum", "oracle", "amortized"):
-        assert lines[label] == pytest.approx(of_page["exits"][label]), label
+        of_rule = {"never": "only exit 3", "always": "only server"}.get(label, label)
+        assert lines[label] == pytest.approx(of_page["exits"][of_rule]), label
 
 
 def test_charts_of_the_page_have_the_colours_of_their_legend(shown):
