@@ -205,7 +205,7 @@ def test_names_are_escaped(made):
 
 def test_the_page_shows_what_the_json_holds(made):
     found, text = made[1], "".join(Page(made[2]).text)
-    for sentence in found["verdict"]:
+    for sentence in found["headline"]:
         assert sentence in text
     for row in found["settings"][0]["rules"]:
         assert f"{row['risk']:.3f}" in text

@@ -89,7 +89,7 @@ def test_an_external_npz_and_csv_give_the_same_numbers(tmp_path, no_page):
         found.append(read(out)[0])
     for one in found:
         del one["command"], one["data"]["files"], one["facts"], one["inputs"]
-        del one["data"]["understood"]
+        del one["data"]["understood"], one["policy"]["file"]
     assert found[0] == found[1]
     rows = {row["name"]: row for row in found[0]["settings"][0]["rules"]}
     assert rows["theirs"]["about"] == "the file's rejector; sends iff its score is > 0"
@@ -177,9 +177,9 @@ def test_runs_that_cannot_be_compared(small, tmp_path, refused):
     bad(refused, tmp_path, small, other, telling=f"{small} and {other} are of different data")
 
 
-@pytest.mark.parametrize("kind", ["html", "json"])
-def test_a_report_that_is_there_is_kept(kind, small, tmp_path, refused):
-    there = small.parent / f"cifar10-report.{kind}"
+@pytest.mark.parametrize("name", ["report.html", "report.json", "policy.json"])
+def test_a_report_that_is_there_is_kept(name, small, tmp_path, refused):
+    there = small.parent / f"cifar10-{name}"
     there.write_text("mine")
     bad(refused, tmp_path, small.parent, telling="--overwrite replaces it")
     assert there.read_text() == "mine"
