@@ -90,7 +90,12 @@ def find_roles(columns: Columns, models: Sequence[str] = ()) -> Roles:
             roles.classes[model] = _in_order(model, by_class)
         else:
             del roles.classes[model]
-    roles.models = {m: of for m, of in roles.models.items() if of or m in roles.classes}
+    first: dict[str, int] = {}  # where a model's first column is
+    for place, name in enumerate(columns):
+        for model in roles.models:
+            if name in {*roles.models[model].values(), *roles.classes.get(model, {}).values()}:
+                first.setdefault(model, place)
+    roles.models = {m: roles.models[m] for m in sorted(first, key=lambda m: first[m])}
     return roles
 
 

@@ -142,7 +142,8 @@ def _why(choice: dict[str, Any], rows: dict[str, Row], cost: tuple[float, float]
         "budget": f"with the highest quality at a mean cost of at most {value}, in {unit}",
     }[choice["wanted"]]
     words = [f"Of {len(rows)} rules this is, on val, the one {goal}."]
-    if choice["wanted"] == "quality" and value is not None and chosen["quality_high"] < value:
+    short = chosen["quality_change_high"] if value is None else chosen["quality_high"] - value
+    if choice["wanted"] == "quality" and round(short, 4) < 0:
         words.append("On test it falls short of that.")
     if choice["wanted"] == "budget" and value is not None and chosen["cost_low"] > value:
         words.append("On test it costs more than that.")
