@@ -79,7 +79,9 @@ def _chance(before: np.ndarray, now: np.ndarray) -> float:
     if len(before) > 2:
         least = table.sum(0) * table.sum(1).min() / table.sum()  # expected in the smaller sample
         place = np.floor(np.cumsum(least) / LEAST - 1e-9).astype(int)
-        place = np.unique(np.minimum(place, max(0, int(least.sum() // LEAST) - 1)), True)[1]
+        place = np.unique(
+            np.minimum(place, max(0, int(least.sum() // LEAST) - 1)), return_inverse=True
+        )[1]
         table = np.stack([np.bincount(place, row) for row in table])
     table = table[:, table.sum(0) > 0]
     if table.shape[1] < 2:

@@ -37,7 +37,7 @@ def choose(
     """
     fits = [prepared(run) for run in runs]
     models = runs[0].settings.get("models") or _stage_names(len(runs[0].correct))
-    candidates = _candidates(fits, cost, wanted, models)
+    candidates = candidates_of(fits, cost, wanted, models)
     losses: dict[str, float] = {}
     by_rule: dict[str, Option] = {}
     for candidate in candidates:
@@ -83,7 +83,7 @@ def _unit(run: Predictions, fit: Prepared) -> str:
     return str(run.settings.get("unit_name") or named[unit])
 
 
-def _candidates(
+def candidates_of(
     fits: list[Prepared], cost: Pair, wanted: Wanted, models: Sequence[str]
 ) -> list[Option]:
     """Every usable rule: each stage alone, and rules fitted to the costs or to what is wanted."""
