@@ -25,10 +25,11 @@ import numpy as np
 
 from deferral import policy as policies
 from deferral.external import load_scores
-from deferral.policy import Policy
+from deferral.policy import Policy, counted
 from experiment import Parser, one_line_errors, script, write_bytes
 
 RARE = 1e-3
+LEAST = 5.0  # samples expected in a bin of a chi-squared test
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,38 +45,55 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray) -> list[str]:
+def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray, groups: int) -> list[str]:
     """What differs from the report's test rows by more than chance, in words; empty for nothing.
 
-    stage [N] and doubt [E - 1, N] of the new samples.
+    stage [N], doubt [E - 1, N] and the number of groups of the new samples.
     """
-    from scipy.stats import chi2_contingency, ks_2samp
-
     expected, found = policy.expected, []
+    shares = np.array(expected["shares"])
     counts = np.bincount(stage, minlength=len(policy.models))
-    before = np.round(np.array(expected["shares"]) * expected["samples"])
-    used = (counts + before) > 0
-    if used.sum() > 1 and chi2_contingency([before[used], counts[used]]).pvalue < RARE:
-        rows = zip(policy.models, expected["shares"], counts / len(stage), strict=True)
-        parts = [f"{model} {100 * then:.1f} %, now {100 * now:.1f} %" for model, then, now in rows]
+    bins = expected.get("bins", [])
+    rare = RARE / (1 + len(bins))
+    # Samples of a group say the same: they count as one.
+    then, now = expected["groups"] / expected["samples"], groups / len(stage)
+    if _chance(then * shares * expected["samples"], now * counts) < rare:
+        rows = zip(policy.models, shares, counts / len(stage), strict=True)
+        parts = [f"{model} {100 * a:.1f} %, now {100 * b:.1f} %" for model, a, b in rows]
         found.append(f"shares: {'; '.join(parts)}")
-    if len(doubt) and "doubt" in expected:
-        size = expected["doubt_samples"]
-        then = np.interp(
-            np.linspace(0, 1, size), np.linspace(0, 1, len(expected["doubt"])), expected["doubt"]
-        )
-        test = ks_2samp(then, doubt[-1])
-        if test.pvalue < RARE:
-            found.append(
-                f"doubts: distributions differ by {test.statistic:.3f} (Kolmogorov-Smirnov)"
-            )
-    promise = policy.promise or {}
+    for model, before, row in zip(policy.models, bins, doubt, strict=False):
+        new = counted(row, np.array(before["edges"]))
+        if _chance(then * np.array(before["counts"]), now * new) < rare:
+            found.append(f"doubts of {model}: distributed differently (chi-squared)")
+    promised = (policy.promise or {}).get("max_reject_rate", 1.0)
     rate = float((stage > 0).mean())
-    if rate > promise.get("max_reject_rate", 1.0):
-        found.append(
-            f"sent: {100 * rate:.1f} %, promised at most {100 * promise['max_reject_rate']:g} %"
-        )
+    if rate > promised:
+        found.append(f"sent: {100 * rate:.1f} %, promised at most {100 * promised:g} %")
     return found
+
+
+def _chance(before: np.ndarray, now: np.ndarray) -> float:
+    """The probability of counts [B] this different or more, if both are of one distribution.
+
+    Pearson's chi-squared test, over neighbours taken together until LEAST are expected in each;
+    Fisher's exact test of two bins.
+    """
+    from scipy.stats import chi2_contingency, fisher_exact
+
+    table = np.stack([before, now])
+    if len(before) > 2:
+        least = table.sum(0) * table.sum(1).min() / table.sum()  # expected in the smaller sample
+        place = np.floor(np.cumsum(least) / LEAST - 1e-9).astype(int)
+        place = np.unique(
+            np.minimum(place, max(0, int(least.sum() // LEAST) - 1)), return_inverse=True
+        )[1]
+        table = np.stack([np.bincount(place, row) for row in table])
+    table = table[:, table.sum(0) > 0]
+    if table.shape[1] < 2:
+        return 1.0
+    if table.shape[1] == 2:
+        return float(fisher_exact(np.round(table)).pvalue)
+    return float(chi2_contingency(table).pvalue)
 
 
 def table(policy: Policy, ids: list[str], stage: np.ndarray, doubt: np.ndarray) -> str:
@@ -96,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         policy = policies.load(args.policy)
         if args.out is not None and args.out.exists() and not args.overwrite:
             raise ValueError(f"{args.out}: exists; --overwrite replaces it")
-        scores = load_scores(args.file, policy.models, policy.forms, policy.doubts)
+        scores = load_scores(args.file, policy.reads)
         try:
             stage, doubt = policies.decide(policy, scores)
         except ValueError as e:
@@ -107,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(", ".join(f"{m} {100 * s:.1f} %" for m, s in zip(policy.models, shares, strict=True)))
     if not args.check:
         return 0
-    found = drift(policy, stage, doubt)
+    found = drift(policy, stage, doubt, scores.groups)
     print("\n".join(found) if found else "no drift is shown")
     return 1 if found else 0
 

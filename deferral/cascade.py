@@ -3,15 +3,20 @@
 Stages are the file's models in the order in which they are asked.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from deferral import estimates
 from deferral.catalogue import DOUBTS
-from deferral.external import Answers, Model
+from deferral.external import Answers, Scores
+from deferral.file_models import Model
 from deferral.predictions import SPLITS, Own, Predictions
 
+REJECTOR = "rejector "  # of a column rejector_RULE, before its name
+SOFTMAX = "class scores"  # a signal: what `estimates.signals` says of a model's class scores
 EXAMPLES = 256  # test pictures that are kept, evenly over the rows
 PAY = ("cascade", "router")
 
@@ -23,30 +28,40 @@ def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
     scores have thresholds fitted on val too, as a confidence has. pay: whether a
     sample pays for every model that it asked ("cascade"), or for the one that answers ("router").
     """
+    names = [model.name for model in answers.models]
+    scores = _scores(answers)
+    kinds, seen = _doubt_kinds(answers, pay), _signal_kinds(answers)
+    doubts = {
+        rule: np.stack([doubt_of(kind, names[k], names[-1], scores) for k, kind in enumerate(of)])
+        for rule, of in kinds.items()
+    }
     own = Own(
         quality=np.stack([model.quality for model in answers.models]),
-        doubts=_doubts(answers, pay),
-        signals=_signals(answers),
+        doubts=doubts,
+        signals=[signals_of(names[k], of, scores) for k, of in enumerate(seen)],
         paid=paid(answers, pay),
         group=answers.group,
     )
     rejectors = answers.rejectors if len(answers.models) == 2 else {}
-    scores = np.array(list(rejectors.values())).reshape(len(rejectors), len(answers.rows))
+    always = np.array(list(rejectors.values())).reshape(len(rejectors), len(answers.rows))
     return Predictions(
         labels=np.zeros(len(answers.rows), np.int64) if answers.labels is None else answers.labels,
         stage_logits=_logits(answers),
         split=answers.split,
         index=answers.rows,
-        scores=scores,
+        scores=always,
         settings={
             "dataset": _name(answers.source),
             "classes": list(answers.classes) if answers.labels is not None else [],
-            "models": [model.name for model in answers.models],
+            "models": names,
+            "doubt_kinds": kinds,
+            "signal_kinds": seen,
+            "class_columns": {name: list(of) for name, of in answers.class_columns.items()},
             "pay": pay,
             "forms": answers.forms,
             "doubts": list(answers.doubts),
             "cost_unit": _cost_unit(answers),
-            "understood": [list(note) for note in answers.understood],
+            "understood": [list(note) for note in (*answers.understood, *_unused(answers, pay))],
             "split": dict(answers.understood)["split"],
             "rejectors": [
                 {"stem": name, "surrogate": name, "async_freq": 1, "any_cost": True}
@@ -58,6 +73,33 @@ def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
         source=answers.source,
         **_examples(answers),
     )
+
+
+def exits_alone(predictions: Predictions) -> Predictions:
+    """Exits of a network without a server: the last exit is the last model.
+
+    A sample pays the multiply-adds up to the exit that answers it.
+    """
+    p, count = predictions, len(predictions.stage_logits)
+    adds = np.array(p.settings["multiply_adds"], dtype=np.float64)
+    names = [f"exit {k + 1}" for k in range(count)]
+    own = Own(
+        quality=p.correct.astype(np.float32),
+        doubts={
+            rule: np.stack([doubt(logits) for logits in p.stage_logits[:-1]])
+            for rule, doubt in DOUBTS.items()
+        },
+        signals=[estimates.signals(logits) for logits in p.stage_logits[:-1]],
+        paid=np.repeat(adds[:, None], len(p.labels), axis=1),
+    )
+    settings = {k: v for k, v in p.settings.items() if k not in ("multiply_adds", "estimators")}
+    settings |= {"models": names, "pay": "cascade", "cost_unit": "file", "doubts": []}
+    settings |= {"unit_name": "multiply-adds", "rejectors": [], "class_columns": {}}
+    settings |= {"forms": dict.fromkeys(names, "logits")}
+    settings |= {"doubt_kinds": {rule: [rule] * (count - 1) for rule in DOUBTS}}
+    settings |= {"signal_kinds": [[SOFTMAX]] * (count - 1)}
+    scores = np.zeros((0, len(p.labels)))
+    return replace(p, scores=scores, settings=settings, own=own, estimates=None)
 
 
 def paid(answers: Answers, pay: str) -> np.ndarray | None:
@@ -87,57 +129,118 @@ def _cost_unit(answers: Answers) -> str:
     return "calls" if answers.query_cost is None else "errors"
 
 
+def doubt_of(kind: str, model: str, last: str, scores: Scores) -> np.ndarray:
+    """How unsure a model is of each sample, [N]: what a threshold is on.
+
+    kind: a confidence rule of deferral/catalogue.py, of its class scores; "score": minus its
+    column; "score of last": the last model's column; "score_gap": the last model's minus its own;
+    "rejector RULE": that column; "none": the same of all samples. ValueError where it is not there.
+    """
+    if kind in DOUBTS:
+        return np.asarray(DOUBTS[kind](_class_scores(model, scores)))
+    if kind.startswith(REJECTOR):
+        name = kind.removeprefix(REJECTOR)
+        if name not in scores.rejectors:
+            raise ValueError(f"has no column rejector_{name}")
+        return scores.rejectors[name]
+    if kind == "none":
+        return np.zeros(scores.samples)
+    if kind == "score":
+        return -_own_score(model, scores)
+    asked = _own_score(last, scores)
+    return asked - _own_score(model, scores) if kind == "score_gap" else asked
+
+
+def signals_of(model: str, kinds: Sequence[str], scores: Scores) -> np.ndarray:
+    """What a fitted rule sees of a model, [N, F]: its class scores, score, and rejectors' scores.
+
+    ValueError where one of `kinds` is not there.
+    """
+    columns = []
+    for kind in kinds:
+        if kind == SOFTMAX:
+            columns.append(estimates.signals(_class_scores(model, scores)))
+        elif kind == "score":
+            columns.append(_own_score(model, scores)[:, None])
+        else:
+            columns.append(doubt_of(kind, model, model, scores)[:, None])
+    return np.concatenate(columns, axis=1)
+
+
+def _class_scores(model: str, scores: Scores) -> np.ndarray:
+    if model not in scores.logits:
+        raise ValueError(f"has no class scores of {model}: {model}_0, {model}_1, ...")
+    return scores.logits[model]
+
+
+def _own_score(model: str, scores: Scores) -> np.ndarray:
+    if model not in scores.score:
+        raise ValueError(f"has no column score_{model}")
+    return scores.score[model]
+
+
+def _scores(answers: Answers) -> Scores:
+    """What a file of new samples has too."""
+    return Scores(
+        samples=len(answers.rows),
+        logits={m.name: m.logits for m in answers.models if m.logits is not None},
+        score={m.name: m.score for m in answers.models if m.score is not None},
+        rejectors=answers.rejectors,
+    )
+
+
 def _informative(model: Model) -> bool:
     """Whether class scores tell more than which class was chosen."""
     return model.logits is not None and len(np.unique(model.logits[:1000])) > 2
 
 
-def _doubts(answers: Answers, pay: str) -> dict[str, np.ndarray]:
-    """By rule, how unsure each model but the last is: [E - 1, N]."""
+def _unused(answers: Answers, pay: str) -> list[tuple[str, str]]:
+    """What must be said of a score that no rule of a cascade can go by."""
+    last = answers.models[-1]
+    if pay == "router" or last.score is None:
+        return []
+    about = f"not used: in a cascade it is known only once {last.name} was asked; --pay router and "
+    return [(f"score of {last.name}", f"{about}columns rejector_RULE are for what is known before")]
+
+
+def _doubt_kinds(answers: Answers, pay: str) -> dict[str, list[str]]:
+    """By rule, the kind of doubt (`doubt_of`) of each model but the last."""
     first, last = answers.models[:-1], answers.models[-1]
-    doubts: dict[str, np.ndarray] = {}
+    kinds: dict[str, list[str]] = {}
     if all(_informative(model) for model in first):
-        for name, doubt in DOUBTS.items():
-            doubts[name] = np.stack([doubt(m.logits) for m in first if m.logits is not None])
+        kinds |= {name: [name] * len(first) for name in DOUBTS}
     if any(model.score is not None for model in first):
-        doubts["score"] = np.stack([_unsure(model) for model in first])
-    elif pay == "router" and last.score is not None:
-        doubts["score"] = np.repeat(last.score[None], len(first), axis=0)
-    if pay == "router" and last.score is not None and all(m.score is not None for m in first):
-        doubts["score_gap"] = last.score - np.stack([m.score for m in first if m.score is not None])
+        kinds["score"] = [
+            "score" if m.score is not None else "max_softmax" if _informative(m) else "none"
+            for m in first
+        ]
+    if pay == "router" and last.score is not None:
+        # In a cascade nobody knows it before the last model is asked.
+        kinds[f"score of {last.name}"] = ["score of last"] * len(first)
+        if all(model.score is not None for model in first):
+            kinds["score_gap"] = ["score_gap"] * len(first)
     if len(answers.models) == 2:
-        for name, score in answers.rejectors.items():
-            doubts[f"{name}, fitted"] = score[None]
-    return doubts
+        kinds |= {f"{name}, fitted": [f"{REJECTOR}{name}"] for name in answers.rejectors}
+    return kinds
 
 
-def _unsure(model: Model) -> np.ndarray:
-    """Minus its score; without one what its class scores tell, or the same for all samples."""
-    if model.score is not None:
-        return -model.score
-    if _informative(model) and model.logits is not None:
-        return DOUBTS["max_softmax"](model.logits)
-    return np.zeros(len(model.quality))
-
-
-def _signals(answers: Answers) -> list[np.ndarray]:
-    """What fitted rules may look at after each model but the last, [N, F].
+def _signal_kinds(answers: Answers) -> list[list[str]]:
+    """What fitted rules may look at after each model but the last; empty for no fitted rule.
 
     Never who was right: so nothing where a model says no more than that, and where all labels are
     one class, whose score tells who was right.
     """
     if answers.labels is not None and len(np.unique(answers.labels)) < 2:
         return []
-    signals = []
+    kinds = []
     for model in answers.models[:-1]:
-        columns = [estimates.signals(model.logits)] if model.logits is not None else []
-        if model.score is not None:
-            columns.append(model.score[:, None])
-        columns += [score[:, None] for score in answers.rejectors.values()]
-        if not columns:
+        known = model.logits is not None and (answers.labels is not None or _informative(model))
+        of_model = [SOFTMAX] * known + ["score"] * (model.score is not None)
+        of_model += [f"{REJECTOR}{name}" for name in answers.rejectors]
+        if not of_model:
             return []
-        signals.append(np.concatenate(columns, axis=1))
-    return signals
+        kinds.append(of_model)
+    return kinds
 
 
 def _logits(answers: Answers) -> np.ndarray:

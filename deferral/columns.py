@@ -4,10 +4,12 @@ Case does not matter, and a model's name is spelt as it was met first.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from deferral.classes import as_words
 from deferral.table import Columns
 
 # A sample's own columns, and what else they may be called.
@@ -53,9 +55,12 @@ class Roles:
         return spelt
 
 
-def find_roles(columns: Columns) -> Roles:
-    """Sort the names. ValueError where two columns are the same thing, or classes have gaps."""
-    roles, rest = Roles(), []
+def find_roles(columns: Columns, models: Sequence[str] = ()) -> Roles:
+    """Sort the names. ValueError where two columns are the same thing, or classes have gaps.
+
+    models: names that are known beforehand.
+    """
+    roles, rest = Roles(models={model: {} for model in models}), []
     for name in columns:
         key = name.lower()
         kind = next((kind for kind, names in SINGLE.items() if key in names), None)
@@ -75,9 +80,34 @@ def find_roles(columns: Columns) -> Roles:
             _place(roles.classes.setdefault(roles.model(model), {}), label, name, name)
         else:
             roles.unused.append(name)
-    for model in list(roles.classes):
-        roles.classes[model] = _in_order(model, roles.classes[model])
+    words = set()
+    if label_name := roles.single.get("label"):
+        words = {word.lower() for word in as_words(columns[label_name]).unique}
+    for model, by_class in list(roles.classes.items()):
+        judged = bool(roles.models[model].keys() & {"answer", "correct", "quality"})
+        roles.unused += _no_classes(by_class, words, judged)
+        if by_class:
+            roles.classes[model] = _in_order(model, by_class)
+        else:
+            del roles.classes[model]
+    first: dict[str, int] = {}  # where a model's first column is
+    for place, name in enumerate(columns):
+        for model in roles.models:
+            if name in {*roles.models[model].values(), *roles.classes.get(model, {}).values()}:
+                first.setdefault(model, place)
+    roles.models = {m: roles.models[m] for m in sorted(first, key=lambda m: first[m])}
     return roles
+
+
+def _no_classes(by_class: dict[str, str], words: set[str], judged: bool) -> list[str]:
+    """Take out columns NAME_WORD that are no class scores, such as NAME_seconds; their names.
+
+    So are words beside numbers; and words that are no label, of a model whose answers are known
+    without class scores.
+    """
+    named = [label for label in by_class if not label.isdecimal()]
+    other = len(named) < len(by_class) or (judged and not words & {w.lower() for w in named})
+    return [by_class.pop(label) for label in named] if other else []
 
 
 def _place(where: dict[str, str], kind: str, name: str, what: str) -> None:

@@ -80,14 +80,15 @@ def scored(decisions: dict[str, Decision]) -> dict[str, ScoredDecision]:
 
 def answered_by(part: Predictions, exit: np.ndarray) -> Predictions:
     """Rows of a device with exits as of two stages: the logits of `exit` [N], and the server's."""
-    logits = part.stage_logits
+    logits, rows = part.stage_logits, np.arange(len(exit))
     if len(logits) == 2:
         return part
-    rows = np.arange(logits.shape[1])
-    own = part.own
-    if own is not None:
-        own = replace(own, quality=np.stack([own.quality[exit, rows], own.quality[-1]]))
-    return replace(part, stage_logits=np.stack([logits[exit, rows], logits[-1]]), own=own)
+
+    def both(values: np.ndarray) -> np.ndarray:
+        return np.stack([values[exit, rows], values[-1]])
+
+    own = part.own and replace(part.own, quality=both(part.own.quality))
+    return replace(part, stage_logits=both(logits), own=own)
 
 
 class Prepared:

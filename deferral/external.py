@@ -31,8 +31,11 @@ from deferral import cells
 from deferral.classes import Classes, as_words, find_classes
 from deferral.columns import Roles, find_roles, hint
 from deferral.file_models import Model, Reading, class_scores, in_order, read_model, scores_of
+from deferral.predictions import load as load_native
 from deferral.predictions import read_npz
 from deferral.table import Columns, read
+
+LEAST = 2  # rows of val, and of test
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,7 @@ class Answers:
     text: np.ndarray | None = None  # [N]
     images: np.ndarray | None = None  # [N, C, H, W]
     forms: dict[str, str] = field(default_factory=dict)  # model to the form of its class scores
+    class_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # NAME to CLASS, ...
     doubts: tuple[str, ...] = ()  # models whose score column was read as a doubt
     understood: tuple[tuple[str, str], ...] = ()  # what was read, and how: for people
     source: str = "answers"
@@ -62,41 +66,83 @@ def is_native(path: str | Path) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a file of N new samples says of how sure its models are: nobody says who is right."""
+    """What a file of N samples says of how sure its models are: nobody says who is right."""
 
     samples: int
-    logits: dict[str, np.ndarray]  # by model, [N, K]
+    logits: dict[str, np.ndarray]  # by model, [N, K]; 0 where it gave no scores
     score: dict[str, np.ndarray]  # by model, [N], higher is surer
     rejectors: dict[str, np.ndarray]  # by rule, [N]
-    ids: list[str]  # the column id, or row numbers from 0
+    ids: list[str] = field(default_factory=list)  # the column id, or row numbers from 0
+    groups: int = 0  # how many groups of samples there are; N where the file has none
 
 
-def load_scores(
-    path: str | Path, models: Sequence[str], forms: dict[str, str], doubts: Sequence[str] = ()
-) -> Scores:
-    """Class scores and scores of some models and all rejectors; errors as `load`.
+@dataclass(frozen=True)
+class Wanted:
+    """How the columns of new samples are read, as those of the file that a policy was made from.
 
-    forms: by model, what its class scores are ("logits" or another of `scores.FORMS`).
+    forms: by model, what its class scores are (one of `scores.FORMS`); models without one have no
+    class scores to read. classes: by model, the CLASS of each column NAME_CLASS, in order. negated:
+    models whose column score_NAME is higher where they are less sure.
     """
+
+    models: Sequence[str]
+    forms: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    negated: Sequence[str] = ()
+
+
+def load_scores(path: str | Path, wanted: Wanted) -> Scores:
+    """Class scores and scores of some models, and all rejectors; errors as `load`.
+
+    Of a predictions.npz of this project: the logits of its stages.
+    """
+    if is_native(path):
+        stages = load_native(path)
+        if len(stages.stage_logits) != len(wanted.models):
+            raise ValueError(f"{path}: has {len(stages.stage_logits)} stages, not those of a policy"
+                             f" of {', '.join(wanted.models)}")  # fmt: skip
+        logits = dict(zip(wanted.models, stages.stage_logits, strict=True))
+        n = len(stages.labels)
+        return Scores(n, logits, {}, {}, [str(row) for row in range(n)], n)
     columns, _ = read(path)
     try:
-        roles = find_roles(columns)
-        wanted = {name.lower(): name for name in models}
-        present = {m: wanted[m.lower()] for m in roles.models if m.lower() in wanted}
-        logits, score = {}, {}
-        for spelt, model in present.items():
-            found = scores_of(spelt, columns, roles, forms[model]) if model in forms else None
-            if found is not None:
-                logits[model] = found[0]
-            if "score" in roles.models[spelt]:
-                values = cells.numbers(columns, roles.models[spelt]["score"])
-                score[model] = -values if model in doubts else values
-        n = len(next(iter(columns.values())))
-        name = roles.single.get("id")
-        ids = cells.texts(columns[name]) if name else [str(row) for row in range(n)]
-        return Scores(n, logits, score, cells.rejectors(columns, roles), ids)
+        return _scores(columns, find_roles(columns, wanted.models), wanted)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
+
+
+def _scores(columns: Columns, roles: Roles, wanted: Wanted) -> Scores:
+    names = {name.lower(): name for name in wanted.models}
+    logits, score = {}, {}
+    for spelt in roles.models:
+        model = names.get(spelt.lower())
+        if model in wanted.forms:
+            if spelt in roles.classes and model in wanted.classes:
+                by_class = {label.lower(): name for label, name in roles.classes[spelt].items()}
+                order = wanted.classes[model]
+                if absent := [label for label in order if label.lower() not in by_class]:
+                    raise ValueError(f"has no column {model}_{absent[0]}")
+                roles.classes[spelt] = {label: by_class[label.lower()] for label in order}
+            if found := scores_of(spelt, columns, roles, wanted.forms[model]):
+                logits[model] = np.where(np.isnan(found[0]), found[0].dtype.type(0), found[0])
+        if model is not None and "score" in roles.models[spelt]:
+            values = cells.numbers(columns, roles.models[spelt]["score"])
+            score[model] = -values if model in wanted.negated else values
+    rejectors = cells.rejectors(columns, roles)
+    lengths = {len(values) for of in (logits, score, rejectors) for values in of.values()}
+    apart = [roles.single.get(kind) for kind in ("classes", "rejector_names")]
+    n = lengths.pop() if lengths else max(len(c) for k, c in columns.items() if k not in apart)
+    if lengths:
+        raise ValueError(f"its columns have {n} and {lengths.pop()} rows")
+    ids, group = roles.single.get("id"), roles.single.get("group")
+    return Scores(
+        samples=n,
+        logits=logits,
+        score=score,
+        rejectors=rejectors,
+        ids=cells.texts(columns[ids]) if ids else [str(row) for row in range(n)],
+        groups=len(as_words(columns[group]).unique) if group else n,
+    )
 
 
 def load(path: str | Path, reading: Reading | None = None) -> Answers:
@@ -140,13 +186,16 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         notes.append(("missing answers", f"{absent}; {n - keep.sum()} samples are left out"))
     elif absent:
         notes.append(("missing answers", f"{absent}, counted as wrong"))
-    for name, number in (("val", 0), ("test", 1)):
-        if not (split[keep] == number).any():
-            raise ValueError(f"has no {name} rows; thresholds are fitted on val, measured on test")
     cost_e = None
     if column := roles.single.get("cost_e"):
         cost_e = cells.numbers(columns, column, low=0.0)
         notes.append((column, f"of asking {models[-1].name}, {cost_e.mean():.4g} a sample"))
+    for name, number in (("val", 0), ("test", 1)):
+        if (count := int((split[keep] == number).sum())) < LEAST:
+            raise ValueError(
+                f"has {count or 'no'} {name} row{'s' * (count != 1)}; thresholds are fitted on val "
+                f"and measured on test, which need {LEAST} rows each"
+            )
     text = roles.single.get("text", roles.single.get("id"))
     answers = Answers(
         models=tuple(models),
@@ -160,6 +209,7 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         text=np.array(cells.texts(columns[text])) if text else None,
         images=cells.images(columns, roles, n),
         forms={model: form.split(" (")[0] for model, form in forms.items()},
+        class_columns={model: tuple(by_class) for model, by_class in roles.classes.items()},
         doubts=reading.doubts,
         understood=tuple(notes),
         source=source,

@@ -4,13 +4,13 @@ A policy is one of three kinds.
 
   model       one model answers everything
   thresholds  a sample stops at the first model whose doubt is <= its threshold, else the last one
-              answers. `score` is what the doubt is: a confidence rule of deferral/catalogue.py on
-              the model's class scores; "score", minus its score_NAME; "score_gap"; or
-              "rejector RULE", a column
-  estimates   of two models the second answers iff
-                  errors[0] (1 - p[0]) - ask - errors[1] (1 - p[1]) > threshold,
+              answers. `doubts` says what the doubt of each model but the last is:
+              `cascade.doubt_of`
+  estimates   thresholds too, on what going on is expected to save. At the last model but one:
+                  errors[0] (1 - p[0]) - ask - errors[1] (1 - p[1]),
               p = 1 / (1 + exp(-(weights z + intercept))), z = (x - center) / scale, x being the
-              signals of the first model's columns (`signals_of`)
+              signals of the model (`cascade.signals_of`, of the kinds that `signals` lists). At
+              those before: -(weights p + intercept) of `going_on`
 
 Numbers are written in full: what is read back decides the same.
 """
@@ -23,21 +23,38 @@ from typing import Any
 import numpy as np
 
 from deferral import estimates
-from deferral.catalogue import DOUBTS
-from deferral.external import Scores
+from deferral.cascade import doubt_of, signals_of
+from deferral.external import Scores, Wanted
+from deferral.stages import leave
 
 VERSION = 1
+BINS = 20
 KINDS = ("model", "thresholds", "estimates")
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """P(model e is right), e = 0 and 1, from F signals of a sample."""
+    """P(right | x) of M models from F signals of a sample."""
 
     center: list[float]  # [F]
     scale: list[float]  # [F]
-    weights: list[list[float]]  # [2, F]
-    intercept: list[float]  # [2]
+    weights: list[list[float]]  # [M, F]
+    intercept: list[float]  # [M]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """x [N, F] to [M, N]."""
+        if x.shape[1] != len(self.center):
+            raise ValueError(f"has {x.shape[1]} signals of a model, not {len(self.center)}")
+        z = (x - np.array(self.center)) / np.array(self.scale)
+        return estimates.Logistic(np.array(self.weights), np.array(self.intercept))(z)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """weights p + intercept."""
+
+    weights: list[float]  # [M]
+    intercept: float
 
 
 @dataclass(frozen=True)
@@ -49,18 +66,27 @@ class Policy:
     models: list[str]
     pay: str = "cascade"
     about: str = ""
-    score: str = ""
     thresholds: list[float] = field(default_factory=list)  # [E - 1]
-    logistic: Logistic | None = None
-    errors: list[float] = field(default_factory=list)
+    threshold_intervals: list[list[float]] = field(default_factory=list)  # were val drawn anew
+    doubts: list[str] = field(default_factory=list)  # [E - 1]
+    signals: list[list[str]] = field(default_factory=list)  # [E - 1]
+    logistic: list[Logistic] = field(default_factory=list)  # [E - 1]
+    going_on: list[Linear] = field(default_factory=list)  # [E - 2]
+    errors: list[float] = field(default_factory=list)  # of the last model but one, and the last
     ask: float = 0.0
-    forms: dict[str, str] = field(default_factory=dict)  # model to the form of its class scores
-    doubts: list[str] = field(default_factory=list)  # models whose score column is a doubt
+    forms: dict[str, str] = field(default_factory=dict)  # `external.Wanted`, as the next two
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    negated: list[str] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
     promise: dict[str, float] | None = None
     made_from: dict[str, str] = field(default_factory=dict)  # file to SHA-256
     policy: int = VERSION
+
+    @property
+    def reads(self) -> Wanted:
+        """How a file of new samples is read."""
+        return Wanted(self.models, self.forms, self.classes, self.negated)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -77,8 +103,9 @@ def load(path: str | Path) -> Policy:
     try:
         if values["policy"] != VERSION:
             raise ValueError(f"is of version {values['policy']}; this program reads {VERSION}")
-        fitted = values.get("logistic")
-        policy = Policy(**(values | {"logistic": Logistic(**fitted) if fitted else None}))
+        values["logistic"] = [Logistic(**one) for one in values.get("logistic", [])]
+        values["going_on"] = [Linear(**one) for one in values.get("going_on", [])]
+        policy = Policy(**values)
         _check(policy)
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path}: is no policy of deferral.report") from None
@@ -95,8 +122,12 @@ def _check(policy: Policy) -> None:
         raise ValueError(f"model {policy.rule!r} is not among {', '.join(policy.models)}")
     if policy.kind != "model" and len(policy.thresholds) != count - 1:
         raise ValueError(f"has {len(policy.thresholds)} thresholds for {count} models")
-    if policy.kind == "estimates" and (policy.logistic is None or len(policy.errors) != 2):
-        raise ValueError("has no coefficients or costs of errors")
+    stages = count - 1
+    if policy.kind == "thresholds" and len(policy.doubts) != stages:
+        raise ValueError(f"says what {len(policy.doubts)} doubts are, not {stages}")
+    sizes = len(policy.logistic), len(policy.signals), len(policy.going_on), len(policy.errors)
+    if policy.kind == "estimates" and sizes != (stages, stages, stages - 1, 2):
+        raise ValueError("lacks coefficients or costs of errors")
 
 
 def decide(policy: Policy, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -107,58 +138,36 @@ def decide(policy: Policy, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     if policy.kind == "model":
         stage = policy.models.index(policy.rule)
         return np.full(scores.samples, stage), np.zeros((0, scores.samples))
-    doubt = (
-        saving(policy, scores)[None]
-        if policy.kind == "estimates"
-        else np.stack([_doubt(policy, scores, model) for model in policy.models[:-1]])
-    )
-    limits = np.array(policy.thresholds)
-    stops = np.concatenate([doubt <= limits[:, None], np.ones((1, scores.samples), dtype=bool)])
-    return stops.argmax(0), doubt
+    if policy.kind == "estimates":
+        asked = enumerate(zip(policy.models[:-1], policy.signals, strict=True))
+        doubt = np.stack([saving(policy, signals_of(m, of, scores), k) for k, (m, of) in asked])
+    else:
+        last, by_model = policy.models[-1], zip(policy.models[:-1], policy.doubts, strict=True)
+        doubt = np.stack([doubt_of(kind, model, last, scores) for model, kind in by_model])
+    return leave(doubt, policy.thresholds), doubt
 
 
-def saving(policy: Policy, scores: Scores) -> np.ndarray:
-    """What asking the second model is expected to save, [N], in errors."""
-    if policy.logistic is None:
-        raise ValueError("the policy has no coefficients")
-    fit = policy.logistic
-    x = signals_of(policy.models[0], scores)
-    if x.shape[1] != len(fit.center):
-        raise ValueError(f"has {x.shape[1]} signals of {policy.models[0]}, not {len(fit.center)}")
-    z = (x - np.array(fit.center)) / np.array(fit.scale)
-    p = estimates.Logistic(np.array(fit.weights), np.array(fit.intercept))(z)
+def saving(policy: Policy, x: np.ndarray, k: int) -> np.ndarray:
+    """What going on from model k is expected to save, [N], in errors; x [N, F], its signals."""
+    p = policy.logistic[k](x)
+    if k < len(policy.going_on):
+        more = policy.going_on[k]
+        return -(np.array(more.weights) @ p + more.intercept)
     return policy.errors[0] * (1 - p[0]) - policy.ask - policy.errors[1] * (1 - p[1])
 
 
-def signals_of(model: str, scores: Scores) -> np.ndarray:
-    """What a fitted rule sees of a model, [N, F], in the order of `cascade.as_predictions`."""
-    columns = [estimates.signals(scores.logits[model])] if model in scores.logits else []
-    if model in scores.score:
-        columns.append(scores.score[model][:, None])
-    columns += [score[:, None] for score in scores.rejectors.values()]
-    if not columns:
-        raise ValueError(f"has neither class scores nor score_{model}")
-    return np.concatenate(columns, axis=1)
+def doubt_bins(doubt: np.ndarray) -> list[dict[str, list[float]]]:
+    """How doubts [E - 1, N] are distributed, a dict a model.
+
+    edges: of at most BINS bins that hold about equally many; counts: how many are in each.
+    """
+    bins = []
+    for row in doubt:
+        edges = np.unique(np.quantile(row, np.arange(1, BINS) / BINS, method="nearest"))
+        bins.append({"edges": edges.tolist(), "counts": counted(row, edges).tolist()})
+    return bins
 
 
-def _doubt(policy: Policy, scores: Scores, model: str) -> np.ndarray:
-    if policy.score in DOUBTS:
-        if model not in scores.logits:
-            raise ValueError(f"has no class scores of {model}, which {policy.score} is of")
-        return DOUBTS[policy.score](scores.logits[model])
-    if policy.score.startswith("rejector "):
-        name = policy.score.removeprefix("rejector ")
-        if name not in scores.rejectors:
-            raise ValueError(f"has no column rejector_{name}")
-        return scores.rejectors[name]
-    last = policy.models[-1]
-    if policy.score == "score_gap" or (model not in scores.score and policy.pay == "router"):
-        if last not in scores.score:
-            raise ValueError(f"has no column score_{last}")
-        own = scores.score[model] if policy.score == "score_gap" else 0.0
-        return scores.score[last] - own
-    if model in scores.score:
-        return -scores.score[model]
-    if model in scores.logits:
-        return DOUBTS["max_softmax"](scores.logits[model])
-    raise ValueError(f"has no column score_{model}")
+def counted(doubt: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """How many doubts [N] are in each bin: up to the first edge, the next, ..., above the last."""
+    return np.bincount(np.searchsorted(edges, doubt, side="left"), minlength=len(edges) + 1)

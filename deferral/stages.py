@@ -36,11 +36,16 @@ def device_costs(predictions: Predictions) -> np.ndarray:
                 f"exit in the settings; it has {stages} stages"
             )
         return np.zeros(1)
-    if len(multiply_adds) == stages:
+    if without_server(predictions):
         raise ValueError(
             f"{predictions.source}: has exits and no server; python -m deferral.join adds one"
         )
     return float(settings.get("cost_flops", 0.0)) * np.array(multiply_adds, dtype=np.float64)
+
+
+def without_server(predictions: Predictions) -> bool:
+    """Whether all stages are exits of a network, each with its multiply-adds."""
+    return len(predictions.settings.get("multiply_adds") or []) == len(predictions.stage_logits)
 
 
 def as_two(

@@ -22,11 +22,23 @@ RIDGES = (1e-3, 1e-2, 1e-1)  # of the number of samples; regressors have varianc
 
 
 @dataclass(frozen=True, eq=False)
+class GoingOn:
+    """What going on from an exit costs more than stopping: weights p + intercept; go on iff < 0.
+
+    p: the exit's estimates [2 or 3, N] of who is right.
+    """
+
+    weights: np.ndarray  # [2 or 3]
+    intercept: float
+
+
+@dataclass(frozen=True, eq=False)
 class Stops:
     """The policy's decisions on N samples: the exit that answers unless the server is asked."""
 
     exit: np.ndarray  # [N] in 0..E-1
     score: np.ndarray  # [N] the expected saving of asking: ask iff > 0; -inf before the last exit
+    going_on: tuple[GoingOn, ...] = ()  # of each exit but the last, as fitted on all val samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +114,16 @@ class Stopping:
         ]
         exits = [np.full(score.shape, last) for score in scores]
         ahead = price[last + (scores[0] > 0), rows]  # the cost of each val sample if it goes on
+        fitted: list[GoingOn] = []
         for k in reversed(range(last)):
-            for part, more in enumerate(self.fits[k](ahead - price[k])):
+            *extra, going_on = self.fits[k](ahead - price[k])
+            fitted.insert(0, going_on)
+            for part, more in enumerate(extra):
                 exits[part][more >= 0] = k
             ahead = np.where(exits[0] == k, price[k], ahead)
         for exit, score in zip(exits, scores, strict=True):
             score[exit < last] = -np.inf
-        return Stops(exits[0], scores[0]), Stops(exits[1], scores[1])
+        return Stops(exits[0], scores[0]), Stops(exits[1], scores[1], tuple(fitted))
 
 
 class _Ridge:
@@ -118,17 +133,26 @@ class _Ridge:
         center, scale = x_val.mean(1, keepdims=True), x_val.std(1, keepdims=True)
         scale[scale < 1e-9] = 1.0
         self.val, self.test = (x_val - center) / scale, (x_test - center) / scale
+        self.center, self.scale = center[:, 0], scale[:, 0]
         self.fold = estimates.folds(x_val.shape[1])
 
-    def __call__(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """E[target | x]: of the val samples by fits on the other folds, of test by one on all."""
+    def __call__(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, GoingOn]:
+        """E[target | x]: of the val samples by fits on the other folds, of test by one on all.
+
+        And the latter's coefficients.
+        """
         crossed = np.empty((len(RIDGES), target.size))
         for k in np.unique(self.fold):
             other = self.fold != k
             crossed[:, ~other] = self._fit(other, target, self.val[:, ~other])
         best = int(np.argmin(((crossed - target) ** 2).sum(1)))
-        whole = self._fit(np.ones(target.size, dtype=bool), target, self.test)
-        return crossed[best], whole[best]
+        everything = np.ones(target.size, dtype=bool)
+        whole = self._fit(everything, target, self.test)
+        # Where all estimates are 0, and where one of them is 1, gives intercept and weights.
+        ends = np.concatenate([np.zeros((len(self.scale), 1)), np.eye(len(self.scale))], axis=1)
+        at = self._fit(everything, target, (ends - self.center[:, None]) / self.scale[:, None])
+        linear = GoingOn(at[best, 1:] - at[best, 0], float(at[best, 0]))
+        return crossed[best], whole[best], linear
 
     def _fit(self, rows: np.ndarray, target: np.ndarray, x_new: np.ndarray) -> np.ndarray:
         """Predictions for new samples from a fit on `rows`, for each of RIDGES: [L, N']."""

@@ -35,7 +35,7 @@ import numpy as np
 
 from deferral import external
 from deferral import predictions as saved
-from deferral.cascade import as_predictions
+from deferral.cascade import as_predictions, exits_alone
 from deferral.decide import Decision, answered_by, decide, scored
 from deferral.policy import Policy
 from deferral.predictions import Predictions
@@ -49,7 +49,7 @@ from deferral.report.page import page
 from deferral.report.routers import router_numbers
 from deferral.report.use import how, policy_of
 from deferral.report.words import about_data, facts
-from deferral.stages import device_costs
+from deferral.stages import device_costs, without_server
 from experiment import one_line_errors, script, sha256, write_bytes
 
 SHOWN_PICTURES = 16  # of each side
@@ -78,7 +78,8 @@ def read_runs(
     for path in files:
         native = external.is_native(path)
         if native:
-            runs.append(saved.load(path))
+            run = saved.load(path)
+            runs.append(exits_alone(run) if without_server(run) else run)
         else:
             answers = external.load(path, replace(reading, split_seed=split_seed or 0))
             runs.append(as_predictions(answers, pay))
@@ -113,6 +114,12 @@ def _same_data(first: Predictions, other: Predictions) -> None:
     """ValueError unless both have val and test, the same classes and the same test rows."""
     tests = [run.part("test") for run in (first, other)]
     other.part("val")
+    equal = [*map(np.array_equal, first.correct, other.correct)]
+    if first.own and other.own and all(equal[:-1]) and not equal[-1]:
+        raise ValueError(
+            f"{first.source} and {other.source} differ in the last model alone: two remotes are "
+            "not two seeds; write both into one file, as two models"
+        )
     same = first.settings["classes"] == other.settings["classes"] and all(
         np.array_equal(getattr(tests[0], key), getattr(tests[1], key))
         for key in ("labels", "index")
@@ -268,7 +275,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         files[policy_file] = policy.to_json()
     for path, text in files.items():
         write_bytes(path, text.encode())
-    print("\n".join(report["headline"]), *files, sep="\n")
+    for what, how_read in report["data"]["understood"] or []:
+        print(f"{what:>16}  {how_read}")
+    print("", *report["headline"], *files, sep="\n")
 
 
 if __name__ == "__main__":

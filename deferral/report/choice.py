@@ -5,139 +5,115 @@ quality at a mean cost of at most B. `paid` is in the file's unit, or in calls o
 where the file has no costs; quality is accuracy where answers are right or wrong.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from deferral import bootstrap, rules
+from deferral import rules
 from deferral.catalogue import RULES, Rule
-from deferral.decide import Prepared, ScoredDecision, prepared, scored
+from deferral.decide import Prepared, ScoredDecision, confidence_rule, prepared, scored
 from deferral.predictions import Predictions
+from deferral.report import cuts
+from deferral.report.cuts import Wanted
 from deferral.report.numbers import Options, plain
+from deferral.report.tradeoff import FARTHEST, Option, curves, measure, paid_of, prices
 from deferral.risk import Pair, stage_costs
+from deferral.stages import fit_price_thresholds, leave
 
-WANTED = ("risk", "quality", "budget")
-PRICES = 25  # of quality, that rules of three stages and more are fitted to
 TIE = 1e-9
-POINTS = 100  # of a drawn curve
-THRESHOLD_DRAWS = 200
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """kind: one of WANTED; value: Q (0..1) or B, None for risk and for the last model's quality."""
-
-    kind: str
-    value: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Option:
-    """One rule as it would be used, in every run."""
-
-    rule: Rule
-    val: list[np.ndarray]  # the stage that answers each val row, [Nv] in 0..E
-    test: list[np.ndarray]
-    thresholds: list[list[float]]  # of each stage but the last, a run each; none of fixed stages
-    cost: Pair
+FITTED = 20_000  # the most val rows that thresholds of three models and more are first fitted to
+THRESHOLD_DRAWS, DRAWN_ROWS = 200, 4_000_000  # of val; fewer draws where these are more rows
 
 
 def choose(
     runs: Sequence[Predictions], cost: Pair, wanted: Wanted, options: Options
 ) -> tuple[Option, dict[str, Any]]:
-    """The option that val prefers, and the numbers of the page's first section."""
+    """The option that val prefers, and the numbers of the page's first section.
+
+    Of options that are equally good on val to rounding, the first: models alone come before rules.
+    ValueError where none is as wanted.
+    """
     fits = [prepared(run) for run in runs]
-    candidates = _candidates(fits, cost, wanted)
+    models = runs[0].settings.get("models") or _stage_names(len(runs[0].correct))
+    candidates = candidates_of(fits, cost, wanted, models)
     losses: dict[str, float] = {}
     by_rule: dict[str, Option] = {}
     for candidate in candidates:
         name, loss = candidate.rule.name, _loss(fits, candidate, cost, wanted)
-        if loss < losses.get(name, np.inf) or name not in losses:
+        if name not in losses or loss < losses[name]:
             losses[name], by_rule[name] = loss, candidate
-    best = by_rule[min(losses, key=lambda name: losses[name])]
-    rows = _measure(fits, [*by_rule.values()], cost, options)
-    unit = runs[0].settings.get("cost_unit", "calls")
+    least = min(losses.values())
+    if not math.isfinite(least):
+        raise ValueError(_nothing(fits, by_rule, cost, wanted))
+    chosen = next(n for n, loss in losses.items() if loss <= least + TIE * max(1.0, abs(least)))
+    best = by_rule[chosen]
+    rows = measure(fits, [*by_rule.values()], cost, options)
     for row in rows:
         row["val_loss"] = plain(np.float64(losses[row["name"]]))
     confident = [r for r in rows if r["kind"] == "confidence"]
     rival = min(confident, key=lambda row: losses[row["name"]])["name"] if confident else "always"
+    intervals = _threshold_intervals(runs[0], fits[0], best, cost, wanted, options)
     return best, {
         "best_confidence": rival,
         "wanted": wanted.kind,
         "value": wanted.value,
-        "unit": {"file": "the file's unit", "errors": "local errors", "calls": "calls"}[unit],
-        "chosen": best.rule.name,
+        "unit": _unit(runs[0], fits[0]),
+        "cost_unit": runs[0].settings.get("cost_unit"),
+        "chosen": chosen,
         "rules": rows,
-        "models": runs[0].settings.get("models") or _stage_names(len(runs[0].correct)),
-        "thresholds": plain(np.array(best.thresholds[0])) if best.thresholds else [],
-        "curves": _curves(fits[0], candidates, by_rule, cost),
-        "threshold_interval": _threshold_interval(fits[0], best, cost, wanted, options),
+        "models": models,
+        "thresholds": best.limits,
+        "curves": curves(fits[0], candidates, by_rule, cost),
+        "threshold_intervals": intervals,
+        "threshold_interval": intervals[0] if len(intervals) == 1 else None,
     }
 
 
 def _stage_names(count: int) -> list[str]:
-    return (
-        ["local", "remote"]
-        if count == 2
-        else [f"exit {k + 1}" for k in range(count - 1)] + ["server"]
-    )
+    if count == 2:
+        return ["local", "remote"]
+    return [*(f"exit {k + 1}" for k in range(count - 1)), "server"]
 
 
-def paid_of(fit: Prepared, split: str) -> np.ndarray:
-    """What each row pays if stage e answers it, [E, N], in the file's unit."""
-    paid, correct = (
-        (fit.paid_val, fit.correct_val) if split == "val" else (fit.paid_test, fit.correct_test)
-    )
-    if paid is not None:
-        return paid
-    query = np.append(fit.device, fit.device[-1] + 1.0)
-    return np.broadcast_to(query[:, None], correct.shape)
+def _unit(run: Predictions, fit: Prepared) -> str:
+    named = {"file": "the file's unit", "errors": "local errors", "calls": "calls"}
+    unit = "errors" if fit.device.any() else run.settings.get("cost_unit", "calls")
+    return str(run.settings.get("unit_name") or named[unit])
 
 
-def _candidates(fits: list[Prepared], cost: Pair, wanted: Wanted) -> list[Option]:
+def candidates_of(
+    fits: list[Prepared], cost: Pair, wanted: Wanted, models: Sequence[str]
+) -> list[Option]:
     """Every usable rule: each stage alone, and rules fitted to the costs or to what is wanted."""
-    count = len(fits[0].correct_val)
-    candidates = [
-        Option(
-            _alone(fits[0], e),
-            [np.full(fit.correct_val.shape[1], e) for fit in fits],
-            [np.full(fit.correct_test.shape[1], e) for fit in fits],
-            [],
-            cost,
-        )
-        for e in range(count)
-    ]
-    if wanted.kind == "risk" or count > 2:
-        prices = [cost] if wanted.kind == "risk" else _prices(fits[0], cost)
-        for price in prices:
-            decided = [scored(fit.decide(*price)) for fit in fits]
-            for name in decided[0]:
-                if all(name in of_run for of_run in decided):
-                    candidates.append(_option(fits, [d[name] for d in decided], price))
-        return candidates
+    candidates = []
+    for stage, model in enumerate(models):
+        val = [np.full(fit.correct_val.shape[1], stage) for fit in fits]
+        test = [np.full(fit.correct_test.shape[1], stage) for fit in fits]
+        candidates.append(Option(_alone(stage, model, len(models)), val, test, [], cost))
     decided = [scored(fit.decide(*cost)) for fit in fits]
     for name in decided[0]:
-        if all(name in of_run for of_run in decided):
-            cuts = [_cut(f, d[name], wanted) for f, d in zip(fits, decided, strict=True)]
-            moved = [
-                _moved(d[name], cut)
-                for d, cut in zip(decided, cuts, strict=True)
-                if cut is not None
-            ]
-            if len(moved) == len(fits):
-                candidates.append(_option(fits, moved, cost))
+        of_runs = [d[name] for d in decided if name in d]
+        if len(of_runs) < len(fits):
+            continue
+        if wanted.kind == "risk" or f"{name}, fitted" in decided[0]:
+            candidates.append(_option(fits, of_runs, cost))
+        elif len(models) == 2:
+            candidates += _cut(fits, of_runs, cost, wanted)
+        elif name in fits[0].doubts:
+            candidates += _by_prices(fits, name, cost, wanted)
+        elif name == "optimum" and fits[0].paid_val is not None:
+            candidates += _optima(fits, cost)
+        else:
+            candidates.append(_option(fits, of_runs, cost))
     return candidates
 
 
-def _alone(fit: Prepared, e: int) -> Rule:
-    last = len(fit.correct_val) - 1
-    if e == last:
-        return RULES["always"]
-    if e == last - 1:
-        return RULES["never"]
-    return Rule(f"exit {e + 1}", f"exit {e + 1}", "limit", f"exit {e + 1} answers everything")
+def _alone(stage: int, model: str, count: int) -> Rule:
+    name = {count - 1: "always", count - 2: "never"}.get(stage, f"exit {stage + 1}")
+    label = RULES[name].label if name in RULES else name
+    return Rule(name, label, "limit", f"{model} answers everything")
 
 
 def _option(fits: list[Prepared], decisions: list[ScoredDecision], cost: Pair) -> Option:
@@ -154,198 +130,152 @@ def _option(fits: list[Prepared], decisions: list[ScoredDecision], cost: Pair) -
     )
 
 
-def _moved(decision: ScoredDecision, t: float) -> ScoredDecision:
-    """The same score with another threshold."""
-    return replace(decision, stop=rules.threshold(decision.score, t), threshold=t)
+def _cut(
+    fits: list[Prepared], decisions: list[ScoredDecision], cost: Pair, wanted: Wanted
+) -> list[Option]:
+    """The same score of two stages with the threshold that val wants; none where there is none."""
+    doubts, thresholds = [], []
+    for fit, decision in zip(fits, decisions, strict=True):
+        doubt = decision.score_val[None]
+        t = cuts.fit(doubt, fit.correct_val, paid_of(fit, "val", cost), wanted)
+        if t is None:
+            return []
+        doubts.append((doubt, decision.score[None]))
+        thresholds.append(t)
+    return [_stopping_at(decisions[0].rule, doubts, thresholds, cost)]
 
 
-def _cut(fit: Prepared, decision: ScoredDecision, wanted: Wanted) -> float | None:
-    """The threshold on val that meets what is wanted, of two stages; None where none does."""
-    return cut_for(
-        decision.score_val,
-        fit.correct_val,
-        paid_of(fit, "val"),
-        wanted,
-        np.ones(len(decision.score_val)),
+def _stopping_at(
+    rule: Rule,
+    doubts: Sequence[tuple[np.ndarray, np.ndarray]],
+    thresholds: Sequence[np.ndarray],
+    cost: Pair,
+) -> Option:
+    """Thresholds [E - 1] on doubts of val and test [E - 1, N], of each run."""
+    val, test = (
+        [leave(doubt[part], t) for doubt, t in zip(doubts, thresholds, strict=True)]
+        for part in (0, 1)
     )
+    return Option(rule, val, test, [[float(x) for x in t] for t in thresholds], cost)
 
 
-def cut_for(
-    score: np.ndarray, quality: np.ndarray, paid: np.ndarray, wanted: Wanted, weight: np.ndarray
-) -> float | None:
-    """The cheapest cut of a quality, or the best cut within a budget; None where there is none.
+def _by_prices(fits: list[Prepared], name: str, cost: Pair, wanted: Wanted) -> list[Option]:
+    """A confidence rule of three stages and more: fitted to each price of quality, and to the goal.
 
-    score [N], quality and paid [2, N], weight [N] of the rows.
+    The last option improves the best of the others, one threshold at a time.
     """
-    order, places = rules.cut_places(score)
-    w = weight[order]
-    total = w.sum()
+    rule, at_prices, doubts = confidence_rule(name), prices(fits[0], cost), []
+    starts: list[list[np.ndarray]] = []
+    refined: list[np.ndarray | None] = []
+    for fit in fits:
+        doubt, paid = fit.doubts[name][0], paid_of(fit, "val", cost)
+        doubts.append(fit.doubts[name])
+        step = -(-doubt.shape[1] // FITTED)
+        wrong = stage_costs(fit.correct_val, *_free(fit, cost))
+        starts.append(
+            [
+                fit_price_thresholds(doubt[:, ::step], (wrong + x * paid)[:, ::step])
+                for _, x in at_prices
+            ]
+        )
+        whole, goal = cuts.Rows(doubt, fit.correct_val, paid), wanted.resolved(fit.correct_val[-1])
+        found = [whole.fit(goal, start) for start in _near(whole, goal, starts[-1])]
+        tried = [t for t in found if t is not None]
+        losses = [whole.loss(goal, t) for t in tried]
+        refined.append(tried[int(np.argmin(losses))] if tried else None)
+    options = [
+        _stopping_at(rule, doubts, list(thresholds), price)
+        for thresholds, price in zip(zip(*starts, strict=True), at_prices, strict=True)
+    ]
+    final = [t for t in refined if t is not None]
+    if len(final) == len(fits):
+        options.append(_stopping_at(rule, doubts, final, cost))
+    return options
 
-    def curve(values: np.ndarray) -> np.ndarray:
-        gain = np.concatenate([[0.0], np.cumsum(w * (values[1] - values[0])[order])])
-        return ((w * values[0][order]).sum() + gain[places]) / total
 
-    q, c = curve(np.asarray(quality, dtype=np.float64)), curve(np.asarray(paid, dtype=np.float64))
-    if wanted.kind == "quality":
-        goal = q[-1] if wanted.value is None else wanted.value
-        usable, loss = q >= goal - TIE, c
-    else:
-        usable, loss = c <= (wanted.value or 0.0) + TIE, -q
-    if not usable.any():
-        return None
-    best = int(np.flatnonzero(usable)[np.argmin(loss[usable])])
-    return rules.between(np.asarray(score, dtype=np.float64)[order], int(places[best]))
+def _near(rows: cuts.Rows, goal: Wanted, starts: list[np.ndarray]) -> list[np.ndarray]:
+    """The best of the starts that is allowed and its neighbours; the first where none is."""
+    best = int(np.argmin([rows.loss(goal, start) for start in starts]))
+    return [*starts[max(0, best - 1) : best + 2]]
 
 
-def _prices(fit: Prepared, cost: Pair) -> list[Pair]:
-    """(1, c_e) from where quality is nearly free to where it is nearly nothing worth."""
-    paid, quality = paid_of(fit, "val").mean(1), fit.correct_val.mean(1)
-    gap = max(float(quality.max() - quality.min()), 1e-3)
-    around = gap / max(float(paid.max() - paid.min()), 1e-12)
-    return [(cost[0], float(x)) for x in around * np.geomspace(1 / 64, 64, PRICES)]
+def _free(fit: Prepared, cost: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Costs of stages where asking is free: query_cost and error_cost [E]."""
+    _, error = fit.price(*cost)
+    return np.zeros(len(error)), error
+
+
+def _optima(fits: list[Prepared], cost: Pair) -> list[Option]:
+    """The optimum of three models and more at each price of quality."""
+    found = []
+    for price in prices(fits[0], cost):
+        parts: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+        for fit in fits:
+            if fit.stopping is None:
+                return []
+            stops = fit.stopping.decide(*fit.val_price(*price))
+            for part, stop in zip(parts, stops, strict=True):
+                part.append(np.where(stop.score > 0, fit.last + 1, stop.exit))
+        found.append(Option(RULES["optimum"], *parts, [[0.0]] * len(fits), price))
+    return found
 
 
 def _loss(fits: list[Prepared], option: Option, cost: Pair, wanted: Wanted) -> float:
     """What is to be least on val, mean over runs; inf where what is wanted is not met."""
     values = []
     for fit, stage in zip(fits, option.val, strict=True):
-        rows = np.arange(len(stage))
+        goal, rows = wanted.resolved(fit.correct_val[-1]), np.arange(len(stage))
         if wanted.kind == "risk":
-            values.append(stage_costs(fit.correct_val, *fit.val_price(*cost))[stage, rows].mean())
-            continue
-        q, c = fit.correct_val[stage, rows].mean(), paid_of(fit, "val")[stage, rows].mean()
-        if wanted.kind == "quality":
-            goal = fit.correct_val[-1].mean() if wanted.value is None else wanted.value
-            values.append(c if q >= goal - TIE else np.inf)
+            paid = stage_costs(fit.correct_val, *fit.val_price(*cost))
         else:
-            values.append(-q if c <= (wanted.value or 0) + TIE else np.inf)
+            paid = paid_of(fit, "val", cost)
+        quality = fit.correct_val[stage, rows].mean(dtype=np.float64)
+        values.append(goal.loss(quality, paid[stage, rows].mean(dtype=np.float64)))
     return float(np.mean(values))
 
 
-def _measure(
-    fits: list[Prepared], options: list[Option], cost: Pair, how: Options
-) -> list[dict[str, Any]]:
-    """One row an option: quality, cost, risk, who answers, and differences to the last stage."""
-    n, size = fits[0].correct_test.shape[1], len(options)
-    columns = np.empty((len(fits), n, 3 * size), dtype=np.float32)
-    for s, fit in enumerate(fits):
-        price = stage_costs(fit.correct_test, *fit.price(*cost))
-        paid, rows = paid_of(fit, "test"), np.arange(n)
-        for k, option in enumerate(options):
-            stage = option.test[s]
-            for part, values in enumerate((fit.correct_test, paid, price)):
-                columns[s, :, part * size + k] = values[stage, rows]
-    means = columns.mean((0, 1), dtype=np.float64).reshape(3, size)
-    draws = bootstrap.resample(columns, how.draws, how.seed, fits[0].group).reshape(-1, 3, size)
-    last = next(k for k, option in enumerate(options) if option.rule.name == "always")
-    rows_out = []
-    for k, option in enumerate(options):
-        shares = np.mean(
-            [np.bincount(s, minlength=len(fits[0].correct_val)) / len(s) for s in option.test],
-            axis=0,
+def _nothing(fits: list[Prepared], by_rule: dict[str, Option], cost: Pair, wanted: Wanted) -> str:
+    """Why nothing is as wanted, and what is nearest."""
+    fit, found = fits[0], []
+    for option in by_rule.values():
+        stage, rows = option.val[0], np.arange(len(option.val[0]))
+        values = fit.correct_val if wanted.kind == "quality" else paid_of(fit, "val", cost)
+        found.append(float(values[stage, rows].mean(dtype=np.float64)))
+    if wanted.kind == "quality":
+        return (
+            f"--min_quality {wanted.value:g}: no rule reaches it on val; the highest quality "
+            f"there is {max(found):.4g}"
         )
-        row: dict[str, Any] = {
-            "name": option.rule.name,
-            "label": option.rule.label,
-            "kind": option.rule.kind,
-            "about": option.rule.about,
-            "shares": plain(shares),
-            "sent": float(1 - shares[0]),
-            "thresholds": plain(np.array(option.thresholds[0])) if option.thresholds else [],
-        }
-        for part, name in enumerate(("quality", "cost", "risk")):
-            low, high = bootstrap.interval(draws[:, part, k], how.level)
-            row |= {
-                name: float(means[part, k]),
-                f"{name}_low": float(low),
-                f"{name}_high": float(high),
-            }
-            change = draws[:, part, k] - draws[:, part, last]
-            low, high = bootstrap.interval(change, how.level)
-            row[f"{name}_change"] = float(means[part, k] - means[part, last])
-            row |= {f"{name}_change_low": float(low), f"{name}_change_high": float(high)}
-        with np.errstate(invalid="ignore", divide="ignore"):
-            saved = 1 - draws[:, 1, k] / draws[:, 1, last]
-            row["saved"] = plain(np.float64(1 - means[1, k] / means[1, last]))
-        known = bool(np.isfinite(saved).all())
-        ends = bootstrap.interval(saved, how.level) if known else (None, None)
-        row["saved_low"], row["saved_high"] = (plain(e) if known else None for e in ends)
-        rows_out.append(row)
-    return rows_out
+    return f"--budget {wanted.value:g}: every rule costs more on val; the cheapest {min(found):.4g}"
 
 
-def _curves(
-    fit: Prepared, candidates: list[Option], shown: dict[str, Option], cost: Pair
-) -> list[dict[str, Any]]:
-    """Mean cost and quality on the first run's test rows, along each rule's thresholds.
+def _threshold_intervals(
+    run: Predictions, fit: Prepared, option: Option, cost: Pair, wanted: Wanted, how: Options
+) -> list[list[float]]:
+    """How far each threshold moves when val is drawn anew: [E - 1] of low and high.
 
-    Of two stages the threshold runs over all shares sent; of more, thresholds are those fitted to
-    each price of quality. The oracle takes the answer that is best at each such price.
+    Empty for thresholds that are not fitted to val. Whole groups are drawn, each a number of times
+    that is Poisson's of mean 1; every threshold is fitted with the others as they are.
     """
-    quality, paid = fit.correct_test, paid_of(fit, "test")
-    rows, curves = np.arange(quality.shape[1]), []
-    if len(quality) == 2:
-        decided = scored(fit.decide(*cost))
-        for name, option in shown.items():
-            if name in decided:
-                order = np.argsort(-decided[name].score, kind="stable")
-                ends = (np.arange(POINTS + 1) * len(order)) // POINTS
-                points = [
-                    values[0].mean()
-                    + np.concatenate([[0.0], np.cumsum((values[1] - values[0])[order])])[ends]
-                    / len(order)
-                    for values in (paid, quality.astype(np.float64))
-                ]
-                curves.append(_curve(option.rule, *points))
-    else:
-        for name, option in shown.items():
-            found = [c for c in candidates if c.rule.name == name and c.thresholds]
-            if len(found) > 1:
-                points = [
-                    [values[c.test[0], rows].mean() for c in found] for values in (paid, quality)
-                ]
-                curves.append(_curve(option.rule, *map(np.array, points)))
-    best = [
-        np.argmax(quality - price * paid, axis=0)
-        for _, price in [(0, 0.0), *_prices(fit, cost), (0, 1e12)]
-    ]
-    points = [[values[stage, rows].mean() for stage in best] for values in (paid, quality)]
-    return [*curves, _curve(RULES["oracle"], *map(np.array, points))]
-
-
-def _curve(rule: Rule, cost: np.ndarray, quality: np.ndarray) -> dict[str, Any]:
-    order = np.argsort(cost, kind="stable")
-    return {
-        "name": rule.name,
-        "label": rule.label,
-        "kind": rule.kind,
-        "cost": plain(cost[order]),
-        "quality": plain(quality[order]),
-    }
-
-
-def _threshold_interval(
-    fit: Prepared, option: Option, cost: Pair, wanted: Wanted, how: Options
-) -> list[float | None] | None:
-    """How far the threshold moves when val is drawn anew, of two stages and a fitted threshold."""
-    fitted = option.rule.kind == "confidence" or option.rule.name.endswith(", fitted")
-    if len(fit.correct_val) != 2 or not option.thresholds or not fitted:
-        return None
-    decision = scored(fit.decide(*cost))[option.rule.name]
-    score, rng = decision.score_val, np.random.default_rng(how.seed)
-    order, _ = rules.cut_places(score)
-    falling = np.asarray(score, dtype=np.float64)[order]
-    price, paid = stage_costs(fit.correct_val, *fit.val_price(*cost)), paid_of(fit, "val")
-    extra = (price[1] - price[0])[order]
-    found: list[float] = []
-    for _ in range(THRESHOLD_DRAWS):
-        weight = rng.poisson(1.0, len(score)).astype(np.float64)
-        if wanted.kind == "risk":
-            found.append(rules.cheapest_cut(falling, extra * weight[order]))
-        else:
-            t = cut_for(score, fit.correct_val, paid, wanted, weight)
-            found.append(np.inf if t is None else t)
-    values = np.sort(found)
-    ends = (1 - how.level) / 2
-    places = [int(ends * (len(values) - 1)), int(np.ceil((1 - ends) * (len(values) - 1)))]
-    return [plain(values[place]) for place in places]
+    name = option.rule.name
+    if not option.thresholds or name not in fit.doubts:
+        return []
+    doubt = fit.doubts[name][0]
+    paid = paid_of(fit, "val", cost)
+    if wanted.kind == "risk":
+        paid = stage_costs(fit.correct_val, *fit.val_price(*cost))
+    rows, own, n = cuts.Rows(doubt, fit.correct_val, paid), run.part("val").own, doubt.shape[1]
+    group = np.arange(n)
+    if own is not None and own.group is not None:
+        group = np.unique(own.group, return_inverse=True)[1]
+    rng, found = np.random.default_rng(how.seed), []
+    start = np.array(option.thresholds[0])
+    for _ in range(min(THRESHOLD_DRAWS, max(20, DRAWN_ROWS // n))):
+        weight = rng.poisson(1.0, group.max() + 1)[group].astype(np.float64)
+        if weight.any():
+            goal = wanted.resolved(fit.correct_val[-1], weight)
+            found.append(rows.move(goal, start, weight))
+    values = np.sort(np.clip(found, -FARTHEST, FARTHEST), axis=0)
+    ends = (1 - how.level) / 2 * (len(values) - 1)
+    low, high = values[int(ends)], values[math.ceil(len(values) - 1 - ends)]
+    return [[float(a), float(b)] for a, b in zip(low, high, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 from deferral.cascade import PAY
 from deferral.external import Reading
 from deferral.predictions import Predictions
-from deferral.report.choice import Wanted
+from deferral.report.cuts import Wanted
 from deferral.report.guarantee import RATES
 from deferral.risk import Pair
 from deferral.scores import FORMS
@@ -204,7 +204,8 @@ def goal(args: argparse.Namespace, runs: Sequence[Predictions]) -> Goal:
         wanted = Wanted("budget", args.budget)
     elif args.min_quality is not None:
         value, share = args.min_quality
-        last = np.mean([run.part("val").correct[-1].mean() for run in runs])
+        rights = [run.part("val").correct[-1].mean(dtype=np.float64) for run in runs]
+        last = np.mean(rights)
         wanted = Wanted("quality", float(value * last) if share else value)
     return Goal(
         list(dict.fromkeys([main, *(args.costs or [])])),
@@ -231,27 +232,28 @@ def _main_costs(args: argparse.Namespace, run: Predictions) -> tuple[Pair, str, 
     if unit == "file":
         if args.cost_e is not None:
             raise ValueError(
-                "--cost_e: the file has what each model costs; --error_cost says what an error does"
+                f"--cost_e: {run.source} has what each model costs; --error_cost says what an "
+                "error costs in that unit"
             )
         paid, answered = run.own.paid, run.own.quality
         assert paid is not None
         spread = float(np.ptp(paid.mean(1))) or 1.0
-        gain = max(float(np.ptp(answered.mean(1))), 1e-3)
+        gain = max(float(np.ptp(answered.mean(1, dtype=np.float64))), 1e-3)
         error = args.error_cost or spread / gain
         pairs = [(cost_1, float(1 / (error * x))) for x in np.geomspace(8, 1 / 8, AROUND)]
         about = "an error costs what --error_cost says" if args.error_cost else NO_COSTS
         return (cost_1, 1 / error), about, pairs
     if args.error_cost is not None:
-        raise ValueError("--error_cost: the file has no columns cost_NAME; --cost_e is in errors")
+        raise ValueError(f"--error_cost: {run.source} has no columns cost_NAME; use --cost_e")
     if unit == "errors":
         if args.cost_e is not None:
-            raise ValueError("--cost_e: the file has a column cost_e")
+            raise ValueError(f"--cost_e: {run.source} has a column cost_e; leave one of them out")
         return (
             (cost_1, 1.0),
             "the file's column cost_e",
             [(cost_1, float(x)) for x in np.geomspace(1 / 8, 8, AROUND)],
         )
-    given = args.cost_e is not None or args.cost_1 is not None
-    cost_e = ASSUMED if args.cost_e is None else args.cost_e
-    grid = sorted({*COST_E, cost_e})
-    return (cost_1, cost_e), "" if given else NO_COSTS, [(cost_1, c) for c in grid]
+    if args.cost_e is None:
+        return (cost_1, ASSUMED), NO_COSTS, [(cost_1, c) for c in COST_E]
+    around = [args.cost_e * float(x) for x in np.geomspace(1 / 8, 8, AROUND)]
+    return (cost_1, args.cost_e), "", [(cost_1, c) for c in (around if args.cost_e else COST_E)]

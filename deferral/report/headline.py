@@ -7,7 +7,7 @@ called better or worse only where its interval says so.
 import math
 from typing import Any
 
-from deferral import bootstrap
+from deferral.report.tradeoff import FARTHEST
 from deferral.report.words import number, percent
 
 Row = dict[str, Any]
@@ -17,10 +17,8 @@ MOST_RULES = 6  # in the first table
 def headline(choice: dict[str, Any], level: float, cost: tuple[float, float]) -> list[str]:
     """Plain sentences, a paragraph each; the first one says what to do."""
     rows = {row["name"]: row for row in choice["rules"]}
-    chosen, dear = rows[choice["chosen"]], rows["always"]
-    paragraphs = [what_to_do(choice), _gives(choice, chosen, dear, level)]
-    paragraphs.append(_why(choice, rows, level, cost))
-    return paragraphs
+    chosen = rows[choice["chosen"]]
+    return [what_to_do(choice), _gives(choice, chosen, rows, level), _why(choice, rows, cost)]
 
 
 def what_to_do(choice: dict[str, Any]) -> str:
@@ -28,32 +26,44 @@ def what_to_do(choice: dict[str, Any]) -> str:
     chosen = next(row for row in choice["rules"] if row["name"] == choice["chosen"])
     models, thresholds = choice["models"], chosen["thresholds"]
     if not thresholds:
-        alone = {"always": models[-1], "never": models[-2]}.get(chosen["name"])
-        return f"Let {alone or chosen['label']} answer everything."
+        return f"Let {_answering(chosen, models)} answer everything."
     last = models[-1]
     if len(models) > 2:
-        shares = ", ".join(
-            f"{percent(share)} {model}"
-            for model, share in zip(models, chosen["shares"], strict=True)
+        of_models = zip(models, chosen["shares"], strict=True)
+        shares = ", ".join(f"{model} answers {percent(share)}" for model, share in of_models)
+        asked = f"Ask {', then '.join(models)}"
+        if chosen["kind"] == "estimates":
+            return f"{asked}, and stop where {chosen['label']} expects no gain: {shares}."
+        if chosen["kind"] != "confidence":
+            return f"{asked}, as {chosen['label']} says: {shares}."
+        side, signed = _side(chosen)
+        limits = ", ".join(
+            f"{limit(sign_of(t, signed))} for {model}"
+            for model, t in zip(models[:-1], thresholds, strict=True)
         )
-        return (
-            f"Ask {', then '.join(models)}, and stop at the first whose {subject(chosen)} is at "
-            f"most its threshold ({', '.join(limit(t) for t in thresholds)}): {shares}."
-        )
+        at = {"above": "at most", "below": "at least"}[side]
+        return f"{asked}, and stop where its {subject(chosen)} is {at} {limits}: {shares}."
     sent = percent(chosen["sent"])
     if chosen["kind"] == "estimates":
+        gain = f"expect to save more than {limit(thresholds[0])} by it" if thresholds[0] else ""
         return (
-            f"Send the {sent} of the samples to {last} that {chosen['label']} expect to gain by it."
+            f"Send {sent} of the samples to {last}: those for which {chosen['label']} "
+            f"{gain or 'expect a gain'}."
         )
-    if chosen["name"] == "score":
-        return (
-            f"Send {sent} of the samples to {last}: those whose score of {models[0]} is below "
-            f"{limit(None if thresholds[0] is None else -thresholds[0])}."
-        )
+    side, signed = _side(chosen)
     return (
-        f"Send {sent} of the samples to {last}: those whose {subject(chosen)} is above "
-        f"{limit(thresholds[0])}."
+        f"Send {sent} of the samples to {last}: those whose {subject(chosen)} is {side} "
+        f"{limit(sign_of(thresholds[0], signed))}."
     )
+
+
+def _side(row: Row) -> tuple[str, bool]:
+    """On which side of a threshold samples are passed on, and whether the doubt is negated."""
+    return ("below", True) if row["name"] == "score" else ("above", False)
+
+
+def sign_of(threshold: float, negated: bool) -> float:
+    return -threshold if negated else threshold
 
 
 def subject(row: Row) -> str:
@@ -62,55 +72,82 @@ def subject(row: Row) -> str:
         "max_softmax": "1 − highest probability",
         "margin": "1 − (highest − second probability)",
         "entropy": "entropy in nats",
-        "score": "score, negated,",
+        "score": "own score",
+        "score_gap": "difference of scores, the last model's minus its own,",
     }
-    return about.get(row["name"], f"score “{row['label']}”")
+    return about.get(row["name"], f"score “{row['label'].removesuffix(', fitted')}”")
 
 
 def limit(threshold: float | None) -> str:
     """A threshold to four digits; the policy has all of them."""
-    return "±∞" if threshold is None else f"{threshold:.4g}".replace("-", "−")
+    if threshold is None:
+        return "±∞"
+    if abs(threshold) >= FARTHEST:
+        return "∞" if threshold > 0 else "−∞"
+    return f"{threshold + 0.0:.4g}".replace("-", "−")
 
 
-def _gives(choice: dict[str, Any], chosen: Row, dear: Row, level: float) -> str:
-    rows = {row["name"]: row for row in choice["rules"]}
-    models, cheap = choice["models"], rows["never"]
+def _gives(choice: dict[str, Any], chosen: Row, rows: dict[str, Row], level: float) -> str:
+    models, dear, cheap = choice["models"], rows["always"], rows["never"]
+    if len(models) > 2:
+        cheap = next(row for row in choice["rules"] if not row["thresholds"])
     words = [
         f"Quality {percent(chosen['quality'])} on test ({percent(chosen['quality_low'])} to "
         f"{percent(chosen['quality_high'])}); {models[-1]} alone {percent(dear['quality'])}, "
-        f"{models[-2]} alone {percent(cheap['quality'])}."
+        f"{models[0]} alone {percent(cheap['quality'])}."
     ]
     if chosen is not dear:
-        low, high = chosen["quality_change_low"], chosen["quality_change_high"]
-        told = {"better": "lower", "worse": "higher"}.get(bootstrap.verdict(low, high))
-        change = f"{number(100 * low, 1)} to {number(100 * high, 1)} points"
-        words.append(
-            f"Against {models[-1]} alone that is {told}: {change}."
-            if told
-            else f"No difference from {models[-1]} alone is shown: {change}."
-        )
-        if chosen["saved"] is not None:
-            interval = ""
-            if chosen["saved_low"] is not None:
-                interval = f" ({percent(chosen['saved_low'])} to {percent(chosen['saved_high'])})"
-            words.append(f"It saves {percent(chosen['saved'])} of its cost{interval}.")
-    return " ".join(words) + f" Ranges are {100 * level:g} % intervals."
+        words += [_against(chosen, models[-1]), _saved(chosen)]
+    return " ".join([*words, f"Ranges are {100 * level:g} % intervals."]).replace("  ", " ")
 
 
-def _why(
-    choice: dict[str, Any], rows: dict[str, Row], level: float, cost: tuple[float, float]
-) -> str:
+def _against(chosen: Row, dear: str) -> str:
+    """Whether the quality differs from the last model's, as far as the printed interval goes."""
+    ends = [100 * chosen[f"quality_change_{end}"] for end in ("low", "high")]
+    digits = 1 if max(map(abs, ends)) >= 1 else 2
+    low, high = (round(end, digits) + 0.0 for end in ends)
+    change = f"{number(low, digits)} to {number(high, digits)} points"
+    if low <= 0 <= high:
+        return f"No difference from {dear} alone is shown: {change}."
+    return f"Against {dear} alone that is {'lower' if high < 0 else 'higher'}: {change}."
+
+
+def _saved(chosen: Row) -> str:
+    """What it saves of the last model's cost; nothing where that is 0."""
+    saved, low, high = (chosen[key] for key in ("saved", "saved_low", "saved_high"))
+    if saved is None or low is None:
+        return ""
+    if round(1000 * low) > 0 and saved > 0:
+        return f"It saves {percent(saved)} of its cost ({percent(low)} to {percent(high)})."
+    if round(1000 * high) < 0 and saved < 0:
+        return f"It costs {percent(-saved)} more ({percent(-high)} to {percent(-low)})."
+    return f"No difference in cost is shown: {percent(low)} to {percent(high)} of it is saved."
+
+
+def _answering(row: Row, models: list[str]) -> str:
+    return models[row["shares"].index(max(row["shares"]))]
+
+
+def _why(choice: dict[str, Any], rows: dict[str, Row], cost: tuple[float, float]) -> str:
+    chosen, value, unit = rows[choice["chosen"]], choice["value"], choice["unit"]
+    errors = f"c₁ = {cost[0]:g}"
+    priced = {"errors": "asking costs the file's cost_e"}
+    if cost[1]:
+        priced["file"] = f"an error costs {1 / cost[1]:g}, in {unit}"
+    at = priced.get(choice["cost_unit"], f"cₑ = {cost[1]:g}")
     goal = {
-        "risk": f"with the least risk at c₁ = {cost[0]:g}, cₑ = {cost[1]:g}",
-        "quality": "cheapest with a quality of at least "
-        + (f"{choice['models'][-1]}'s" if choice["value"] is None else percent(choice["value"])),
-        "budget": f"with the highest quality at a mean cost of at most {choice['value']}",
+        "risk": f"with the least risk where {errors} and {at}",
+        "quality": "that is cheapest at a quality of at least "
+        + (f"{choice['models'][-1]}'s" if value is None else f"{100 * (value or 0):.4g} %"),
+        "budget": f"with the highest quality at a mean cost of at most {value}, in {unit}",
     }[choice["wanted"]]
-    words = [f"Of {len(rows)} rules this one was, on val, the {goal}."]
-    if choice["wanted"] == "budget" or choice["wanted"] == "risk":
-        words[0] = f"Of {len(rows)} rules this one was, on val, the one {goal}."
+    words = [f"Of {len(rows)} rules this is, on val, the one {goal}."]
+    short = chosen["quality_change_high"] if value is None else chosen["quality_high"] - value
+    if choice["wanted"] == "quality" and round(short, 4) < 0:
+        words.append("On test it falls short of that.")
+    if choice["wanted"] == "budget" and value is not None and chosen["cost_low"] > value:
+        words.append("On test it costs more than that.")
     thresholds = [row for row in rows.values() if row["kind"] == "confidence"]
-    chosen = rows[choice["chosen"]]
     if chosen["kind"] in ("estimates", "rejector") and thresholds and choice["wanted"] == "risk":
         rival = rows[choice["best_confidence"]]
         words.append(
@@ -131,7 +168,8 @@ def table(choice: dict[str, Any]) -> list[Row]:
         if of_kind:
             names.append(
                 min(
-                    of_kind, key=lambda row: row["val_loss"] if row["val_loss"] is not None else 1e9
+                    of_kind,
+                    key=lambda row: math.inf if row["val_loss"] is None else row["val_loss"],
                 )["name"]
             )
     chosen = list(dict.fromkeys(name for name in names if name in rows))
@@ -142,9 +180,4 @@ def model_alone(row: Row, choice: dict[str, Any]) -> str:
     """A rule's label; of a model that answers everything, its name."""
     if row["thresholds"] or row["kind"] not in ("limit",):
         return str(row["label"])
-    shares = row["shares"]
-    return f"only {choice['models'][shares.index(max(shares))]}"
-
-
-def _val_loss(row: Row) -> float:
-    return math.inf if row["val_loss"] is None else row["val_loss"]
+    return f"only {_answering(row, choice['models'])}"

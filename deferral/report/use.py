@@ -5,18 +5,25 @@ from typing import Any
 
 import numpy as np
 
+from deferral import estimates, stopping
+from deferral.cascade import REJECTOR
 from deferral.catalogue import DOUBTS
-from deferral.decide import Prepared, prepared, scored
-from deferral.policy import Logistic, Policy
+from deferral.decide import Prepared, prepared
+from deferral.policy import Linear, Logistic, Policy, doubt_bins, saving
 from deferral.predictions import Predictions
-from deferral.report.choice import Option
+from deferral.report.tradeoff import Option
 
-FARTHEST = 1e308  # stands for an infinite threshold: JSON has no infinity
-QUANTILES = 101
+# From e [N, K], class probabilities divided by the highest of each row.
 CODE = {
-    "max_softmax": "doubt = 1 - p.max(1)",
-    "margin": "top = np.sort(p, 1)\ndoubt = 1 - (top[:, -1] - top[:, -2])",
-    "entropy": "doubt = -(p * np.log(np.maximum(p, 1e-300))).sum(1)",
+    "max_softmax": "rest / (1 + rest)",
+    "margin": "(rest + e[:, -2]) / (1 + rest)",
+    "entropy": "np.log1p(rest) - (e * np.log(np.maximum(e, 1e-300))).sum(1) / (1 + rest)",
+}
+HIGHEST = {
+    "logits": "np.exp({0} - {0}.max(1, keepdims=True))",
+    "probabilities": "{0} / {0}.max(1, keepdims=True)",
+    "percentages": "{0} / {0}.max(1, keepdims=True)",
+    "sigmoids": "{0} / (1 - {0}); e /= e.max(1, keepdims=True)",
 }
 
 
@@ -28,80 +35,108 @@ def policy_of(
 ) -> Policy | None:
     """The chosen option of the first run; None where new samples cannot be decided from a file.
 
-    That is so for trained rejectors, whose scores a network gives, and for rules of several exits
-    that go by estimates.
+    That is so for trained rejectors and estimators, whose scores a network gives, and for rules of
+    a device with exits that go by them.
     """
-    run, fit = runs[0], prepared(runs[0])
+    run, fit, settings = runs[0], prepared(runs[0]), runs[0].settings
     models = list(choice["models"])
     row = next(row for row in choice["rules"] if row["name"] == option.rule.name)
-    settings = run.settings
     common: dict[str, Any] = {
         "rule": option.rule.name,
         "models": models,
         "pay": settings.get("pay", "cascade"),
         "about": option.rule.about,
-        "forms": settings.get("forms", dict.fromkeys(models[:-1], "logits")),
-        "doubts": settings.get("doubts", []),
         "costs": {"cost_1": option.cost[0], "cost_e": option.cost[1]},
-        "expected": _expected(fit, option, row),
+        "expected": _expected(run, option),
         "made_from": dict(inputs or {}),
     }
     if not option.thresholds:
-        names = {"always": models[-1], "never": models[-2]}
-        alone = names.get(option.rule.name) or models[int(np.argmax(row["shares"]))]
+        alone = models[int(np.argmax(row["shares"]))]
         return Policy(kind="model", **(common | {"rule": alone}))
-    thresholds: list[float] = np.clip(option.thresholds[0], -FARTHEST, FARTHEST).tolist()
-    if option.rule.kind == "estimates":
-        return _estimates(fit, option, common, thresholds)
-    score = _score_name(option.rule.name, settings)
-    if score is None:
+    if run.own is None:
+        common["forms"] = dict.fromkeys(models[:-1], "logits")
+    else:
+        forms = {m: form for m, form in settings["forms"].items() if m in models[:-1]}
+        common["forms"] = {m: "auto" if f not in HIGHEST else f for m, f in forms.items()}
+        common["classes"] = {m: of for m, of in settings["class_columns"].items() if m in forms}
+        common["negated"] = settings["doubts"]
+    common["threshold_intervals"] = choice["threshold_intervals"]
+    policy = _thresholds(run, fit, option, common) or _estimates(run, fit, option, common)
+    if policy is not None:
+        policy.expected["bins"] = doubt_bins(_doubts(policy, run, fit))
+    return policy
+
+
+def _expected(run: Predictions, option: Option) -> dict[str, Any]:
+    """Of the first run's test rows: samples, groups, the share that each model answers, quality."""
+    stage, test = option.test[0], run.part("test")
+    counts = np.bincount(stage, minlength=len(test.correct))
+    group = None if test.own is None else test.own.group
+    return {
+        "samples": len(stage),
+        "groups": len(stage) if group is None else len(np.unique(group)),
+        "shares": (counts / len(stage)).tolist(),
+        "quality": float(test.correct[stage, np.arange(len(stage))].mean(dtype=np.float64)),
+    }
+
+
+def _doubts(policy: Policy, run: Predictions, fit: Prepared) -> np.ndarray:
+    """The doubts of the test rows that the policy goes by, [E - 1, N]."""
+    if policy.kind == "thresholds":
+        if policy.rule in fit.doubts:
+            return fit.doubts[policy.rule][1]
+        return next(score for s, _, score in fit.rejectors if s["stem"] == policy.rule)[None]
+    test, stages = run.part("test"), range(len(policy.models) - 1)
+    if test.own is None:
+        signals = [estimates.signals(test.stage_logits[k]) for k in stages]
+    else:
+        signals = test.own.signals
+    return np.stack([saving(policy, signals[k], k) for k in stages])
+
+
+def _thresholds(
+    run: Predictions, fit: Prepared, option: Option, common: dict[str, Any]
+) -> Policy | None:
+    """A rule of one doubt a model."""
+    name, stages = option.rule.name, len(fit.correct_val) - 1
+    kinds: list[str] | None = run.settings.get("doubt_kinds", {}).get(name)
+    if run.own is None and name in DOUBTS:
+        kinds = [name] * stages
+    elif any(s["stem"] == name and s.get("any_cost") for s in run.settings["rejectors"]):
+        kinds = [f"{REJECTOR}{name}"]
+    if kinds is None:
         return None
-    return Policy(kind="thresholds", score=score, thresholds=thresholds, **common)
-
-
-def _score_name(name: str, settings: dict[str, Any]) -> str | None:
-    """What the policy calls a rule's score; None for one that no file holds."""
-    if name in DOUBTS or name in ("score", "score_gap"):
-        return name
-    files = [s["stem"] for s in settings["rejectors"] if s.get("any_cost")]
-    plain = name.removesuffix(", fitted")
-    return f"rejector {plain}" if plain in files else None
+    return Policy(kind="thresholds", doubts=kinds, thresholds=option.limits, **common)
 
 
 def _estimates(
-    fit: Prepared, option: Option, common: dict[str, Any], thresholds: list[float]
+    run: Predictions, fit: Prepared, option: Option, common: dict[str, Any]
 ) -> Policy | None:
-    if option.rule.name != "post_hoc" or fit.stopping is None:
+    """The rule of `stopping.Stopping`: post_hoc of two models, optimum of more."""
+    if option.rule.name not in ("post_hoc", "optimum") or fit.stopping is None:
         return None
-    model = fit.stopping.models[-1]
     query, error = fit.val_price(*option.cost)
-    logistic = Logistic(
-        model.center.tolist(),
-        model.scale.tolist(),
-        model.logistic.weights.tolist(),
-        model.logistic.intercept.tolist(),
-    )
+    _, stops = fit.stopping.decide(query, error)
+    stages = len(fit.correct_val) - 1
     return Policy(
         kind="estimates",
-        thresholds=thresholds,
-        logistic=logistic,
-        errors=[float(e) for e in error],
+        thresholds=[0.0] * (stages - 1) + option.limits,
+        signals=run.settings.get("signal_kinds", [["class scores"]] * stages),
+        logistic=[_logistic(model) for model in fit.stopping.models],
+        going_on=[Linear(one.weights.tolist(), one.intercept) for one in stops.going_on],
+        errors=[float(e) for e in error[-2:]],
         ask=float(np.mean(query[-1] - query[-2])),
         **common,
     )
 
 
-def _expected(fit: Prepared, option: Option, row: dict[str, Any]) -> dict[str, Any]:
-    """What --check compares new samples with: shares of test, and the doubts' distribution."""
-    expected = {"samples": len(option.test[0]), "shares": row["shares"], "quality": row["quality"]}
-    decisions = scored(fit.decide(*option.cost))
-    if option.thresholds and len(fit.correct_val) == 2 and option.rule.name in decisions:
-        score = np.concatenate(
-            [decisions[option.rule.name].score_val, decisions[option.rule.name].score]
-        )
-        quantiles = np.quantile(score, np.linspace(0, 1, QUANTILES), method="nearest")
-        expected |= {"doubt": quantiles.tolist(), "doubt_samples": score.size}
-    return expected
+def _logistic(model: stopping.Estimator) -> Logistic:
+    return Logistic(
+        model.center.tolist(),
+        model.scale.tolist(),
+        model.logistic.weights.tolist(),
+        model.logistic.intercept.tolist(),
+    )
 
 
 def how(policy: Policy | None, file: str) -> dict[str, str] | None:
@@ -109,15 +144,40 @@ def how(policy: Policy | None, file: str) -> dict[str, str] | None:
     if policy is None:
         return None
     text = "The policy decides for new samples; labels are not needed."
-    code = ""
-    if policy.kind == "thresholds" and policy.score in CODE and len(policy.models) == 2:
-        cheap, dear = policy.models
-        code = "\n".join(
-            [
-                "import numpy as np",
-                f"# p [N, K]: class probabilities of {cheap}",
-                CODE[policy.score],
-                f"ask = doubt > {policy.thresholds[0]!r}  # {dear} answers these, {cheap} the rest",
+    return {"text": text, "file": file, "code": "\n".join(code(policy))}
+
+
+def code(policy: Policy) -> list[str]:
+    """Lines of numpy that decide as the policy does: `answers` [N] are indices of its models.
+
+    They read scores [M], the class scores [N, K] of each model but the last, in the file's form;
+    score [E], the columns score_NAME; and rejector, the policy's column. Empty for fitted
+    estimates, whose coefficients are in the policy.
+    """
+    if policy.kind != "thresholds" or "none" in policy.doubts:
+        return []
+    names = ", ".join(f"{k} {model}" for k, model in enumerate(policy.models))
+    lines = ["import numpy as np", f"# models: {names}"]
+    for k, (kind, t) in enumerate(zip(policy.doubts, policy.thresholds, strict=True)):
+        model = policy.models[k]
+        if kind in CODE:
+            form = policy.forms.get(model, "logits")
+            x, what = f"scores[{k}]", f"{'logits' if form == 'auto' else form} [N, K]"
+            lines += [
+                f"# scores[{k}]: {what} of {model}",
+                f"e = {HIGHEST.get(form, HIGHEST['logits']).format(x)}",
+                "e = np.sort(e, axis=1)",
+                "rest = e[:, :-1].sum(1)",
             ]
-        )
-    return {"text": text, "file": file, "code": code}
+            doubt = CODE[kind]
+        elif kind.startswith(REJECTOR):
+            doubt = f"rejector  # column rejector_{kind.removeprefix(REJECTOR)}"
+        else:
+            sign = {m: "-" if m in policy.negated else "" for m in policy.models}
+            own, last = f"{sign[model]}score[{k}]", f"{sign[policy.models[-1]]}score[-1]"
+            doubt = {"score": f"-({own})", "score of last": last}.get(kind, f"{last} - ({own})")
+            doubt += f"  # score[{k}]: column score_{model}, score[-1]: score_{policy.models[-1]}"
+        lines += [f"doubt = {doubt}", f"stop_{k} = doubt <= {t!r}"]
+    stops = ", ".join(f"stop_{k}" for k in range(len(policy.doubts)))
+    everything = "np.ones(len(doubt), dtype=bool)"
+    return [*lines, f"answers = np.stack([{stops}, {everything}]).argmax(0)"]

@@ -177,9 +177,9 @@ def test_runs_that_cannot_be_compared(small, tmp_path, refused):
     bad(refused, tmp_path, small, other, telling=f"{small} and {other} are of different data")
 
 
-@pytest.mark.parametrize("kind", ["html", "json"])
-def test_a_report_that_is_there_is_kept(kind, small, tmp_path, refused):
-    there = small.parent / f"cifar10-report.{kind}"
+@pytest.mark.parametrize("name", ["report.html", "report.json", "policy.json"])
+def test_a_report_that_is_there_is_kept(name, small, tmp_path, refused):
+    there = small.parent / f"cifar10-{name}"
     there.write_text("mine")
     bad(refused, tmp_path, small.parent, telling="--overwrite replaces it")
     assert there.read_text() == "mine"

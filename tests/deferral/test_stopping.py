@@ -222,7 +222,8 @@ def test_ridge_is_least_squares_with_a_penalty(monkeypatch):
     rng = np.random.default_rng(0)
     x, x_new, y = rng.normal(size=(3, 40)) * 5 + 2, rng.normal(size=(3, 7)), rng.normal(size=40)
     monkeypatch.setattr(stopping, "RIDGES", (0.05,))
-    on_val, on_new = stopping._Ridge(x, x_new)(y)
+    on_val, on_new, linear = stopping._Ridge(x, x_new)(y)
+    np.testing.assert_allclose(linear.weights @ x_new + linear.intercept, on_new)
     fold = estimates.folds(40)
     center, scale = x.mean(1), x.std(1)
 
