@@ -240,7 +240,8 @@ def promises(numbers: dict[str, Any]) -> list[str]:
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
     def draw(key: str, ax: Axes) -> None:
-        for rule in BOUNDS:
+        simulated = numbers["at"][0]["simulated"]["rules"]
+        for rule in (rule for rule in BOUNDS if rule.name in simulated):
             outcomes = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
             ax.plot(x, [100 * outcome[key] for outcome in outcomes], **rule.look.line())
             if key == "rate" and rule.name in ("guaranteed", "empirical"):

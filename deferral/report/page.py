@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from deferral import catalogue
 from deferral.catalogue import BOUNDS, Look
@@ -69,8 +69,10 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         dashes=dashes,
         entries=lambda rows: [(looks[row["name"]], row["label"]) for row in rows],
         estimators=[(looks[name], labels[name]) for name in estimators],
-        bounds=[(rule.look, rule.label) for rule in BOUNDS],
-        by_chance=binom.interval(0.95, SPLITS, report["options"]["delta"]),
+        bounds=[
+            (r.look, r.label) for r in BOUNDS[: 4 if report["options"]["bounded_rules"] else 2]
+        ],
+        by_chance=by_chance(SPLITS, report["options"]["delta"]),
         model_alone=headline.model_alone,
         ends_of=lambda ends: " and ".join(headline.limit(end) for end in ends),
         first_table=headline.table(report["choice"]),
@@ -82,6 +84,19 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         **_grid(report["grid"], looks),
         **_classes(report),
     )
+
+
+def _simulated(report: dict[str, Any]) -> dict[str, Any]:
+    """Outcomes of the bounded rules at the first of the promised rates."""
+    promises = report["rate_promises"]
+    return dict(promises["at"][0]["simulated"]["rules"]) if promises else {}
+
+
+def by_chance(count: int, share: float) -> tuple[int, int]:
+    """The 2.5 % and 97.5 % quantiles of how many of `count` happen, each with chance `share`."""
+    below = bdtr(np.arange(count + 1), count, share)
+    low, high = np.searchsorted(below, [0.025, 0.975])
+    return int(low), int(high)
 
 
 def labels_of(rows: Sequence[Row]) -> dict[str, str]:
