@@ -11,7 +11,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from deferral.predictions import Predictions
-from deferral.rules import entropy_doubt, margin_doubt, max_softmax_doubt
+from deferral.rules import entropy_doubt, in_blocks, margin_doubt, max_softmax_doubt
 
 TOP = 10  # the most sorted log-probabilities that are used
 MANY_CLASSES = 100  # above this, there are no features per class
@@ -119,6 +119,7 @@ def center_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return center, scale
 
 
+@in_blocks
 def signals(logits: np.ndarray) -> np.ndarray:
     """What a fitted rule sees of logits [N, K]: [N, F].
 

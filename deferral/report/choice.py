@@ -14,7 +14,9 @@ import numpy as np
 from deferral import bootstrap, rules
 from deferral.catalogue import RULES, Rule
 from deferral.decide import Prepared, ScoredDecision, prepared, scored
+from deferral.held_out import HeldOut, held_out
 from deferral.predictions import Predictions
+from deferral.report.guarantee import rate_cut
 from deferral.report.numbers import Options, plain
 from deferral.risk import Pair, stage_costs
 
@@ -23,6 +25,7 @@ PRICES = 25  # of quality, that rules of three stages and more are fitted to
 TIE = 1e-9
 POINTS = 100  # of a drawn curve
 THRESHOLD_DRAWS = 200
+UNMET = 1e9  # loss of a quality that is not reached, less that quality
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Option:
     test: list[np.ndarray]
     thresholds: list[list[float]]  # of each stage but the last, a run each; none of fixed stages
     cost: Pair
+    fit: Prepared | None = None  # of the first run, where it is fitted on a part of val
+    promise: dict[str, float] | None = None  # max_reject_rate and delta, which thresholds keep
 
 
 def choose(
@@ -49,18 +54,21 @@ def choose(
 ) -> tuple[Option, dict[str, Any]]:
     """The option that val prefers, and the numbers of the page's first section."""
     fits = [prepared(run) for run in runs]
-    candidates = _candidates(fits, cost, wanted)
+    candidates = _candidates(runs, cost, wanted, options)
     losses: dict[str, float] = {}
     by_rule: dict[str, Option] = {}
     for candidate in candidates:
         name, loss = candidate.rule.name, _loss(fits, candidate, cost, wanted)
+        if name == "always" and options.max_reject_rate is not None:
+            loss = np.inf
         if loss < losses.get(name, np.inf) or name not in losses:
             losses[name], by_rule[name] = loss, candidate
     best = by_rule[min(losses, key=lambda name: losses[name])]
     rows = _measure(fits, [*by_rule.values()], cost, options)
     unit = runs[0].settings.get("cost_unit", "calls")
     for row in rows:
-        row["val_loss"] = plain(np.float64(losses[row["name"]]))
+        loss = losses[row["name"]]
+        row["val_loss"] = plain(np.float64(loss if loss < UNMET / 2 else np.inf))
     confident = [r for r in rows if r["kind"] == "confidence"]
     rival = min(confident, key=lambda row: losses[row["name"]])["name"] if confident else "always"
     return best, {
@@ -68,6 +76,7 @@ def choose(
         "wanted": wanted.kind,
         "value": wanted.value,
         "unit": {"file": "the file's unit", "errors": "local errors", "calls": "calls"}[unit],
+        "met": losses[best.rule.name] < UNMET / 2,
         "chosen": best.rule.name,
         "rules": rows,
         "models": runs[0].settings.get("models") or _stage_names(len(runs[0].correct)),
@@ -96,8 +105,14 @@ def paid_of(fit: Prepared, split: str) -> np.ndarray:
     return np.broadcast_to(query[:, None], correct.shape)
 
 
-def _candidates(fits: list[Prepared], cost: Pair, wanted: Wanted) -> list[Option]:
-    """Every usable rule: each stage alone, and rules fitted to the costs or to what is wanted."""
+def _candidates(
+    runs: Sequence[Predictions], cost: Pair, wanted: Wanted, how: Options
+) -> list[Option]:
+    """Every usable rule: each stage alone, and rules fitted to the costs or to what is wanted.
+
+    With a reject rate to promise no rule sends more than what the promise allows.
+    """
+    fits = [prepared(run) for run in runs]
     count = len(fits[0].correct_val)
     candidates = [
         Option(
@@ -109,26 +124,43 @@ def _candidates(fits: list[Prepared], cost: Pair, wanted: Wanted) -> list[Option
         )
         for e in range(count)
     ]
-    if wanted.kind == "risk" or count > 2:
-        prices = [cost] if wanted.kind == "risk" else _prices(fits[0], cost)
-        for price in prices:
-            decided = [scored(fit.decide(*price)) for fit in fits]
-            for name in decided[0]:
-                if all(name in of_run for of_run in decided):
-                    candidates.append(_option(fits, [d[name] for d in decided], price))
-        return candidates
-    decided = [scored(fit.decide(*cost)) for fit in fits]
-    for name in decided[0]:
-        if all(name in of_run for of_run in decided):
-            cuts = [_cut(f, d[name], wanted) for f, d in zip(fits, decided, strict=True)]
-            moved = [
-                _moved(d[name], cut)
-                for d, cut in zip(decided, cuts, strict=True)
-                if cut is not None
-            ]
+    prices = [cost] if wanted.kind == "risk" or count == 2 else _prices(fits[0], cost)
+    decided = {price: [_decisions(run, price, how) for run in runs] for price in prices}
+    # Each of them keeps the promise with this delta, so the one that is chosen does with delta.
+    delta = how.delta / max(1, sum(len(of_runs[0]) for of_runs in decided.values()))
+    for price, of_runs in decided.items():
+        for name in of_runs[0]:
+            if not all(name in by_name for by_name in of_runs):
+                continue
+            moved = []
+            for fit, by_name in zip(fits, of_runs, strict=True):
+                held, decision = by_name[name]
+                cut: float | None = decision.threshold
+                if wanted.kind != "risk" and count == 2:
+                    cut = _cut(fit, decision, wanted)
+                if cut is not None and held is not None and how.max_reject_rate is not None:
+                    cut = max(cut, rate_cut(held, how.max_reject_rate, delta))
+                if cut is not None:
+                    moved.append(_moved(decision, cut))
             if len(moved) == len(fits):
-                candidates.append(_option(fits, moved, cost))
+                option = _option(fits, moved, price)
+                first = of_runs[0][name][0]
+                if first is not None and how.max_reject_rate is not None:
+                    promise = {"max_reject_rate": how.max_reject_rate, "delta": how.delta}
+                    option = replace(option, fit=first.fit, promise=promise)
+                candidates.append(option)
     return candidates
+
+
+def _decisions(
+    run: Predictions, cost: Pair, how: Options
+) -> dict[str, tuple[HeldOut | None, ScoredDecision]]:
+    """Every rule with a score; to promise a reject rate, fitted without the rows held out."""
+    decided = scored(prepared(run).decide(*cost))
+    if how.max_reject_rate is None:
+        return {name: (None, decision) for name, decision in decided.items()}
+    held = {name: held_out(run, cost, name) for name in decided}
+    return {name: (one, one.decision) for name, one in held.items()}
 
 
 def _alone(fit: Prepared, e: int) -> Rule:
@@ -206,7 +238,7 @@ def _prices(fit: Prepared, cost: Pair) -> list[Pair]:
 
 
 def _loss(fits: list[Prepared], option: Option, cost: Pair, wanted: Wanted) -> float:
-    """What is to be least on val, mean over runs; inf where what is wanted is not met."""
+    """What is to be least on val, mean over runs; UNMET or inf where what is wanted is not met."""
     values = []
     for fit, stage in zip(fits, option.val, strict=True):
         rows = np.arange(len(stage))
@@ -216,7 +248,7 @@ def _loss(fits: list[Prepared], option: Option, cost: Pair, wanted: Wanted) -> f
         q, c = fit.correct_val[stage, rows].mean(), paid_of(fit, "val")[stage, rows].mean()
         if wanted.kind == "quality":
             goal = fit.correct_val[-1].mean() if wanted.value is None else wanted.value
-            values.append(c if q >= goal - TIE else np.inf)
+            values.append(c if q >= goal - TIE else UNMET - float(q))
         else:
             values.append(-q if c <= (wanted.value or 0) + TIE else np.inf)
     return float(np.mean(values))
@@ -329,7 +361,7 @@ def _threshold_interval(
 ) -> list[float | None] | None:
     """How far the threshold moves when val is drawn anew, of two stages and a fitted threshold."""
     fitted = option.rule.kind == "confidence" or option.rule.name.endswith(", fitted")
-    if len(fit.correct_val) != 2 or not option.thresholds or not fitted:
+    if len(fit.correct_val) != 2 or not option.thresholds or not fitted or option.promise:
         return None
     decision = scored(fit.decide(*cost))[option.rule.name]
     score, rng = decision.score_val, np.random.default_rng(how.seed)

@@ -109,6 +109,8 @@ def _why(
     words = [f"Of {len(rows)} rules this one was, on val, the {goal}."]
     if choice["wanted"] == "budget" or choice["wanted"] == "risk":
         words[0] = f"Of {len(rows)} rules this one was, on val, the one {goal}."
+    if not choice["met"]:
+        words[0] = f"Of {len(rows)} rules none was, on val, {goal}; this one came closest."
     thresholds = [row for row in rows.values() if row["kind"] == "confidence"]
     chosen = rows[choice["chosen"]]
     if chosen["kind"] in ("estimates", "rejector") and thresholds and choice["wanted"] == "risk":

@@ -31,7 +31,7 @@ def policy_of(
     That is so for trained rejectors, whose scores a network gives, and for rules of several exits
     that go by estimates.
     """
-    run, fit = runs[0], prepared(runs[0])
+    run, fit = runs[0], option.fit or prepared(runs[0])
     models = list(choice["models"])
     row = next(row for row in choice["rules"] if row["name"] == option.rule.name)
     settings = run.settings
@@ -44,6 +44,7 @@ def policy_of(
         "doubts": settings.get("doubts", []),
         "costs": {"cost_1": option.cost[0], "cost_e": option.cost[1]},
         "expected": _expected(fit, option, row),
+        "promise": option.promise,
         "made_from": dict(inputs or {}),
     }
     if not option.thresholds:

@@ -1,10 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from deferral.decide import prepared, scored
+from deferral.external import Scores
 from deferral.held_out import held_out
+from deferral.policy import decide
 from deferral.predictions import Own, Predictions
+from deferral.report.choice import Wanted, choose
 from deferral.report.guarantee import rate_cut
+from deferral.report.numbers import Options
+from deferral.report.use import policy_of
 
 COST, MAX_RATE, DELTA = (1.0, 0.1), 0.3, 0.05
 POPULATION = 3000
@@ -102,6 +109,45 @@ def test_few_val_rows_promise_nothing():
     for count in (1, 2, 3):
         run = predictions(samples(rng, count), samples(rng, 20))
         assert rate_cut(held_out(run, COST, "post_hoc"), MAX_RATE, DELTA) == np.inf
+
+
+@pytest.mark.parametrize(("exits", "wanted"), [(1, "risk"), (1, "quality"), (2, "risk")])
+def test_the_chosen_rule_sends_no_more_than_is_promised(exits, wanted):
+    """Whatever the goal wants to send, and the policy says what it keeps."""
+    rng = np.random.default_rng(0)
+    run = predictions(samples(rng, 1000, exits), samples(rng, 5000, exits), exits)
+    for max_rate in (0.1, 0.2):
+        options = Options(draws=20, max_reject_rate=max_rate)
+        goal = Wanted(wanted, 0.8 if wanted == "quality" else None)
+        option, choice = choose([run], (1.0, 0.01), goal, options)
+        policy = policy_of([run], option, choice)
+        sent = next(r["shares"][-1] for r in choice["rules"] if r["name"] == choice["chosen"])
+        assert sent < max_rate + 0.01
+        assert sent > max_rate / 2
+        assert choice["met"] == (wanted == "risk")
+        assert option.promise == {"max_reject_rate": max_rate, "delta": 0.05}
+        assert policy is None or policy.promise == option.promise
+    unbounded, _ = choose([run], (1.0, 0.01), Wanted("risk"), Options(draws=20))
+    assert unbounded.promise is None
+    assert (unbounded.test[0] == exits).mean() > 0.3
+
+
+def test_a_policy_of_estimates_decides_as_the_rule_whose_promise_it_makes():
+    """Its coefficients are of the fit without the rows held out."""
+    rng = np.random.default_rng(0)
+    run = predictions(samples(rng, 600), samples(rng, 400))
+    option, choice = choose([run], (1.0, 0.1), Wanted("risk"), Options(20, max_reject_rate=0.2))
+    held = held_out(run, (1.0, 0.1), "post_hoc")
+    option = replace(
+        option,
+        rule=held.decision.rule,
+        fit=held.fit,
+        thresholds=[[held.decision.threshold]],
+        cost=(1.0, 0.1),
+    )
+    policy = policy_of([run], option, choice | {"models": ["local", "remote"]})
+    new = Scores(400, {"local": run.stage_logits[0, 600:]}, {}, {}, [])
+    np.testing.assert_array_equal(decide(policy, new)[0], held.decision.stop)
 
 
 def test_a_rule_without_a_score_is_refused():
