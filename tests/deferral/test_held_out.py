@@ -48,10 +48,11 @@ def predictions(val, test, exits=1, own=None):
 )
 def test_a_promise_holds_with_the_rule_fitted_anew(exits, name, splits, quick):
     """Each split draws 200 val rows, fits the rule and promises a rate of all samples."""
-    population = samples(np.random.default_rng(9), POPULATION, exits)
+    labels, logits = samples(np.random.default_rng(9), POPULATION, exits)
     rates = []
     for seed in range(splits):
-        run = predictions(samples(np.random.default_rng(seed), 200, exits), population, exits)
+        rows = np.random.default_rng(seed).integers(0, POPULATION, 200)
+        run = predictions((labels[rows], logits[:, rows]), (labels, logits), exits)
         held = held_out(run, COST, name)
         rates.append((held.decision.score > rate_cut(held, MAX_RATE, DELTA)).mean())
     broken = np.mean(np.array(rates) > MAX_RATE)
