@@ -1,12 +1,15 @@
-"""How long a full report takes: 10,000 test samples, 42 cost settings, 1,000 bootstrap draws.
+"""How long a report takes and how much memory, as a process of its own, import time included.
 
   python -m benchmarks.report
   python -m benchmarks.report --rounds 5 --out report-cpu.json
+  python -m benchmarks.report --sizes 10000x10 --rounds 1
 
-Makes predictions as eval_all.py would (5,000 val and 10,000 test samples, 10 classes, a rejector at
-each of the paper's 42 costs, 2 estimators, 256 pictures; random, with the structure of real ones)
-and runs `python -m deferral.report` on them as a process of its own, import time included. Prints
-the median of the rounds. It should be under 10 s on 2 cores.
+First a predictions.npz as eval_all.py writes it (5,000 val and 10,000 test samples, 10 classes, a
+rejector at each of the paper's 42 costs, 2 estimators, 256 pictures; random, with the structure of
+real ones), with 1,000 bootstrap draws. Then CSV files of rows x classes, half of them val: labels,
+class scores of a local net, and what a remote one answers. Prints the median of the rounds. On 2
+idle cores it should give at most 2.5 s at 10,000 rows of 10 classes, 5 s at 100,000, 40 s and 2 GB
+at 1,000,000, and 15 s at 20,000 rows of 1,000 classes. Takes 5 minutes.
 """
 
 import argparse
@@ -17,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +30,8 @@ import experiment
 
 COSTS = [(c1, ce / 40) for c1 in (1.0, 1.25) for ce in range(21)]  # the paper's 42
 VAL, TEST, CLASSES, PICTURES = 5000, 10000, 10, 256
+FLAGS = ["--costs", "1:0.25", "1.25:0"]  # of the report of predictions.npz
+SIZES = [(10_000, 10), (100_000, 10), (1_000_000, 10), (20_000, 1000)]  # rows and classes of CSVs
 
 
 def make_predictions(path: Path, seed: int = 0) -> None:
@@ -68,43 +75,95 @@ def make_predictions(path: Path, seed: int = 0) -> None:
     )
 
 
-def one_round(path: Path, draws: int) -> float:
-    """Seconds of the whole command, as a user waits for it."""
-    command = [sys.executable, "-m", "deferral.report", str(path), "--overwrite"]
-    command += ["--draws", str(draws), "--costs", "1:0.25", "1.25:0"]
+def make_csv(path: Path, rows: int, classes: int, seed: int = 0) -> None:
+    """Labels, the local net's scores, and answers of a remote net that is right in 95 %."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, rows)
+    logits = rng.normal(size=(rows, classes)).astype(np.float32)
+    logits[np.arange(rows), labels] += 2
+    remote = np.where(rng.random(rows) < 0.95, labels, (labels + 1) % classes)
+    scores = {f"local_{k}": logits[:, k] for k in range(classes)}
+    csv.write_csv(pa.table({"label": labels, **scores, "remote_prediction": remote}), path)
+
+
+def one_round(path: Path, flags: Sequence[str]) -> tuple[float, float]:
+    """Seconds of the whole command, as a user waits for it, and its highest memory in MB."""
+    command = [sys.executable, "-m", "deferral.report", str(path), "--overwrite", *flags]
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return seconds, usage.ru_maxrss / 1000  # Linux counts in kB
 
 
-def main(argv=None):
+def measure(path: Path, flags: Sequence[str], rounds: int) -> dict[str, Any]:
+    seconds, megabytes = zip(*(one_round(path, flags) for _ in range(rounds)), strict=True)
+    page = path.with_name(f"{path.stem.removesuffix('-predictions')}-report.html")
+    return {
+        "seconds": list(seconds),
+        "median": statistics.median(seconds),
+        "megabytes": max(megabytes),
+        "page_bytes": page.stat().st_size,
+    }
+
+
+def show(what: str, found: dict[str, Any]) -> None:
+    low, high = min(found["seconds"]), max(found["seconds"])
+    print(
+        f"{what}: median {found['median']:.1f} s ({low:.1f} to {high:.1f}), "
+        f"{found['megabytes']:,.0f} MB, page {found['page_bytes'] / 1e6:.1f} MB",
+        flush=True,
+    )
+
+
+def size(text: str) -> tuple[int, int]:
+    """An argparse type: ROWSxCLASSES."""
+    rows, _, classes = text.partition("x")
+    return experiment.number(int, 10)(rows), experiment.number(int, 2)(classes)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="the median counts")
+    parser.add_argument("--rounds", type=experiment.number(int, 1), default=3)
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument(
+        "--sizes", type=size, nargs="*", default=SIZES, metavar="ROWSxCLASSES",
+        help="of the CSV files (default: the four above)",
+    )  # fmt: skip
     parser.add_argument("--out", help="write the numbers there as JSON")
     args = parser.parse_args(argv)
-    hardware = experiment.hardware(experiment.pick_device("cpu"))
-    print(f"{hardware}, numpy {np.__version__}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made-up-predictions.npz"
         make_predictions(path)
-        seconds = [one_round(path, args.draws) for _ in range(args.rounds)]
-        size = (Path(folder) / "made-up-report.html").stat().st_size
-    median = statistics.median(seconds)
-    print(
-        f"report of {TEST:,} test samples, {len(COSTS)} settings, {args.draws:,} draws: median "
-        f"{median:.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), page {size / 1e6:.1f} MB"
-    )
+        flags = ["--draws", str(args.draws)]
+        found = measure(path, [*flags, *FLAGS], args.rounds)
+        show(f"{TEST:,} test samples, {len(COSTS)} settings, {args.draws:,} draws", found)
+        files = []
+        for rows, classes in args.sizes:
+            path = Path(folder) / f"made-up-{rows}-{classes}.csv"
+            make_csv(path, rows, classes)
+            timed = measure(path, [*flags, "--cost_e", "0.1"], args.rounds)
+            one = {"rows": rows, "classes": classes} | timed
+            show(f"CSV of {rows:,} rows, {classes:,} classes", one)
+            files.append(one)
+            path.unlink()
+    # Only now, as it imports torch: a child's highest memory counts its parent's when it starts.
+    hardware = experiment.hardware(experiment.pick_device("cpu"))
+    print(f"{hardware}, numpy {np.__version__}, {os.cpu_count()} cores")
     if args.out:
         head, dirty = experiment.commit()
         about = {"hardware": hardware, "cores": os.cpu_count(), "numpy": np.__version__}
         about |= {"commit": head, "dirty": dirty, "threads": os.environ.get("OMP_NUM_THREADS")}
         about |= {"val": VAL, "test": TEST, "settings": len(COSTS), "draws": args.draws}
-        found = {"seconds": seconds, "median": median, "page_bytes": size}
-        with open(args.out, "w") as f:
-            f.write(json.dumps(about | found, indent=1) + "\n")
+        Path(args.out).write_text(json.dumps(about | found | {"files": files}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

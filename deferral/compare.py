@@ -15,7 +15,7 @@ from deferral import bootstrap
 from deferral.catalogue import KINDS, Rule
 from deferral.decide import Decision, Prepared, confidence_rule, decide, prepared, scored
 from deferral.predictions import Predictions
-from deferral.risk import accuracy, send_rate, stage_costs
+from deferral.risk import Pair, accuracy, at_stop, send_rate, stage_costs
 
 __all__ = ["Comparison", "Decision", "Differences", "Rule", "compare", "decide"]
 
@@ -121,10 +121,18 @@ def compare(
         prices = [fit.price(1.0, 1.0)[0] for fit in (fits[0], other)]
         if not np.array_equal(prices[0], prices[1]):
             raise ValueError(f"{run.source}: has exits of other costs than {runs[0].source}")
-    decisions = [[fit.decide(*cost) for cost in costs] for fit in fits]
-    rules = {name: d.rule for run in decisions for by_name in run for name, d in by_name.items()}
+    rules: dict[str, Rule] = {}
+    stages: list[list[dict[str, np.ndarray]]] = [[] for _ in fits]
+    names = [name for name in fits[0].doubts if confidence_rule(name).kind == "confidence"]
+    val_risk = dict.fromkeys(names or ("never", "always"), 0.0)
+    for of_run, fit in zip(stages, fits, strict=True):
+        for cost in costs:  # decisions of many costs at once would not fit in memory
+            decisions = fit.decide(*cost)
+            rules |= {name: decision.rule for name, decision in decisions.items()}
+            of_run.append({name: fit.stage(d).astype(np.int8) for name, d in decisions.items()})
+            _add_val_risk(val_risk, fit, decisions, cost)
     ordered = sorted(rules.values(), key=lambda rule: KINDS.index(rule.kind))
-    paid, sent, right = _measure(fits, decisions, costs, [rule.name for rule in ordered])
+    paid, sent, right = _measure(fits, stages, costs, [rule.name for rule in ordered])
     spread = {}
     measured = {"risk": paid.mean(1, dtype=np.float64), "reject_rate": sent, "accuracy": right}
     for name, values in measured.items():  # [S, R, C + 1]
@@ -141,18 +149,21 @@ def compare(
         samples=paid.shape[1],
         draws=means.reshape(draws, *paid.shape[2:]),
         level=level,
-        best_confidence=_best_confidence(fits, decisions, costs),
+        best_confidence=min(val_risk, key=lambda name: val_risk[name]),
         **spread,
     )
 
 
 def _measure(
     fits: list[Prepared],
-    decisions: list[list[dict[str, Decision]]],
+    stages: list[list[dict[str, np.ndarray]]],
     costs: list[tuple[float, float]],
     names: list[str],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cost of each sample [S, N, R, C + 1]; reject rate and accuracy, each [S, R, C + 1]."""
+    """Cost of each sample [S, N, R, C + 1]; reject rate and accuracy, each [S, R, C + 1].
+
+    stages: of each run and pair of costs, by rule, which stage answers, [N].
+    """
     n = len(fits[0].test_labels)
     paid = np.full((len(fits), n, len(names), len(costs) + 1), np.nan, dtype=np.float32)
     sent, right = np.full((2, len(fits), *paid.shape[2:]), np.nan)
@@ -160,34 +171,27 @@ def _measure(
         for c, cost in enumerate(costs):
             price = stage_costs(fit.correct_test, *fit.price(*cost))
             for r, name in enumerate(names):
-                if name in decisions[s][c]:
-                    decision = decisions[s][c][name]
-                    stage = fit.stage(decision)
-                    paid[s, :, r, c] = price[stage, np.arange(n)]
-                    sent[s, r, c] = send_rate(decision.stop)
+                if name in stages[s][c]:
+                    stage = stages[s][c][name]
+                    paid[s, :, r, c] = at_stop(price, stage)
+                    sent[s, r, c] = send_rate(stage > fit.last)
                     right[s, r, c] = accuracy(fit.correct_test, stage)
     for values in (paid, sent, right):
         values[..., -1] = values[..., :-1].mean(-1)
     return paid, sent, right
 
 
-def _best_confidence(
-    fits: list[Prepared],
-    decisions: list[list[dict[str, Decision]]],
-    costs: list[tuple[float, float]],
-) -> str:
-    """The confidence rule of least risk on val, summed over costs and runs."""
-    names = [name for name in fits[0].doubts if confidence_rule(name).kind == "confidence"]
-    total = dict.fromkeys(names or ("never", "always"), 0.0)
-    for fit, run in zip(fits, decisions, strict=True):
-        for cost, by_name in zip(costs, run, strict=True):
-            alone = stage_costs(fit.correct_val, *fit.val_price(*cost)).mean(1)
-            for name in total:
-                if name in names:
-                    total[name] += fit.val_risk(scored(by_name)[name], *cost)
-                else:
-                    total[name] += float(alone[-2 if name == "never" else -1])
-    return min(total, key=lambda name: total[name])
+def _add_val_risk(
+    total: dict[str, float], fit: Prepared, decisions: dict[str, Decision], cost: Pair
+) -> None:
+    """Add the risk on val of each rule in `total`: confidence rules, or never and always."""
+    alone = stage_costs(fit.correct_val, *fit.val_price(*cost)).mean(1)
+    by_name = scored(decisions)
+    for name in total:
+        if name in by_name:
+            total[name] += fit.val_risk(by_name[name], *cost)
+        else:
+            total[name] += float(alone[-2 if name == "never" else -1])
 
 
 def _plain(value: float) -> float | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.integrate import trapezoid
 
 from deferral.risk import stage_costs
 from deferral.rules import cut_places
@@ -86,10 +85,10 @@ def normalised_area(curve: Curve, oracle: Curve) -> float:
     play no part. Below 0: worse than random. nan where the oracle gains nothing over random.
     """
     random = (curve.accuracy[0] + curve.accuracy[-1]) / 2
-    best = trapezoid(oracle.accuracy, oracle.rate) - random
+    best = _area(oracle.accuracy, oracle.rate) - random
     if best <= 1e-12:
         return float("nan")
-    return float((trapezoid(curve.accuracy, curve.rate) - random) / best)
+    return float((_area(curve.accuracy, curve.rate) - random) / best)
 
 
 def error_area(curve: Curve) -> float:
@@ -100,7 +99,7 @@ def error_area(curve: Curve) -> float:
     are the area under error against reject rate. If the edge is always right, it is `augrc` of the
     local net.
     """
-    return float(1 - trapezoid(curve.accuracy, curve.rate))
+    return float(1 - _area(curve.accuracy, curve.rate))
 
 
 def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -117,7 +116,7 @@ def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
     selective = kept[1:] / np.arange(1, len(kept))
     if len(selective) == 1:
         return float(selective[0])
-    return float(trapezoid(selective) / (len(selective) - 1))
+    return _area(selective) / (len(selective) - 1)
 
 
 def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -129,7 +128,7 @@ def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
     paper's (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
-    return float(trapezoid(kept) / (len(kept) - 1) ** 2)
+    return _area(kept) / (len(kept) - 1) ** 2
 
 
 def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -140,6 +139,11 @@ def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     order, kept = cut_places(-score)
     errors = np.concatenate([[0.0], np.cumsum(wrong[order])])[kept]
     return np.interp(np.arange(score.size + 1), kept, errors)
+
+
+def _area(y: np.ndarray, x: np.ndarray | None = None) -> float:
+    """Below the straight lines between points [M]; x rising, by default 0, 1, ..., M - 1."""
+    return float(((y[1:] + y[:-1]) * (1.0 if x is None else np.diff(x))).sum() / 2)
 
 
 def _at(rate: np.ndarray, values: np.ndarray, rates: ArrayLike) -> np.ndarray:

@@ -104,6 +104,7 @@ class Prepared:
         self.group = None if test.own is None else test.own.group
         on_val, on_test = _doubts(val), _doubts(test)
         self.doubts = {name: (on_val[name], on_test[name]) for name in on_val}
+        self.order = {name: stages.falling_order(doubt) for name, doubt in on_val.items()}
         fitted = val.own is None or len(val.own.signals) > 0
         self.stopping = Stopping(val, test) if fitted else None
         self.estimators: list[tuple[Rule, np.ndarray, np.ndarray]] = []
@@ -217,7 +218,8 @@ class Prepared:
             fitted = "of the local net; the threshold of least risk on val"
         rule = replace(rule, about=f"{rule.about} {fitted}")
         on_val, on_test = self.doubts[rule.name]
-        thresholds = stages.fit_thresholds(on_val, self.correct_val, *price)
+        order = self.order[rule.name]
+        thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, order=order)
         exits = [stages.leave(doubt[:-1], thresholds[:-1]) for doubt in (on_val, on_test)]
         t = float(thresholds[-1])
         return self._decision(rule, on_val[-1], on_test[-1], t, exits, thresholds[:-1])
@@ -241,9 +243,13 @@ class Prepared:
 
     def _before(self, send: np.ndarray, price: Costs) -> tuple[list[np.ndarray], np.ndarray]:
         """Exits [Nv] and [Nt] by max softmax, given which val samples the last exit sends, [Nv]."""
+        if not self.last:
+            sizes = self.correct_val.shape[1], self.correct_test.shape[1]
+            return [np.zeros(n, dtype=np.int64) for n in sizes], np.empty(0)
         first = "max_softmax" if "max_softmax" in self.doubts else next(iter(self.doubts))
         on_val, on_test = (doubt[:-1] for doubt in self.doubts[first])
-        thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, send)
+        order = self.order[first][:-1]
+        thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, send, order)
         return [stages.leave(doubt, thresholds) for doubt in (on_val, on_test)], thresholds
 
     def _decision(

@@ -49,7 +49,7 @@ def per_sample(
     correct: np.ndarray, stop: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> np.ndarray:
     """The cost of each sample at the stage where it stops, [N]; its mean is the risk."""
-    return _at_stop(stage_costs(correct, query_cost, error_cost), stop)
+    return at_stop(stage_costs(correct, query_cost, error_cost), stop)
 
 
 def risk(
@@ -61,7 +61,7 @@ def risk(
 
 def accuracy(correct: np.ndarray, stop: np.ndarray) -> float:
     """Share of samples that the answering stage gets right, 0..1; nan without samples."""
-    return _mean(_at_stop(np.asarray(correct), stop))
+    return _mean(at_stop(np.asarray(correct), stop))
 
 
 def send_rate(stop: np.ndarray) -> float:
@@ -96,13 +96,15 @@ def _two_stages(correct: np.ndarray) -> np.ndarray:
     return correct
 
 
-def _at_stop(values: np.ndarray, stop: np.ndarray) -> np.ndarray:
+def at_stop(values: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """values[stop[n], n] of values [E, N]; ValueError for stages outside 0..E-1."""
     stop = np.asarray(stop)
     if values.ndim != 2 or stop.shape != values.shape[1:]:
         raise ValueError(f"stop {stop.shape} does not fit {values.shape} (stages, samples)")
     if stop.size and (stop.min() < 0 or stop.max() >= len(values)):
         raise ValueError(f"stop holds stages outside 0..{len(values) - 1}")
+    if len(values) == 2:  # a third of the time
+        return np.where(stop > 0, values[1], values[0])
     return values[stop, np.arange(stop.size)]
 
 

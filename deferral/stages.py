@@ -8,6 +8,8 @@ Shapes: correct [S, N] bool, doubt [E, N] (higher is less sure), thresholds [E],
 error_cost [S] as in deferral/risk.py, exit [N] in 0..E-1 (the exit that answers what is not sent).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -92,13 +94,15 @@ def fit_thresholds(
     query_cost: np.ndarray,
     error_cost: np.ndarray,
     send: np.ndarray | None = None,
+    order: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Thresholds of least risk on these samples: stop at exit k iff doubt_k <= t_k, [E].
 
     doubt_val [E, N]. Samples that stop at no exit are sent. With `send` [N] bool the decision at
     the last exit is given: doubt_val is [E - 1, N], of the earlier exits, and thresholds are
-    [E - 1]. Fitted by `fit_price_thresholds`; with E = 1 it is `rules.best_threshold`. ValueError
-    where lengths differ or there is no sample.
+    [E - 1]. Fitted by `fit_price_thresholds`; with E = 1 it is `rules.best_threshold`. order:
+    `falling_order` of doubt_val where it is known. ValueError where lengths differ or there is no
+    sample.
     """
     price = stage_costs(correct_val, query_cost, error_cost)
     if send is not None:
@@ -106,10 +110,17 @@ def fit_thresholds(
         if send.shape != price.shape[1:]:
             raise ValueError(f"send {send.shape} does not fit correct {price.shape}: need [N]")
         price = np.concatenate([price[:-2], np.where(send, price[-1], price[-2])[None]])
-    return fit_price_thresholds(doubt_val, price)
+    return fit_price_thresholds(doubt_val, price, order)
 
 
-def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
+def falling_order(doubt: np.ndarray) -> list[np.ndarray]:
+    """The rows of each stage from highest to lowest doubt, M arrays [N] of doubt [M, N]."""
+    return [cut_places(row)[0] for row in doubt]
+
+
+def fit_price_thresholds(
+    doubt: np.ndarray, price: np.ndarray, order: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
     """Thresholds [M] at which these samples cost least: stop at k iff doubt_k <= t_k.
 
     doubt [M, N]; price [M + 1, N]: the cost of each sample at each stage, the last for samples that
@@ -139,8 +150,10 @@ def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
     count = len(doubt)
     if not count:
         return np.empty(0)
-    order = [cut_places(row)[0] for row in doubt]
+    order = falling_order(doubt) if order is None else order
     first = _sweep(doubt, price, order, np.full(count, np.nan))
+    if count == 1:
+        return first
     starts = [first, np.full(count, -np.inf)]
     for k in range(count):
         alone = first.copy()
@@ -167,7 +180,7 @@ def fit_price_thresholds(doubt: np.ndarray, price: np.ndarray) -> np.ndarray:
 
 
 def _sweep(
-    doubt: np.ndarray, price: np.ndarray, order: list[np.ndarray], thresholds: np.ndarray
+    doubt: np.ndarray, price: np.ndarray, order: Sequence[np.ndarray], thresholds: np.ndarray
 ) -> np.ndarray:
     """Set each threshold, from the last to the first, to its best with the others fixed.
 

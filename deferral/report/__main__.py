@@ -176,7 +176,8 @@ def measure(
         "routers": router_numbers(runs, main),
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
-        "rate_promises": shown and rate_promises(runs, main, shown, rates, options.delta),
+        "rate_promises": shown
+        and rate_promises(runs, main, shown, rates, options.delta, options.bounded_rules),
         "risk_promise": None
         if options.max_risk is None or shown is None
         else risk_promise(runs, main, shown, options.max_risk, options.delta),
@@ -262,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.max_reject_rate,
             args.max_risk,
             args.split_seed or 0,
+            args.bounded_rules,
         )
         inputs = {os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs}
         aim, policy_file = goal(args, runs), written[2]

@@ -18,6 +18,7 @@ from deferral.predictions import Predictions
 from deferral.report import cuts
 from deferral.report.cuts import Wanted
 from deferral.report.numbers import Options, plain
+from deferral.report.promised import keep_promise
 from deferral.report.tradeoff import FARTHEST, Option, curves, measure, paid_of, prices
 from deferral.risk import Pair, stage_costs
 from deferral.stages import fit_price_thresholds, leave
@@ -37,18 +38,26 @@ def choose(
     """
     fits = [prepared(run) for run in runs]
     models = runs[0].settings.get("models") or _stage_names(len(runs[0].correct))
-    candidates = candidates_of(fits, cost, wanted, models)
+    every = candidates_of(fits, cost, wanted, models)
+    candidates = keep_promise(runs, fits, every, cost, wanted, options)
     losses: dict[str, float] = {}
     by_rule: dict[str, Option] = {}
     for candidate in candidates:
         name, loss = candidate.rule.name, _loss(fits, candidate, cost, wanted)
         if name not in losses or loss < losses[name]:
             losses[name], by_rule[name] = loss, candidate
-    least = min(losses.values())
-    if not math.isfinite(least):
+    met = math.isfinite(min(losses.values()))
+    if not met and options.max_reject_rate is None:
         raise ValueError(_nothing(fits, by_rule, cost, wanted))
+    if not met:  # within the promise: what comes closest
+        best_quality = Wanted("budget", math.inf)
+        losses = {n: _loss(fits, o, cost, best_quality) for n, o in by_rule.items()}
+    least = min(losses.values())
     chosen = next(n for n, loss in losses.items() if loss <= least + TIE * max(1.0, abs(least)))
     best = by_rule[chosen]
+    if "always" not in by_rule:  # differences are to it, whatever is promised
+        by_rule["always"] = next(o for o in every if o.rule.name == "always")
+        losses["always"] = math.inf
     rows = measure(fits, [*by_rule.values()], cost, options)
     for row in rows:
         row["val_loss"] = plain(np.float64(losses[row["name"]]))
@@ -62,6 +71,7 @@ def choose(
         "unit": _unit(runs[0], fits[0]),
         "cost_unit": runs[0].settings.get("cost_unit"),
         "chosen": chosen,
+        "met": met,
         "rules": rows,
         "models": models,
         "thresholds": best.limits,
@@ -258,7 +268,7 @@ def _threshold_intervals(
     that is Poisson's of mean 1; every threshold is fitted with the others as they are.
     """
     name = option.rule.name
-    if not option.thresholds or name not in fit.doubts:
+    if not option.thresholds or name not in fit.doubts or option.promise:
         return []
     doubt = fit.doubts[name][0]
     paid = paid_of(fit, "val", cost)

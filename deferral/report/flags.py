@@ -127,6 +127,11 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
         help="probability with which a promise may be broken",
     )  # fmt: skip
+    group.add_argument(
+        "--bounded_rules", action="store_true",
+        help="compare promised reject rates with the Bernoulli rule and the sliding window of Wu "
+        "et al.; takes up to a minute",
+    )  # fmt: skip
     group = parser.add_argument_group("certainty")
     group.add_argument("--draws", type=number(int, 1), default=1000, help="bootstrap draws")
     group.add_argument(

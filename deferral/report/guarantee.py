@@ -1,12 +1,14 @@
 """Thresholds with a guaranteed reject rate or risk, for the rule that a report shows."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from deferral import calibrate, rules
-from deferral.decide import ScoredDecision, prepared, scored
+from deferral.decide import ScoredDecision, prepared
+from deferral.held_out import HeldOut, held_out
 from deferral.predictions import Predictions
 from deferral.report.numbers import plain, spread
 from deferral.risk import Costs, Pair, accuracy, risk, send_rate
@@ -18,19 +20,27 @@ SPLITS = 200
 
 
 def rate_promises(
-    runs: Sequence[Predictions], cost: Pair, name: str, rates: Sequence[float], delta: float
+    runs: Sequence[Predictions],
+    cost: Pair,
+    name: str,
+    rates: Sequence[float],
+    delta: float,
+    bounded_rules: bool = False,
 ) -> dict[str, Any]:
     """Promises of `rates` for one rule: results on test (mean over runs), and a simulation.
 
+    The rule is fitted on other val rows than those that the promise is made from (`held_out`).
     at: per rate max_rate, threshold (of the first run; None: none or all are sent), reject_rate,
     accuracy and risk on test with their _std, and `simulated`: the result of
-    `calibrate.simulate` over SPLITS splits of the first run's test rows.
+    `calibrate.simulate` over SPLITS splits of the first run's test rows; the release's two bounded
+    rules only with `bounded_rules`.
     """
-    rows = []
-    decisions = _decisions(runs, cost, name)
+    held = [held_out(run, cost, name) for run in runs]
+    decisions = [one.decision for one in held]
     on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
+    rows = []
     for rate in rates:
-        cuts = [calibrate.reject_rate_threshold(d.score_val, rate, delta) for d in decisions]
+        cuts = [rate_cut(one, rate, delta) for one in held]
         row = {"max_rate": float(rate), "threshold": plain(cuts[0])}
         row |= _on_test(decisions, on_test, cuts)
         row["simulated"] = calibrate.simulate(
@@ -40,9 +50,17 @@ def rate_promises(
             delta=delta,
             own_threshold=decisions[0].threshold,
             splits=SPLITS,
+            names=calibrate.SIMULATED if bounded_rules else calibrate.SIMULATED[:2],
         )
         rows.append(row)
     return {"rule": name, "delta": delta, "splits": SPLITS, "at": rows}
+
+
+def rate_cut(held: HeldOut, max_rate: float, delta: float) -> float:
+    """`calibrate.reject_rate_threshold` of the rows held out; +inf where there is none."""
+    if not held.rows.size:
+        return math.inf
+    return calibrate.reject_rate_threshold(held.score, max_rate, delta)
 
 
 def risk_promise(
@@ -50,21 +68,23 @@ def risk_promise(
 ) -> dict[str, Any]:
     """A promise of a risk for one rule: threshold (None: none is safe), test, simulation.
 
-    The simulation is that of `calibrate.simulate`: the first run's test rows are the population, a
-    split draws half as many with replacement, and the true risk is that of the population.
+    Made from val rows that the rule is not fitted on, like `rate_promises`. The simulation is that
+    of `calibrate.simulate`: the first run's test rows are the population, a split draws half as
+    many with replacement, and the true risk is that of the population.
     """
-    decisions = _decisions(runs, cost, name)
+    held = [held_out(run, cost, name) for run in runs]
+    decisions = [one.decision for one in held]
     on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
     query, error = prepared(runs[0]).price(*cost)
     highest = float((query + error).max())  # an exit that no val sample stops at costs it too
     cuts = []
-    for run, decision in zip(runs, decisions, strict=True):
-        right, price = prepared(run).val_as_two(decision, *cost)
-        cut = calibrate.risk_threshold(
-            decision.score_val, right, *price, max_risk, delta, highest=highest
-        )
-        if cut is not None:
-            cuts.append(cut)
+    for one in held:
+        right, price = one.two
+        if one.rows.size > 1:
+            cut = calibrate.risk_threshold(
+                one.score, right, *price, max_risk, delta, highest=highest
+            )
+            cuts += [cut] if cut is not None else []
     promise: dict[str, Any] = {"rule": name, "max_risk": max_risk, "delta": delta}
     promise |= {"promised_runs": len(cuts), "threshold": None, "splits": SPLITS}
     if len(cuts) == len(runs):
@@ -86,17 +106,6 @@ def risk_promise(
         "broken": sum(value > max_risk for value in risks) / SPLITS,
         "mean_risk": float(np.mean(risks)) if risks else None,
     }
-
-
-def _decisions(runs: Sequence[Predictions], cost: Pair, name: str) -> list[ScoredDecision]:
-    """A rule's decision in each run; ValueError where it has no score."""
-    decisions = []
-    for run in runs:
-        by_name = scored(prepared(run).decide(*cost))
-        if name not in by_name:
-            raise ValueError(f"{run.source}: rule {name} has no score, so no threshold")
-        decisions.append(by_name[name])
-    return decisions
 
 
 def _on_test(

@@ -142,6 +142,8 @@ def _why(choice: dict[str, Any], rows: dict[str, Row], cost: tuple[float, float]
         "budget": f"with the highest quality at a mean cost of at most {value}, in {unit}",
     }[choice["wanted"]]
     words = [f"Of {len(rows)} rules this is, on val, the one {goal}."]
+    if not choice["met"]:
+        words = [f"Of {len(rows)} rules none is, on val, the one {goal}: this one comes closest."]
     short = chosen["quality_change_high"] if value is None else chosen["quality_high"] - value
     if choice["wanted"] == "quality" and round(short, 4) < 0:
         words.append("On test it falls short of that.")

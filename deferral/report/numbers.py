@@ -35,6 +35,7 @@ class Options:
     max_reject_rate: float | None = None
     max_risk: float | None = None
     split_seed: int = 0
+    bounded_rules: bool = False  # whether promises are compared with the release's bounded rules
 
 
 def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[str, Any]:

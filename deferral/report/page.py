@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from deferral import catalogue
 from deferral.catalogue import BOUNDS, Look
@@ -79,7 +79,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         estimators=[(looks[name], labels[name]) for name in estimators],
         bounds=[(rule.look, rule.label) for rule in BOUNDS if rule.name in (simulated or {})],
         simulated_rules=set(simulated or {}),
-        by_chance=binom.interval(0.95, SPLITS, report["options"]["delta"]),
+        by_chance=by_chance(SPLITS, report["options"]["delta"]),
         threshold_ends=threshold_ends(report["choice"]),
         decides=decides,
         cost_scale=scale,
@@ -94,6 +94,13 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         **_grid(report["grid"], looks),
         **_classes(report),
     )
+
+
+def by_chance(count: int, share: float) -> tuple[int, int]:
+    """The 2.5 % and 97.5 % quantiles of how many of `count` happen, each with chance `share`."""
+    below = bdtr(np.arange(count + 1), count, share)
+    low, high = np.searchsorted(below, [0.025, 0.975])
+    return int(low), int(high)
 
 
 def labels_of(rows: Sequence[Row]) -> dict[str, str]:

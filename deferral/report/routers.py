@@ -37,7 +37,7 @@ def router_numbers(runs: Sequence[Predictions], cost: Pair) -> dict[str, Any] | 
         quality = np.asarray(prepared(run).correct_test, dtype=np.float64)
         if len(quality) > 2 or quality[1].mean() <= quality[0].mean():
             return None
-        paid = paid_of(prepared(run), "test").astype(np.float64)
+        paid = paid_of(prepared(run), "test", cost).astype(np.float64)
         alone = paid[1] if run.settings.get("pay") == "router" else paid[1] - paid[0]
         limits = {"random": np.zeros(len(paid[0])), "oracle": quality[1] - quality[0]}
         decided = scored(decide(run, *cost))

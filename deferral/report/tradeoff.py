@@ -26,6 +26,8 @@ class Option:
     test: list[np.ndarray]
     thresholds: list[list[float]]  # of each stage but the last, a run each; none of fixed stages
     cost: Pair
+    fit: Prepared | None = None  # of the first run, where it is fitted on a part of val
+    promise: dict[str, float] | None = None  # max_reject_rate and delta, which thresholds keep
 
     @property
     def limits(self) -> list[float]:

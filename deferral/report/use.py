@@ -38,7 +38,8 @@ def policy_of(
     That is so for trained rejectors and estimators, whose scores a network gives, and for rules of
     a device with exits that go by them.
     """
-    run, fit, settings = runs[0], prepared(runs[0]), runs[0].settings
+    run, settings = runs[0], runs[0].settings
+    fit = option.fit or prepared(run)
     models = list(choice["models"])
     row = next(row for row in choice["rules"] if row["name"] == option.rule.name)
     common: dict[str, Any] = {
@@ -48,6 +49,7 @@ def policy_of(
         "about": option.rule.about,
         "costs": {"cost_1": option.cost[0], "cost_e": option.cost[1]},
         "expected": _expected(run, option),
+        "promise": option.promise,
         "made_from": dict(inputs or {}),
     }
     if not option.thresholds:
@@ -63,7 +65,7 @@ def policy_of(
     common["threshold_intervals"] = choice["threshold_intervals"]
     policy = _thresholds(run, fit, option, common) or _estimates(run, fit, option, common)
     if policy is not None:
-        policy.expected["bins"] = doubt_bins(_doubts(policy, run, fit))
+        policy.expected["bins"] = doubt_bins(_doubts(policy, run, prepared(run)))
     return policy
 
 

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, ks_2samp
 
 from deferral import calibrate, rules
 from deferral.risk import accuracy, costs, risk, send_rate
@@ -164,30 +164,49 @@ def test_risk_threshold_at_its_limits():
     assert calibrate.risk_threshold(*args) == calibrate.risk_threshold(*args)
 
 
-def test_simulation_is_its_definition():
+def test_simulated_windows_are_their_definition():
     score, correct = population(n=500)
     found = calibrate.simulate(
         score, correct, COST, max_rate=0.25, delta=0.1, splits=6, own_threshold=0.2, seed=5
     )
-    rng, rates = np.random.default_rng(5), {"guaranteed": [], "empirical": []}
-    windows = []
+    rng, windows = np.random.default_rng(5), []
     for _ in range(6):
-        val = rng.integers(0, 500, 250)
-        for name, t in (
-            ("guaranteed", calibrate.reject_rate_threshold(score[val], 0.25, 0.1)),
-            ("empirical", rules.rate_threshold(score[val], 0.25)),
-        ):
-            rates[name].append((score > t).mean())
+        rng.integers(0, 500, 250)
         arrival = rng.permutation(500)
         stop = rules.sliding_window((score[arrival] > 0.2).astype(int), 0.25)
         windows.append(accuracy(correct[:, arrival], stop))
-    for name in rates:
-        assert found["rules"][name]["rates"] == pytest.approx(rates[name])
-        assert found["rules"][name]["exceeds"] == np.mean(np.array(rates[name]) > 0.25)
-        assert found["rules"][name]["rate"] == pytest.approx(np.mean(rates[name]))
     assert found["rules"]["sliding_window"]["accuracy"] == pytest.approx(np.mean(windows))
+    for row in found["rules"].values():
+        assert row["exceeds"] == np.mean(np.array(row["rates"]) > 0.25)
+        assert row["rate"] == pytest.approx(np.mean(row["rates"]))
     assert (found["val_rows"], found["splits"], found["max_rate"]) == (250, 6, 0.25)
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("max_rate", [0.01, 0.25, 0.8, 1.0])
+def test_simulated_thresholds_are_those_of_val_drawn_row_by_row(ties, max_rate):
+    """The same distribution of rates: a two-sample Kolmogorov-Smirnov test at 1e-4."""
+    score, correct = population(n=120)
+    if ties:
+        score = np.round(2 * score)
+        score[::5] = -np.inf
+    found = calibrate.simulate(
+        score, correct, COST, max_rate=max_rate, delta=0.1, splits=3000, seed=1,
+        names=("guaranteed", "empirical"),
+    )["rules"]  # fmt: skip
+    assert list(found) == ["guaranteed", "empirical"]
+    rng, rates = np.random.default_rng(2), {"guaranteed": [], "empirical": []}
+    for _ in range(3000):
+        val = rng.integers(0, 120, 60)
+        for name, t in (
+            ("guaranteed", calibrate.reject_rate_threshold(score[val], max_rate, 0.1)),
+            ("empirical", rules.rate_threshold(score[val], max_rate)),
+        ):
+            rates[name].append((score > t).mean())
+    for name, of_splits in rates.items():
+        both = np.round(found[name]["rates"], 9), np.round(of_splits, 9)
+        assert ks_2samp(*both, method="asymp").pvalue > 1e-4
 
 
 @pytest.mark.parametrize("max_rate", [0.1, 0.7])

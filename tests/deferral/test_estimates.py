@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from deferral import estimates
 from deferral.predictions import Predictions
@@ -126,3 +127,20 @@ def test_many_classes_have_no_feature_of_their_own():
     np.testing.assert_allclose(estimates.signals(logits), estimates.signals(shuffled))
     assert estimates.signals(logits[:, :100]).shape == (4, 213)
     assert estimates.signals(logits[:, :3]).shape == (4, 12)
+
+
+def test_a_fit_is_that_of_scikit_learn():
+    """Of right or wrong answers, and of qualities as weights of both."""
+    rng, strength = np.random.default_rng(0), 3e-3
+    x = rng.normal(size=(300, 6))
+    right = (rng.random((1, 300)) < 1 / (1 + np.exp(-x[:, 0] - 1))).astype(float)
+    quality = 0.7 * right + 0.2 * rng.random((1, 300))
+    twice, label = np.concatenate([x, x]), np.repeat([False, True], 300)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, "STRENGTHS", (strength,))
+        for values in (right, quality):
+            fit = estimates.fit_right(x, values)[1]
+            model = LogisticRegression(C=strength, max_iter=500)
+            model.fit(twice, label, np.concatenate([1 - values[0], values[0]]))
+            assert fit.weights == pytest.approx(model.coef_, abs=1e-9)
+            assert fit.intercept == pytest.approx(model.intercept_, abs=1e-9)
