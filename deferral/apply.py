@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from deferral import policy as policies
-from deferral.external import load_scores
+from deferral.new_samples import load_scores
 from deferral.policy import Policy, counted
 from experiment import Parser, one_line_errors, script, write_bytes
 

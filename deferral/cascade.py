@@ -11,8 +11,9 @@ import numpy as np
 
 from deferral import estimates
 from deferral.catalogue import DOUBTS
-from deferral.external import Answers, Scores
+from deferral.external import Answers
 from deferral.file_models import Model
+from deferral.new_samples import Scores
 from deferral.predictions import SPLITS, Own, Predictions
 
 REJECTOR = "rejector "  # of a column rejector_RULE, before its name

@@ -24,7 +24,7 @@ import numpy as np
 
 from deferral import estimates
 from deferral.cascade import doubt_of, signals_of
-from deferral.external import Scores, Wanted
+from deferral.new_samples import Reads, Scores
 from deferral.stages import leave
 
 VERSION = 1
@@ -74,7 +74,7 @@ class Policy:
     going_on: list[Linear] = field(default_factory=list)  # [E - 2]
     errors: list[float] = field(default_factory=list)  # of the last model but one, and the last
     ask: float = 0.0
-    forms: dict[str, str] = field(default_factory=dict)  # `external.Wanted`, as the next two
+    forms: dict[str, str] = field(default_factory=dict)  # `new_samples.Reads`, as the next two
     classes: dict[str, list[str]] = field(default_factory=dict)
     negated: list[str] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
@@ -84,9 +84,9 @@ class Policy:
     policy: int = VERSION
 
     @property
-    def reads(self) -> Wanted:
+    def reads(self) -> Reads:
         """How a file of new samples is read."""
-        return Wanted(self.models, self.forms, self.classes, self.negated)
+        return Reads(self.models, self.forms, self.classes, self.negated)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -70,6 +70,7 @@ def choose(
         "value": wanted.value,
         "unit": _unit(runs[0], fits[0]),
         "cost_unit": runs[0].settings.get("cost_unit"),
+        "pay": runs[0].settings.get("pay", "cascade"),
         "chosen": chosen,
         "met": met,
         "rules": rows,

@@ -31,18 +31,21 @@ def what_to_do(choice: dict[str, Any]) -> str:
     if len(models) > 2:
         of_models = zip(models, chosen["shares"], strict=True)
         shares = ", ".join(f"{model} answers {percent(share)}" for model, share in of_models)
-        asked = f"Ask {', then '.join(models)}"
+        asked = f"Ask {', then '.join(models)}, and stop"
+        if choice["pay"] == "router":
+            asked = f"Give each sample to the first of {', '.join(models)}"
         if chosen["kind"] == "estimates":
-            return f"{asked}, and stop where {chosen['label']} expects no gain: {shares}."
+            return f"{asked} where {chosen['label']} expects no gain: {shares}."
         if chosen["kind"] != "confidence":
-            return f"{asked}, as {chosen['label']} says: {shares}."
+            return f"{asked} where {chosen['label']} says so: {shares}."
         side, signed = _side(chosen)
         limits = ", ".join(
             f"{limit(sign_of(t, signed))} for {model}"
             for model, t in zip(models[:-1], thresholds, strict=True)
         )
         at = {"above": "at most", "below": "at least"}[side]
-        return f"{asked}, and stop where its {subject(chosen)} is {at} {limits}: {shares}."
+        where = "whose" if choice["pay"] == "router" else "where its"
+        return f"{asked} {where} {subject(chosen)} is {at} {limits}: {shares}."
     sent = percent(chosen["sent"])
     if chosen["kind"] == "estimates":
         gain = f"expect to save more than {limit(thresholds[0])} by it" if thresholds[0] else ""

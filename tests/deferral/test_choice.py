@@ -297,6 +297,7 @@ def test_the_headline_says_lower_only_of_an_interval_below_zero():
             "value": None,
             "unit": "calls",
             "cost_unit": "calls",
+            "pay": "cascade",
             "best_confidence": "margin",
         }
         told = " ".join(headline(choice, 0.95, (1.0, 0.1)))
