@@ -90,7 +90,7 @@ def lowest(rows: list[Row]) -> Row:
     return min(usable, key=lambda row: row["risk"])
 
 
-PACKAGES = ("numpy", "scipy", "scikit-learn")
+PACKAGES = ("numpy", "scipy")
 DEFINITIONS = [
     (
         "risk",
