@@ -82,7 +82,7 @@ def lowest(rows: list[Row]) -> Row:
     return min(usable, key=lambda row: row["risk"])
 
 
-PACKAGES = ("numpy", "scipy", "scikit-learn")
+PACKAGES = ("numpy", "scipy")
 # {local}, {remote}: those who answer, as in `Nets`; {Local}: at the beginning of a sentence.
 DEFINITIONS = [
     (
