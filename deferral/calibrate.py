@@ -152,7 +152,6 @@ def simulate(
     if not val_rows or splits < 1:
         raise ValueError(f"val_share {val_share} and splits {splits}: must give rows and splits")
     ascending = np.sort(score)
-    measured: dict[str, np.ndarray] = {}
 
     def above(t: np.ndarray) -> np.ndarray:
         """(rate, accuracy, risk) of thresholds t [T], [T, 3]."""
@@ -160,11 +159,6 @@ def simulate(
         on_curve = [np.interp(rate, curve.rate, y) for y in (curve.accuracy, curve.risk)]
         return np.stack([rate, *on_curve], axis=1)
 
-    if "guaranteed" in names:
-        cuts = _guaranteed_cuts(ascending, val_rows, max_rate, delta, splits, rng)
-        measured["guaranteed"] = above(cuts)
-    if "empirical" in names:
-        measured["empirical"] = above(_empirical_cuts(ascending, val_rows, max_rate, splits, rng))
     everything = [1.0, float(curve.accuracy[-1]), float(curve.risk[-1])]
     clocked, thinned = [], []
     for _ in range(splits if {"bernoulli", "sliding_window"} & {*names} else 0):
@@ -180,7 +174,14 @@ def simulate(
         clocked.append(
             (send_rate(stop), accuracy(right, stop), risk(right, stop, *of_rows(cost, arrival)))
         )
-    measured |= {"bernoulli": np.array(thinned), "sliding_window": np.array(clocked)}
+    cuts = _guaranteed_cuts(ascending, val_rows, max_rate, delta, splits, rng)
+    empirical_cuts = _empirical_cuts(ascending, val_rows, max_rate, splits, rng)
+    measured = {
+        "guaranteed": above(cuts),
+        "empirical": above(empirical_cuts),
+        "bernoulli": np.array(thinned),
+        "sliding_window": np.array(clocked),
+    }
     return {
         "max_rate": max_rate,
         "delta": delta,

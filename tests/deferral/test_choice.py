@@ -292,7 +292,13 @@ def test_the_headline_says_lower_only_of_an_interval_below_zero():
     ):  # fmt: skip
         chosen = row | {"quality_change_low": low, "quality_change_high": high}
         rules = [chosen, row | ends | {"name": "never"}, row | ends | {"name": "always"}]
-        choice = {"rules": rules, "chosen": "margin", "models": ["a", "b"], "wanted": "risk"}
+        choice = {
+            "rules": rules,
+            "chosen": "margin",
+            "models": ["a", "b"],
+            "wanted": "risk",
+            "met": True,
+        }
         choice |= {
             "value": None,
             "unit": "calls",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deferral.decide import prepared, scored
-from deferral.external import Scores
+from deferral.new_samples import Scores
 from deferral.held_out import held_out
 from deferral.policy import decide
 from deferral.predictions import Own, Predictions

@@ -151,7 +151,7 @@ def test_a_price_of_multiply_adds_takes_the_place_of_the_files(tmp_path):
         (one,) = report.read_runs([path], None, None, flops)
         wanted = np.array([20, 50, 100]) * (1e-3 if flops is None else flops)
         np.testing.assert_allclose(stages.device_costs(one), wanted)
-    args = report.parse_args(None, [str(path), "--cost_flops", "2e-9"])
+    args = report.parse_args([str(path), "--cost_flops", "2e-9"])
     assert args.cost_flops == 2e-9
 
 
