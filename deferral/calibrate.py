@@ -77,10 +77,10 @@ def risk_threshold(
     error_cost 1 1), a test is exact and binomial: it passes iff the Clopper-Pearson upper bound is
     <= max_risk. Other costs are no binomial: then it is a bet (`_bet_is_won`), valid at every n.
 
-    score_val [n], correct_val [2, n] bool or quality 0..1, costs [2] or [2, n]; seed draws the halves. Where costs are a
-    sample's own, `highest` is the highest that any sample to come can have: val may lack it. None
-    where no threshold passes. ValueError for max_risk below 0, delta outside 0..1, n < 2 or lengths
-    that differ.
+    score_val [n], correct_val [2, n] bool or quality 0..1, costs [2] or [2, n]; seed draws the
+    halves. Where costs are a sample's own, `highest` is the highest that any sample to come can
+    have: val may lack it. None where no threshold passes. ValueError for max_risk below 0, delta
+    outside 0..1, n < 2 or lengths that differ.
     """
     score, correct = _scores(score_val), np.asarray(correct_val)
     _check_delta(delta)
