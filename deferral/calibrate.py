@@ -77,12 +77,12 @@ def risk_threshold(
     error_cost 1 1), a test is exact and binomial: it passes iff the Clopper-Pearson upper bound is
     <= max_risk. Other costs are no binomial: then it is a bet (`_bet_is_won`), valid at every n.
 
-    score_val [n], correct_val [2, n], costs [2] or [2, n]; seed draws the halves. Where costs are a
-    sample's own, `highest` is the highest that any sample to come can have: val may lack it. None
-    where no threshold passes. ValueError for max_risk below 0, delta outside 0..1, n < 2 or lengths
-    that differ.
+    score_val [n], correct_val [2, n] bool or quality 0..1, costs [2] or [2, n]; seed draws the
+    halves. Where costs are a sample's own, `highest` is the highest that any sample to come can
+    have: val may lack it. None where no threshold passes. ValueError for max_risk below 0, delta
+    outside 0..1, n < 2 or lengths that differ.
     """
-    score, correct = _scores(score_val), np.asarray(correct_val, dtype=bool)
+    score, correct = _scores(score_val), np.asarray(correct_val)
     _check_delta(delta)
     if not max_risk >= 0:
         raise ValueError(f"max_risk {max_risk} is not a risk: it must be >= 0")
@@ -97,7 +97,10 @@ def risk_threshold(
     cost = of_rows((query_cost, error_cost), choose)
     start = rules.best_threshold(score[choose], correct[:, choose], *cost)
     rate = float((score[choose] > start).mean())
-    possible = np.unique(np.append((query_cost, np.add(query_cost, error_cost)), highest))
+    dearest = np.asarray(query_cost).T + np.asarray(error_cost).T  # [2] or [n, 2]
+    possible = np.unique(
+        np.concatenate([np.ravel(query_cost), dearest.ravel(), price.ravel(), [highest]])
+    )
     passed = None
     for step in range(STEPS + 1):
         t = rules.rate_threshold(score[choose], rate * (1 - step / STEPS)) if step else start
@@ -148,7 +151,7 @@ def simulate(
     _check_delta(delta)
     curve = deferral_curve(score, correct, *cost)
     n, rng = score.size, np.random.default_rng(seed)
-    val_rows = round(val_share * n) if 0 < val_share <= 1 else 0
+    val_rows = max(1, round(val_share * n)) if 0 < val_share <= 1 else 0
     if not val_rows or splits < 1:
         raise ValueError(f"val_share {val_share} and splits {splits}: must give rows and splits")
     ascending = np.sort(score)

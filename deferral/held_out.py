@@ -5,7 +5,8 @@ stages, or a rejector's score, is a fixed function of a sample, so all of val se
 estimates and the thresholds of earlier exits are fitted on val: here they are fitted on one half of
 it, and the other half is held out (split conformal prediction: Papadopoulos et al., 2002). Scores
 that cross-fitting gives the whole of val will not do: they come from other fits than the one that
-new samples meet. With those and delta 0.05 promises were broken in 33 to 59 % of draws.
+new samples meet. With those, promises of post-hoc estimates at delta 0.05 were broken in 8, 20 and
+18 % of 200 draws of 200, 1,000 and 5,000 val rows; with rows held out in 3, 4 and 8 %.
 """
 
 from dataclasses import dataclass, replace

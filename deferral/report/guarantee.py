@@ -76,7 +76,7 @@ def risk_promise(
     decisions = [one.decision for one in held]
     on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
     query, error = prepared(runs[0]).price(*cost)
-    highest = float((query + error).max())  # an exit that no val sample stops at costs it too
+    highest = float((query.T + error.T).max())  # an exit that no val sample stops at costs it too
     cuts = []
     for one in held:
         right, price = one.two

@@ -267,15 +267,24 @@ def of_each_sample(cost, n):
 def test_costs_of_each_sample_that_are_all_the_same_are_the_costs():
     score, correct = population(n=400)
     own = of_each_sample(COST, 400)
+    mixed = own[0], COST[1]
     flags = {"max_rate": 0.3, "delta": 0.1, "splits": 5}
     assert calibrate.simulate(score, correct, own, **flags) == calibrate.simulate(
         score, correct, COST, **flags
     )
     for max_risk in (0.3, 0.6, 2.0):
-        one, two = (
-            calibrate.risk_threshold(score, correct, *each, max_risk, 0.1) for each in (COST, own)
-        )
-        assert one == two
+        found = {
+            calibrate.risk_threshold(score, correct, *each, max_risk, 0.1)
+            for each in (COST, own, mixed)
+        }
+        assert len(found) == 1
+
+
+def test_a_quality_is_no_right_answer():
+    """Two models of quality 0.6 have a risk of 0.4, and no threshold promises 0.3."""
+    score, quality = population(n=400)[0], np.full((2, 400), 0.6)
+    assert calibrate.risk_threshold(score, quality, *costs(1, 0), 0.3, 0.1) is None
+    assert calibrate.risk_threshold(score, quality, *costs(1, 0), 0.5, 0.1) is not None
 
 
 def test_a_cost_that_val_lacks_is_counted():
