@@ -95,7 +95,7 @@ def exits_alone(predictions: Predictions) -> Predictions:
     )
     settings = {k: v for k, v in p.settings.items() if k not in ("multiply_adds", "estimators")}
     settings |= {"models": names, "pay": "cascade", "cost_unit": "file", "doubts": []}
-    settings |= {"unit_name": "multiply-adds", "rejectors": [], "class_columns": {}}
+    settings |= {"exits": True, "unit_name": "multiply-adds", "rejectors": [], "class_columns": {}}
     settings |= {"forms": dict.fromkeys(names, "logits")}
     settings |= {"doubt_kinds": {rule: [rule] * (count - 1) for rule in DOUBTS}}
     settings |= {"signal_kinds": [[SOFTMAX]] * (count - 1)}

@@ -101,6 +101,10 @@ class Prepared:
         self.correct_val, self.correct_test = val.correct, test.correct
         self.last = len(self.device) - 1
         self.paid_val, self.paid_test = _paid(val), _paid(test)
+        # A model alone costs less than in a cascade; an exit needs all that is computed before it.
+        own, settings = predictions.own, predictions.settings
+        paid = own is not None and own.paid is not None
+        self.cascade = paid and settings.get("pay") == "cascade" and not settings.get("exits")
         self.group = None if test.own is None else test.own.group
         on_val, on_test = _doubts(val), _doubts(test)
         self.doubts = {name: (on_val[name], on_test[name]) for name in on_val}

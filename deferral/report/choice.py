@@ -19,7 +19,16 @@ from deferral.report import cuts
 from deferral.report.cuts import Wanted
 from deferral.report.numbers import Options, plain
 from deferral.report.promised import keep_promise
-from deferral.report.tradeoff import FARTHEST, Option, curves, measure, paid_of, prices
+from deferral.report.tradeoff import (
+    FARTHEST,
+    Option,
+    curves,
+    measure,
+    paid_by,
+    paid_of,
+    prices,
+    risk_by,
+)
 from deferral.risk import Pair, stage_costs
 from deferral.stages import fit_price_thresholds, leave
 
@@ -234,14 +243,11 @@ def _optima(fits: list[Prepared], cost: Pair) -> list[Option]:
 def _loss(fits: list[Prepared], option: Option, cost: Pair, wanted: Wanted) -> float:
     """What is to be least on val, mean over runs; inf where what is wanted is not met."""
     values = []
-    for fit, stage in zip(fits, option.val, strict=True):
+    for run, (fit, stage) in enumerate(zip(fits, option.val, strict=True)):
         goal, rows = wanted.resolved(fit.correct_val[-1]), np.arange(len(stage))
-        if wanted.kind == "risk":
-            paid = stage_costs(fit.correct_val, *fit.val_price(*cost))
-        else:
-            paid = paid_of(fit, "val", cost)
-        quality = fit.correct_val[stage, rows].mean(dtype=np.float64)
-        values.append(goal.loss(quality, paid[stage, rows].mean(dtype=np.float64)))
+        by = risk_by if wanted.kind == "risk" else paid_by
+        paid = by(fit, option, run, "val", cost).mean(dtype=np.float64)
+        values.append(goal.loss(fit.correct_val[stage, rows].mean(dtype=np.float64), paid))
     return float(np.mean(values))
 
 

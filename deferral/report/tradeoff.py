@@ -52,6 +52,38 @@ def paid_of(fit: Prepared, split: str, cost: Pair) -> np.ndarray:
     return np.broadcast_to(query[:, None], correct.shape)
 
 
+def paid_alone(fit: Prepared, split: str, cost: Pair) -> np.ndarray:
+    """What each row pays where stage e answers everything by itself, [E, N].
+
+    In a cascade of models that is less than `paid_of`: the models before it are not asked.
+    """
+    paid = paid_of(fit, split, cost)
+    return np.diff(paid, axis=0, prepend=0.0) if fit.cascade else paid
+
+
+def paid_by(fit: Prepared, option: Option, run: int, split: str, cost: Pair) -> np.ndarray:
+    """What each row pays under an option in one run, [N]."""
+    stage = (option.val if split == "val" else option.test)[run]
+    alone = not option.thresholds and option.rule.kind == "limit"
+    paid = paid_alone(fit, split, cost) if alone else paid_of(fit, split, cost)
+    return paid[stage, np.arange(len(stage))]
+
+
+def risk_by(fit: Prepared, option: Option, run: int, split: str, cost: Pair) -> np.ndarray:
+    """What each row costs under an option in one run, its error included, [N], in local errors."""
+    stage = (option.val if split == "val" else option.test)[run]
+    rows = np.arange(len(stage))
+    price = (
+        stage_costs(fit.correct_val, *fit.val_price(*cost))
+        if split == "val"
+        else stage_costs(fit.correct_test, *fit.price(*cost))
+    )[stage, rows]
+    if not fit.cascade:
+        return price
+    saved = paid_of(fit, split, cost)[stage, rows] - paid_by(fit, option, run, split, cost)
+    return price - cost[1] * saved
+
+
 def prices(fit: Prepared, cost: Pair) -> list[Pair]:
     """(c_1, c_e) from where quality is nearly free to where it is nearly nothing worth."""
     paid = paid_of(fit, "val", cost).mean(1)
@@ -68,12 +100,12 @@ def measure(
     n, size = fits[0].correct_test.shape[1], len(options)
     columns = np.empty((len(fits), n, 3 * size), dtype=np.float32)
     for s, fit in enumerate(fits):
-        price = stage_costs(fit.correct_test, *fit.price(*cost))
-        paid, rows = paid_of(fit, "test", cost), np.arange(n)
+        rows = np.arange(n)
         for k, option in enumerate(options):
             stage = option.test[s]
-            for part, values in enumerate((fit.correct_test, paid, price)):
-                columns[s, :, part * size + k] = values[stage, rows]
+            columns[s, :, k] = fit.correct_test[stage, rows]
+            columns[s, :, size + k] = paid_by(fit, option, s, "test", cost)
+            columns[s, :, 2 * size + k] = risk_by(fit, option, s, "test", cost)
     means = columns.mean((0, 1), dtype=np.float64).reshape(3, size)
     draws = bootstrap.resample(columns, how.draws, how.seed, fits[0].group).reshape(-1, 3, size)
     last = next(k for k, option in enumerate(options) if option.rule.name == "always")

@@ -162,8 +162,12 @@ def test_a_native_file_is_decided_by_its_policy(tmp_path):
 
 
 def test_check_flags_a_shift_and_no_fresh_sample(tmp_path, capsys):
-    for made in ({}, {"models": 3}, {"scores": True}):
-        reported(write(tmp_path / "a.csv", table(1000, **made)), "--cost_e", 0.2)
+    for made, cost in (
+        ({}, ("--cost_e", 0.2)),
+        ({"models": 3, "costs": True}, ("--error_cost", 2)),
+        ({"scores": True}, ("--cost_e", 0.2)),
+    ):
+        reported(write(tmp_path / "a.csv", table(1000, **made)), *cost)
         policy = str(tmp_path / "out" / "a-policy.json")
         flagged = 0
         for seed in range(1, 11):
