@@ -120,7 +120,7 @@ BAD = {
     "no weights": (without("state_dict"), "lacks state_dict"),
     "no fingerprint": (without("data"), "lacks data"),
     "an unknown network": (lambda c: c | {"arch": "lenet"}, "network 'lenet' is unknown; msdnet"),
-    "another network": (lambda c: c | {"arch": "ranet"}, "ranet has other flags"),
+    "another network": (lambda c: c | {"arch": "ranet"}, "settings of ranet differ"),
     "an unknown method": (lambda c: c | {"method": "x"}, "'x' is unknown; base"),
     "a flag missing": (lambda c: c | {"settings": without("step")(c["settings"])}, "--step"),
     "a flag too many": (lambda c: c | {"settings": c["settings"] | {"depth": 3}}, "--depth"),
@@ -139,7 +139,7 @@ BAD = {
         state(lambda s: {k: v * np.nan if v.is_floating_point() else v for k, v in s.items()}),
         "not finite",
     ),
-    "no tensors": (state(lambda s: s | {"more": 3}), "not one of tensors"),
+    "no tensors": (state(lambda s: s | {"more": 3}), "does not map names to tensors"),
 }
 
 
@@ -168,7 +168,7 @@ COUNT = "blocks.0.0.layers.0.net.1.num_batches_tracked"
 BAD_PUBLISHED = {
     "of other classes": (lambda: make_net(num_classes=7).state_dict(), "is [7, 128], not [4, 128]"),
     "of another network": (lambda: LeNet5(4).state_dict(), "not a msdnet of 4 classes"),
-    "without weights": (lambda: {"epoch": 3, "model": {}}, "not one of tensors"),
+    "without weights": (lambda: {"epoch": 3, "model": {}}, "does not map names to tensors"),
     "without any": (lambda: {"epoch": 3, "best": 1.0}, "holds epoch, best: give a state dict"),
     "a number": (lambda: {"state_dict": 3}, "holds state_dict: give a state dict"),
     "with one count of batches missing": (
@@ -176,7 +176,7 @@ BAD_PUBLISHED = {
         f"{COUNT} is missing",
     ),
     "empty": (dict, "holds nothing"),
-    "of a net and its optimizer": (lambda: {"state_dict": {"x": {}}}, "not one of tensors"),
+    "of a net and its optimizer": (lambda: {"state_dict": {"x": {}}}, "map names to tensors"),
     "NaN": (
         lambda: {k: v + np.nan for k, v in make_net().state_dict().items()},
         "not finite",

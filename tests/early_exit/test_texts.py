@@ -165,7 +165,7 @@ def test_bad_input_is_refused(task, trained, tmp_path, refused):
     new = ["--save_dir", tmp_path / "run"]
     bert = ["--arch", "bert", *SMALL, *new]
     refused(train.main, "--dataset", "digits", "--task", "RTE", *new, telling="--task goes with")
-    refused(train.main, "--dataset", "digits", *bert, telling="'digits' is no task's name")
+    refused(train.main, "--dataset", "digits", *bert, telling="'digits' is not the name of a task")
     refused(train.main, "--dataset", task, "--augment", "flip_crop", *bert, telling="for images")
     refused(train.main, "--dataset", task, "--task", "STS-B", *bert, telling="a regression")
     refused(train.main, "--dataset", task, *bert, "--num_heads", 5, telling="--num_heads 5")

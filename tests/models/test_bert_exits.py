@@ -207,7 +207,7 @@ def test_parameters_of_bert_base():
     ("changed", "size", "said"),
     [
         ({"exits": "1-2"}, 12, "--exits 1-2: the last one must be 3, the number of layers"),
-        ({"hidden_dim": 15}, 12, "--hidden_dim 15 does not divide into --num_heads 2"),
+        ({"hidden_dim": 15}, 12, "--hidden_dim 15 is not a multiple of --num_heads 2"),
         ({"num_layers": 0}, 12, "--num_layers 0: give 1 or more"),
         ({"vocab_size": 4}, 12, "--vocab_size 4: give 5 or more"),
         ({"bert_dropout": 1.0}, 12, "--bert_dropout 1: give 0 or more, below 1"),

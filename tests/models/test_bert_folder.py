@@ -108,7 +108,11 @@ WORDS, POOLER = "embeddings.word_embeddings.weight", "pooler.dense.bias"
         (lambda s: s, {"pad_token_id": 1}, "pad_token_id is 1"),
         (lambda s: s, {"is_decoder": True}, "is_decoder is True"),
         (lambda s: s, {"hidden_size": "16"}, "hidden_size is '16': give a whole number from 1"),
-        (lambda s: s, {"num_attention_heads": 3}, "hidden_size 16 does not divide into 3 heads"),
+        (
+            lambda s: s,
+            {"num_attention_heads": 3},
+            "hidden_size 16 is not a multiple of num_attention_heads 3",
+        ),
         (lambda s: s, {"num_hidden_layers": 2}, r"encoder\.layer\.2\.\S+ is not part of it"),
         (lambda s: s, {"vocab_size": 31}, r"weight is \[30, 16\], not \[31, 16\]"),
         (lambda s: without(s, WORDS), {}, f"{WORDS} is missing"),

@@ -162,7 +162,7 @@ def without(key):
 BAD = {
     "too late": (lambda: checkpoint("msdnet"), "msdnet:4", "exit 4: the network has exits 1 to 3"),
     "another": (lambda: checkpoint("msdnet"), "vit:1", "is a msdnet, not the vit of vit:1"),
-    "no kind": (lambda: without("kind"), "msdnet:1", "does not say what it is"),
+    "no kind": (lambda: without("kind"), "msdnet:1", "has no kind; give a checkpoint"),
     "an edge": (lambda: checkpoint("msdnet") | {"kind": "edge"}, "msdnet:1", "is of kind 'edge'"),
     "no size": (lambda: without("size"), "msdnet:1", "lacks size; train it again"),
     "weights": (
@@ -173,7 +173,7 @@ BAD = {
     "flags": (
         lambda: checkpoint("msdnet") | {"settings": settings_of("vit")},
         "msdnet:1",
-        "msdnet has other flags here than there",
+        "its settings of msdnet differ from the flags",
     ),
     "unbuildable": (
         lambda: checkpoint("msdnet") | {"settings": settings_of("msdnet", base=0)},
@@ -199,7 +199,7 @@ def test_bad_files(case):
         ({"net": "vgg:1"}, "local net 'vgg:1' is no exit"),
         ({"net": "msdnet:3"}, "not a msdnet:3 of 3 exits: net.blocks.2"),
         ({"num_classes": 5}, "made for 5 classes"),
-        ({"settings": {}}, "has other flags here"),
+        ({"settings": {}}, "differ from the flags"),
     ],
 )
 def test_bad_local_nets(change, telling):

@@ -105,7 +105,7 @@ def test_weights_that_cannot_be_had(monkeypatch):
         raise OSError("no route to host\nat all")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(ValueError, match=r"resnet18 cannot be had \(no route to host\)") as error:
+    with pytest.raises(ValueError, match=r"resnet18 cannot .* \(no route to host\)") as error:
         make(pretrained=True)
     assert "\n" not in str(error.value)
 

@@ -191,7 +191,7 @@ def test_a_few_rows_that_lack_fields_are_left_out(tmp_path, refuse, broken):
     index = torch.cat([dataset.train.index, dataset.val.index]).sort()[0]
     assert index.tolist() == [k for k in range(202) if k != 2]
     path.write_text("\n".join(lines[:101]))  # one of 100: not below one in a hundred
-    refuse(folder, "line 4: fewer than 6 fields between tabs, as in 1 of 100 rows", str(path))
+    refuse(folder, "line 4: fewer than 6 tab-separated fields, as in 1 of 100 rows", str(path))
 
 
 @pytest.mark.parametrize(
@@ -201,11 +201,15 @@ def test_a_few_rows_that_lack_fields_are_left_out(tmp_path, refuse, broken):
         ("dev.tsv", b" \n\n", "dev.tsv is empty"),
         ("train.tsv", b"sentence\tlabel\n", "no labelled rows"),
         ("train.tsv", b"text\tlabel\na\t1\n", "line 1: no column sentence: SST-2 has sentence, la"),
-        ("dev.tsv", b"sentence\tlabel\na\t1\nb\t2\n", "line 3: label '2' is not of SST-2"),
-        ("dev.tsv", b"sentence\tlabel\na\t\n", "line 2: label '' is not of SST-2: give 0, 1"),
-        ("dev.tsv", b"sentence\tlabel\na\t-\n", "line 2: label '-'"),
+        ("dev.tsv", b"sentence\tlabel\na\t1\nb\t2\n", "line 3: unknown label '2': SST-2 has 0, 1"),
+        ("dev.tsv", b"sentence\tlabel\na\t\n", "line 2: unknown label '': SST-2 has 0, 1"),
+        ("dev.tsv", b"sentence\tlabel\na\t-\n", "line 2: unknown label '-'"),
         ("dev.tsv", b"sentence\tlabel\na\t1\n\xff\t0\n", "line 3: not UTF-8"),
-        ("dev.tsv", b"sentence\tlabel\n" + b"a\t1\n" * 9 + b"a\n", "line 11: fewer than 2 fields"),
+        (
+            "dev.tsv",
+            b"sentence\tlabel\n" + b"a\t1\n" * 9 + b"a\n",
+            "line 11: fewer than 2 tab-separated fields",
+        ),
     ],
 )
 def test_files_that_will_not_do(tmp_path, refuse, name, content, said):
@@ -225,11 +229,11 @@ def test_names_that_will_not_do(tmp_path, refuse):
     known = ", ".join(TASKS)
     folder = write(tmp_path, "SST-2")
     for asked in ({"task": "STS-B"}, {"task": "stsb"}):
-        refuse(folder, f"a regression, not a classification; give one of {known}", **asked)
-    refuse(tmp_path / "STS-B", "a regression")
-    refuse(folder, f"'WNLI' is no task of GLUE; give one of {known}", task="WNLI")
-    refuse(tmp_path, f"is no task's name: say which task it is; give one of {known}")
-    refuse("RTE", "no folder 'RTE', nor one in", root=tmp_path)
+        refuse(folder, f"is a regression task: give one of {known}", **asked)
+    refuse(tmp_path / "STS-B", "a regression task")
+    refuse(folder, f"'WNLI' is not a task of GLUE; tasks are {known}", task="WNLI")
+    refuse(tmp_path, f"is not the name of a task: give --task; tasks are {known}")
+    refuse("RTE", "no folder 'RTE' here or in", root=tmp_path)
     # A path that is not there is not the folder of that name somewhere else.
     refuse(tmp_path / "no" / "sst2", "no folder", root=tmp_path)
     refuse("nowhere", "no folder 'nowhere'", root=tmp_path, task="SST-2")
