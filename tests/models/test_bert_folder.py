@@ -7,6 +7,7 @@ import torch
 
 from models.bert_exits import start_from
 from models.bert_folder import read_folder
+from tests.made import one_line_error
 from tests.models.tiny_bert import TINY, shuffled, theirs_of, tiny, trunk_state
 
 transformers = pytest.importorskip("transformers")
@@ -113,22 +114,20 @@ WORDS, POOLER = "embeddings.word_embeddings.weight", "pooler.dense.bias"
             {"num_attention_heads": 3},
             "hidden_size 16 is not a multiple of num_attention_heads 3",
         ),
-        (lambda s: s, {"num_hidden_layers": 2}, r"encoder\.layer\.2\.\S+ is not part of it"),
-        (lambda s: s, {"vocab_size": 31}, r"weight is \[30, 16\], not \[31, 16\]"),
+        (lambda s: s, {"num_hidden_layers": 2}, "encoder.layer.2."),
+        (lambda s: s, {"vocab_size": 31}, "weight is [30, 16], not [31, 16]"),
         (lambda s: without(s, WORDS), {}, f"{WORDS} is missing"),
         (lambda s: without(s, POOLER), {}, f"{POOLER} is missing"),
         (lambda s: {"classifier.bias": s[POOLER]}, {}, "is missing"),
         (lambda s: [s[POOLER]], {}, "cannot be read"),
         (lambda s: {"step": 3}, {}, "cannot be read"),
-        (lambda s: None, {}, r"no model\.safetensors and no pytorch_model\.bin"),
+        (lambda s: None, {}, "no model.safetensors and no pytorch_model.bin"),
     ],
 )
 def test_folders_that_will_not_do(net, tmp_path, state, config, said):
     folder = write(tmp_path / "folder", state(trunk_state(net)), **config)
-    with pytest.raises(ValueError, match=said) as error:
+    with one_line_error(said, start=str(folder)):
         read_folder(folder)
-    assert str(error.value).startswith(str(folder))
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["config.json", "pytorch_model.bin", "model.safetensors"])
@@ -136,10 +135,8 @@ def test_folders_that_will_not_do(net, tmp_path, state, config, said):
 def test_unreadable_files(net, tmp_path, name, content):
     folder = write(tmp_path / "folder", trunk_state(net))
     (folder / name).write_bytes(content)
-    with pytest.raises(ValueError, match="not JSON" if "json" in name else "be read") as error:
+    with one_line_error("not JSON" if "json" in name else "be read", start=str(folder / name)):
         read_folder(folder)
-    assert str(error.value).startswith(str(folder / name))
-    assert "\n" not in str(error.value)
 
 
 def test_a_folder_that_is_not_there(tmp_path):
