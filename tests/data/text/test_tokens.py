@@ -154,7 +154,7 @@ def test_folders_that_will_not_do(tmp_path, learnt):
     (tmp_path / "vocab.txt").write_text("the\n[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
     one_line("vocab.txt: [PAD] is token 1", read_tokenizer, tmp_path)
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff")
-    one_line("vocab.txt cannot be read", read_tokenizer, tmp_path)
+    one_line("valid UTF-8", read_tokenizer, tmp_path)
     write_vocabulary(tmp_path, learnt, do_lower_case="no")
     one_line("tokenizer_config.json, cannot be read", read_tokenizer, tmp_path)
     for content in ("[1]", "{"):
