@@ -1,4 +1,4 @@
-"""Checkpoints: ours and published ones come back whole, and everything else is said in one line."""
+"""Checkpoints of runs and published files: what they contain, and one-line errors for bad ones."""
 
 import argparse
 import re
@@ -35,7 +35,7 @@ def published(path, arch="msdnet", num_classes=4, size=32, **changes):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_ours_come_back(arch, npz, tmp_path):
+def test_a_checkpoint_is_read_as_saved(arch, npz, tmp_path):
     saved = checkpoint_of(npz, arch)
     found = checkpoints.read(save(tmp_path / "x.pth", saved))
     for name in ("arch", "settings", "method", "ensemble_reweight", "num_classes", "size"):
@@ -46,8 +46,8 @@ def test_ours_come_back(arch, npz, tmp_path):
     assert not found.net.training
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        for ours, theirs in zip(found.net(images), make_net(arch)(images), strict=True):
-            assert torch.equal(ours, theirs)
+        for logits, expected in zip(found.net(images), make_net(arch)(images), strict=True):
+            assert torch.equal(logits, expected)
 
 
 def test_reading_a_pretrained_network_needs_no_weights_but_its_own(npz, tmp_path, monkeypatch):
@@ -57,20 +57,24 @@ def test_reading_a_pretrained_network_needs_no_weights_but_its_own(npz, tmp_path
     assert checkpoints.read(save(tmp_path / "x.pth", saved)).settings["pretrained"] is True
 
 
+def prefixed(state):
+    """As DataParallel saves it."""
+    return {f"module.{k}": v for k, v in state.items()}
+
+
 FORMS = {
     "bare": lambda state: state,
-    "of DataParallel": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "of DataParallel": prefixed,
     "of a training script": lambda state: {
         "epoch": 300,
         "arch": "msdnet",
-        "state_dict": {f"module.{k}": v for k, v in state.items()},
-        "best_acc1": torch.tensor(75.0),
+        "state_dict": prefixed(state),
         "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": []},
         "scheduler": None,
     },
     "of Boosted's script": lambda state: {
         "epoch": 299,
-        "state_dict": {"model": {f"module.{k}": v for k, v in state.items()}},
+        "state_dict": {"model": prefixed(state)},
         "optimizer": {"state": {}, "param_groups": [{"weight_decay": np.float64(1e-4)}]},
         "scheduler": {"milestones": Counter({150: 1, 225: 1}), "last_epoch": np.int64(300)},
     },
@@ -113,32 +117,31 @@ def state(change):
     return lambda c: c | {"state_dict": change(c["state_dict"])}
 
 
+def with_settings(**changes):
+    return lambda c: c | {"settings": c["settings"] | changes}
+
+
+def not_finite(state):
+    return {k: v * np.nan if v.is_floating_point() else v for k, v in state.items()}
+
+
+BIAS = "classifier.0.linear.bias"
 BAD = {
     "no kind": (without("kind"), "give --model_path, --arch"),
     "another kind": (lambda c: c | {"kind": "edge"}, "of kind 'edge'"),
     "no size": (without("size"), "lacks size"),
-    "no weights": (without("state_dict"), "lacks state_dict"),
     "no fingerprint": (without("data"), "lacks data"),
     "an unknown network": (lambda c: c | {"arch": "lenet"}, "network 'lenet' is unknown; msdnet"),
-    "another network": (lambda c: c | {"arch": "ranet"}, "settings of ranet differ"),
+    "another network": (lambda c: c | {"arch": "ranet"}, "its settings of ranet differ"),
     "an unknown method": (lambda c: c | {"method": "x"}, "'x' is unknown; base"),
     "a flag missing": (lambda c: c | {"settings": without("step")(c["settings"])}, "--step"),
-    "a flag too many": (lambda c: c | {"settings": c["settings"] | {"depth": 3}}, "--depth"),
-    "an impossible flag": (lambda c: c | {"settings": c["settings"] | {"base": 0}}, "--base 0"),
+    "a flag too many": (with_settings(depth=3), "--depth"),
+    "an impossible flag": (with_settings(base=0), "--base 0"),
     "other classes": (lambda c: c | {"num_classes": 7}, "is [4, 128], not [7, 128]"),
-    "other blocks": (
-        lambda c: c | {"settings": c["settings"] | {"n_blocks": 4}},
-        "not a msdnet of 4 classes: blocks.1",
-    ),
-    "a weight missing": (
-        state(without("classifier.0.linear.bias")),
-        "classifier.0.linear.bias is missing",
-    ),
+    "other blocks": (with_settings(n_blocks=4), "not a msdnet of 4 classes: blocks.1"),
+    "a weight missing": (state(without(BIAS)), f"{BIAS} is missing"),
     "a weight too many": (state(lambda s: s | {"more": torch.ones(2)}), "more is not part of it"),
-    "NaN weights": (
-        state(lambda s: {k: v * np.nan if v.is_floating_point() else v for k, v in s.items()}),
-        "not finite",
-    ),
+    "NaN weights": (state(not_finite), "not finite"),
     "no tensors": (state(lambda s: s | {"more": 3}), "does not map names to tensors"),
 }
 
@@ -164,21 +167,13 @@ def test_bad_files(ours, tmp_path):
 
 COUNT = "blocks.0.0.layers.0.net.1.num_batches_tracked"
 BAD_PUBLISHED = {
-    "of other classes": (lambda: make_net(num_classes=7).state_dict(), "is [7, 128], not [4, 128]"),
     "of another network": (lambda: LeNet5(4).state_dict(), "not a msdnet of 4 classes"),
     "without weights": (lambda: {"epoch": 3, "model": {}}, "does not map names to tensors"),
     "without any": (lambda: {"epoch": 3, "best": 1.0}, "holds epoch, best: give a state dict"),
     "a number": (lambda: {"state_dict": 3}, "holds state_dict: give a state dict"),
-    "with one count of batches missing": (
-        lambda: without(COUNT)(make_net().state_dict()),
-        f"{COUNT} is missing",
-    ),
+    "one count missing": (lambda: without(COUNT)(make_net().state_dict()), f"{COUNT} is missing"),
     "empty": (dict, "holds nothing"),
     "of a net and its optimizer": (lambda: {"state_dict": {"x": {}}}, "map names to tensors"),
-    "NaN": (
-        lambda: {k: v + np.nan for k, v in make_net().state_dict().items()},
-        "not finite",
-    ),
 }
 
 

@@ -267,13 +267,10 @@ def test_checkpoints_that_do_not_fit_the_data(npz, trained_run, tmp_path, refuse
         ({"val_size": 41}, "is not the data that"),
         ({"dataset": "big"}, "was trained on big"),
         ({"kind": "edge"}, "of kind 'edge'"),
-        ({"state_dict": {}}, "does not map names to tensors"),
     ):
         torch.save(good | change, path)
         said = refused(script.main, *flags, telling=telling)
         assert str(path) in said
-    path.write_bytes(path.read_bytes()[:-100])
-    refused(script.main, *flags, telling="not a checkpoint of tensors")
     assert [p.name for p in run.iterdir()] == [path.name]
 
 
