@@ -1,12 +1,12 @@
-"""How long a full report takes: 10,000 test samples, 42 cost settings, 1,000 bootstrap draws.
+"""Time of a full report: 10,000 test samples, 42 cost settings, 1,000 bootstrap draws.
 
   python -m benchmarks.report
   python -m benchmarks.report --rounds 5 --out report-cpu.json
 
-Makes predictions as eval_all.py would (5,000 val and 10,000 test samples, 10 classes, a rejector at
-each of the paper's 42 costs, 2 estimators, 256 pictures; random, with the structure of real ones)
-and runs `python -m deferral.report` on them as a process of its own, import time included. Prints
-the median of the rounds. It should be under 10 s on 2 cores.
+Writes random predictions with the structure of eval_all.py's (5,000 val and 10,000 test samples, 10
+classes, a rejector for each of the paper's 42 costs, 2 estimators, 256 pictures), runs
+`python -m deferral.report` on them in a new process, import time included, and prints the median of
+the rounds. It should be under 10 s on 2 cores.
 """
 
 import argparse
@@ -28,7 +28,7 @@ VAL, TEST, CLASSES, PICTURES = 5000, 10000, 10, 256
 
 
 def make_predictions(path: Path, seed: int = 0) -> None:
-    """A predictions.npz whose nets err on hard samples, with rejectors that see some of it."""
+    """Writes a predictions.npz whose nets err on hard samples, which rejectors partly recognise."""
     rng = np.random.default_rng(seed)
     n = VAL + TEST
     labels, hard = rng.integers(0, CLASSES, n), rng.normal(size=n)
@@ -49,7 +49,7 @@ def make_predictions(path: Path, seed: int = 0) -> None:
             for c1, ce in COSTS
         ],
         "estimators": [
-            {"name": f"estimator {a}", "about": "made up", "parameters": 1000 * (a + 1)}
+            {"name": f"estimator {a}", "about": "random", "parameters": 1000 * (a + 1)}
             for a in range(len(right))
         ],
     }
@@ -69,7 +69,7 @@ def make_predictions(path: Path, seed: int = 0) -> None:
 
 
 def one_round(path: Path, draws: int) -> float:
-    """Seconds of the whole command, as a user waits for it."""
+    """Wall seconds of the whole command."""
     command = [sys.executable, "-m", "deferral.report", str(path), "--overwrite"]
     command += ["--draws", str(draws), "--costs", "1:0.25", "1.25:0"]
     start = time.perf_counter()
@@ -81,9 +81,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="the median counts")
-    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
-    parser.add_argument("--out", help="write the numbers there as JSON")
+    parser.add_argument("--rounds", type=int, default=3, help="the median is reported")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws")
+    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     hardware = experiment.hardware(experiment.pick_device("cpu"))
     print(f"{hardware}, numpy {np.__version__}, {os.cpu_count()} cores")
@@ -102,9 +102,9 @@ def main(argv=None):
         about = {"hardware": hardware, "cores": os.cpu_count(), "numpy": np.__version__}
         about |= {"commit": head, "dirty": dirty, "threads": os.environ.get("OMP_NUM_THREADS")}
         about |= {"val": VAL, "test": TEST, "settings": len(COSTS), "draws": args.draws}
-        found = {"seconds": seconds, "median": median, "page_bytes": size}
+        results = {"seconds": seconds, "median": median, "page_bytes": size}
         with open(args.out, "w") as f:
-            f.write(json.dumps(about | found, indent=1) + "\n")
+            f.write(json.dumps(about | results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
