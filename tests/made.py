@@ -1,5 +1,6 @@
 """Small data sets and networks for the tests."""
 
+import argparse
 import contextlib
 import io
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from models.edgenet import EDGE_NETS, EdgeNet
+from models.exit_nets import EXIT_NETS
 
 
 class TinyEdge(nn.Sequential):
@@ -59,6 +61,15 @@ def one_line_error(*telling, start=""):
     assert message.startswith(str(start))
     for words in telling:
         assert words in message
+
+
+def settings_of(arch: str, **changes) -> dict:
+    """The default flags of a network with exits, with some changed."""
+    parser = argparse.ArgumentParser()
+    EXIT_NETS[arch].add_flags(parser.add_argument_group())
+    values = vars(parser.parse_args([]))
+    assert changes.keys() <= values.keys()
+    return values | changes
 
 
 def fill_by_formula(net: nn.Module) -> nn.Module:

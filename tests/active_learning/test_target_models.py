@@ -149,10 +149,10 @@ def test_lists_that_cannot_be(tmp_path, text, telling):
         read_targets(path)
 
 
-def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, monkeypatch):
+def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, downloads):
     path = listed(tmp_path, "lenet5", "squeezenet1_1")
     theirs = build_edge("squeezenet1_1", 1000, 32, seed=7).net.state_dict()
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    downloads(theirs)
     lenet, plain = read_targets(path)
     assert not plain.pretrained
     assert read_targets(path, init="weights")[0] == lenet
@@ -164,10 +164,7 @@ def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, monk
     assert set(state) - set(same) == {"classifier.1.weight", "classifier.1.bias"}
     assert all(torch.equal(state[k], theirs[k]) for k in same)
 
-    def no_network(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    downloads()
     with one_line_error("squeezenet1_1: ", "no route to host", "--init scratch"):
         read_targets(path, init="weights")
     with pytest.raises(ValueError, match="--init weights has no effect: no target has any"):

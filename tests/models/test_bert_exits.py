@@ -12,8 +12,8 @@ from models.attention import plain_attention
 from models.bert_exits import BertExits
 from models.cost import parameters
 from models.exit_net import keep
-from tests.made import one_line_error
-from tests.models.tiny_bert import settings, shuffled, texts, theirs_of, tiny
+from tests.made import one_line_error, settings_of
+from tests.models.tiny_bert import shuffled, texts, theirs_of, tiny
 
 pytest.importorskip("transformers")
 
@@ -183,7 +183,7 @@ def by_hand(layers, d, mlp, vocabulary, positions, classes, exits):
 
 
 def test_parameters_at_the_defaults():
-    net = BertExits.from_settings(settings(), 2, 128)
+    net = BertExits.from_settings(settings_of("bert"), 2, 128)
     assert net.bounds == [0, 2, 3, 4]
     assert net.reads == "text"
     assert parameters(net) == by_hand(4, 128, 512, 8192, 512, 2, 3) == 1_958_022
@@ -199,7 +199,8 @@ def test_parameters_of_bert_base():
     """Of bert-base-uncased 109,482,240 are documented, with the pooler and no head."""
     base = {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "mlp_dim": 3072}
     with torch.device("meta"):
-        net = BertExits.from_settings(settings(**base, vocab_size=30522, exits="12"), 2, 512)
+        flags = settings_of("bert", **base, vocab_size=30522, exits="12")
+        net = BertExits.from_settings(flags, 2, 512)
     assert parameters(net) == 109_482_240 + 2 * 769
     assert parameters(net) == by_hand(12, 768, 3072, 30522, 512, 2, 1)
 

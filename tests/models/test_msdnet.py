@@ -1,6 +1,5 @@
 """MSDNet: published counts and names, logits of fixed weights, scales, transitions, sizes."""
 
-import argparse
 import hashlib
 
 import pytest
@@ -10,7 +9,7 @@ from torch import nn
 from models.cost import exit_multiply_adds, parameters
 from models.exit_net import keep
 from models.msdnet import MSDNet
-from tests.made import fill_by_formula, one_line_error
+from tests.made import fill_by_formula, one_line_error, settings_of
 
 IMAGENET = {
     "n_channels": 32,
@@ -21,17 +20,10 @@ IMAGENET = {
 SMALL = {"n_blocks": 3, "base": 1, "step": 1, "n_channels": 4, "growth_rate": 2}
 
 
-def settings(**changes):
-    """The defaults of the flags, with changes."""
-    parser = argparse.ArgumentParser()
-    MSDNet.add_flags(parser.add_argument_group())
-    return vars(parser.parse_args([])) | changes
-
-
 def new(num_classes=5, size=32, **changes):
     """A network whose batch norm has seen something."""
     torch.manual_seed(0)
-    net = MSDNet.from_settings(settings(**changes), num_classes, size)
+    net = MSDNet.from_settings(settings_of("msdnet", **changes), num_classes, size)
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.weight.data.uniform_(0.5, 1.5)
@@ -79,7 +71,7 @@ PUBLISHED = {
 def test_published(name):
     changes, classes, size, count, cost, names = PUBLISHED[name]
     with torch.device("meta"):  # shapes only: nothing is computed
-        net = MSDNet.from_settings(settings(**changes), classes, size)
+        net = MSDNet.from_settings(settings_of("msdnet", **changes), classes, size)
         assert exit_multiply_adds(net, torch.zeros(1, 3, size, size)) == cost
     assert parameters(net) == count
     assert digest(net) == names
@@ -90,7 +82,7 @@ def test_logits_of_fixed_weights():
 
     Layers written out from the parameter names gave the same logits of class 0 at each exit.
     """
-    net = fill_by_formula(MSDNet.from_settings(settings(**SMALL), 5, 32))
+    net = fill_by_formula(MSDNet.from_settings(settings_of("msdnet", **SMALL), 5, 32))
     image = torch.cos(torch.arange(3072, dtype=torch.float64) * 0.37).view(1, 3, 32, 32)
     with torch.no_grad():
         logits = [y[0, 0].item() for y in net(image)]
@@ -152,7 +144,7 @@ def test_transitions_of_every_reduction(reduction, shapes):
 )
 def test_bad_settings(changes, size, telling):
     with one_line_error(telling):
-        MSDNet.from_settings(settings(**changes), 10, size)
+        MSDNet.from_settings(settings_of("msdnet", **changes), 10, size)
 
 
 @pytest.mark.parametrize(
@@ -163,10 +155,10 @@ def test_image_sizes(scales, stem, least, most):
     """What is refused is what the heads fail at, and the line says which sizes do."""
     small = {"gr_factor": scales, "bn_factor": scales, "stem": stem, "n_channels": 4}
     for size in (least, most):
-        net = MSDNet.from_settings(settings(**small), 5, size).eval()
+        net = MSDNet.from_settings(settings_of("msdnet", **small), 5, size).eval()
         assert {y.shape for y in net(torch.zeros(2, 3, size, size))} == {(2, 5)}
     for size in (least - 1, most + 1):
         with pytest.raises(ValueError, match=f"images of {least} to {most} px .* have {size}:"):
-            MSDNet.from_settings(settings(**small), 5, size)
+            MSDNet.from_settings(settings_of("msdnet", **small), 5, size)
         with pytest.raises(RuntimeError):
             net(torch.zeros(2, 3, size, size))

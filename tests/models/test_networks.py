@@ -159,18 +159,15 @@ def test_edge_that_cannot_run_at_a_size():
         build_edge("vit_b_16", 10, 30)
 
 
-def test_pretrained_weights_that_cannot_be_had(monkeypatch):
-    def no_network(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+def test_pretrained_weights_that_cannot_be_had(downloads):
+    downloads()
     with pytest.raises(ValueError, match=r"downloaded \(no route to host\).*--no-pretrained"):
         build_edge("squeezenet1_1", 10, 64, pretrained=True)
 
 
-def test_pretrained_weights_are_taken_but_for_the_head(monkeypatch):
+def test_pretrained_weights_are_taken_but_for_the_head(downloads):
     theirs = build_edge("squeezenet1_1", 1000, 64, seed=7).net.state_dict()
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    downloads(theirs)
     net = build_edge("squeezenet1_1", 10, 64, seed=8, pretrained=True).net
     differ = {k for k, v in net.state_dict().items() if v.shape != theirs[k].shape}
     assert differ == {"classifier.1.weight", "classifier.1.bias"}

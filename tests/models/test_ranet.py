@@ -1,6 +1,5 @@
 """RANet: published counts and names, logits of fixed weights, states, gradients, bad settings."""
 
-import argparse
 import hashlib
 import math
 
@@ -12,24 +11,17 @@ from torch.autograd import forward_ad
 from models.cost import exit_multiply_adds, parameters
 from models.exit_net import each, keep
 from models.ranet import RANet
-from tests.made import fill_by_formula, one_line_error
+from tests.made import fill_by_formula, one_line_error, settings_of
 
 EIGHT = {"scale_list": "1-2-3-3", "gr_factor": "4-2-1-1", "bn_factor": "4-2-1-1"}
 # Blocks 1, 2, 3, 4 of two layers, an exit after the last of each flow, for images of 17 to 48 px.
 SMALL = {"n_blocks": 1, "block_step": 1, "step": 2, "n_channels": 4, "growth_rate": 4} | EIGHT
 
 
-def settings(**changes):
-    """The defaults of the flags, with changes."""
-    parser = argparse.ArgumentParser()
-    RANet.add_flags(parser.add_argument_group())
-    return vars(parser.parse_args([])) | changes
-
-
 def new(changes, num_classes=5, size=20, seed=0):
     """A network whose batch norm has seen something, so that no path is lost behind 0 or 1."""
     torch.manual_seed(seed)
-    net = RANet.from_settings(settings(**changes), num_classes, size)
+    net = RANet.from_settings(settings_of("ranet", **changes), num_classes, size)
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.weight.data.uniform_(0.5, 1.5)
@@ -65,7 +57,7 @@ def shapes(net):
 )
 def test_published_counts_and_names(changes, count, cost, names, digest):
     """The digest is that of the sorted lines `name shape` of the published checkpoint."""
-    net = RANet.from_settings(settings(**changes), 100, 32)
+    net = RANet.from_settings(settings_of("ranet", **changes), 100, 32)
     assert parameters(net) == count
     assert net.num_exits == len(cost)
     assert exit_multiply_adds(net, torch.zeros(1, 3, 32, 32)) == cost
@@ -90,7 +82,7 @@ LOGITS = {
 def test_logits_of_fixed_weights(case):
     """Order of concatenation and interpolation are part of the format of published weights."""
     changes, expected = LOGITS[case]
-    net = fill_by_formula(RANet.from_settings(settings(**SMALL | changes), 5, 20))
+    net = fill_by_formula(RANet.from_settings(settings_of("ranet", **SMALL | changes), 5, 20))
     image = torch.cos(torch.arange(1200, dtype=torch.float64) * 0.37).view(1, 3, 20, 20)
     with torch.no_grad():
         assert [y[0, 0].item() for y in net(image)] == pytest.approx(expected, abs=2e-6)
@@ -172,7 +164,7 @@ def test_forward_mode_differentiates_in_train_mode():
 
 def test_initialisation():
     torch.manual_seed(0)
-    net = RANet.from_settings(settings(), 10, 32)
+    net = RANet.from_settings(settings_of("ranet"), 10, 32)
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             assert torch.equal(layer.weight, torch.ones_like(layer.weight))
@@ -200,7 +192,7 @@ def test_initialisation():
 )
 def test_bad_settings(changes, telling):
     with one_line_error(telling):
-        RANet.from_settings(settings(**changes), 10, 32)
+        RANet.from_settings(settings_of("ranet", **changes), 10, 32)
 
 
 def test_one_sub_network_fuses_nothing():
