@@ -321,7 +321,7 @@ def test_fprint_as_the_release_has_it(place, npz, release_files, tmp_path, monke
     assert output.count("warning: ") == 1
 
 
-def test_files_of_the_release_that_cannot_be_evaluated(npz, release_files, tmp_path, refused):
+def test_bad_files_of_the_release(npz, release_files, tmp_path, refused):
     """One line, and nothing is written, be it the last of the files."""
     release_files(tmp_path, [0.0, 0.0, 0.0, 0.0], ASYNC[0])
     run = ["--dataset", npz, "--save_dir", tmp_path]

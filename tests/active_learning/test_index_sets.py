@@ -35,7 +35,7 @@ def test_rounds_are_disjoint_complete_and_grow_by_what_was_queried(place):
     assert set(second.labelled) == set(first.labelled) | set(second.queried)
 
 
-def test_round_0_hangs_on_the_seed_alone(place):
+def test_round_0_depends_on_the_seed_only(place):
     first = index_sets.initial(place, 50, 10)
     other = index_sets.initial(place._replace(method="random", model_num=12), 50, 10)
     assert first.digest == other.digest

@@ -108,7 +108,7 @@ def change(folder, key, value):
         ("conv", {"module": True, "size": [16, 32, 24]}),
     ],
 )
-def test_the_published_network_gives_its_own_answers(tmp_path, inner, how):
+def test_a_published_network_gives_the_same_logits(tmp_path, inner, how):
     publish(tmp_path / "ofa/tiny@1ms_top1@70.0_finetune@25", inner, **how)
     target, other = targets(tmp_path, "lenet5")
     assert (target.name, target.pretrained, other.pretrained) == ("tiny@1ms", True, False)

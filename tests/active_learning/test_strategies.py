@@ -138,7 +138,7 @@ def test_doubts_are_scaled_and_averaged(method):
     assert all(expected[:12] != rows for rows in alone)
 
 
-def test_coreset_risk_and_qp_get_their_own_targets():
+def test_coreset_risk_and_qp_use_the_right_targets():
     pool = made_pool()
     assert (
         pick("coreset", pool, 7)

@@ -61,7 +61,7 @@ def test_the_twelve_have_the_published_counts(target):
 
 
 @pytest.mark.parametrize("entry", [TINY, "lenet5", "convnet", "shufflenet_v2_x0_5"])
-def test_weights_come_from_the_seed_alone(tmp_path, entry):
+def test_weights_depend_on_the_seed_only(tmp_path, entry):
     (target,) = read_targets(listed(tmp_path, entry))
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -76,7 +76,7 @@ def test_weights_come_from_the_seed_alone(tmp_path, entry):
     assert net.size == target.settings["size"] == 32
 
 
-def test_a_list_of_ones_own(tmp_path):
+def test_a_list_of_targets_from_a_file(tmp_path):
     targets = read_targets(
         listed(
             tmp_path,
@@ -127,7 +127,7 @@ def test_a_list_of_ones_own(tmp_path):
         (7, "give a name"),
     ],
 )
-def test_entries_that_cannot_be(tmp_path, entry, telling):
+def test_bad_entries(tmp_path, entry, telling):
     path = listed(tmp_path, "lenet5", entry)
     with one_line_error(start=f"{path}: entry 1: {telling}"):
         read_targets(path)
@@ -142,14 +142,14 @@ def test_entries_that_cannot_be(tmp_path, entry, telling):
         ('["lenet5", "lenet5"]', "entry 1: entry 0 is called lenet5 too"),
     ],
 )
-def test_lists_that_cannot_be(tmp_path, text, telling):
+def test_bad_lists(tmp_path, text, telling):
     path = tmp_path / "targets.json"
     path.write_text(text)
     with one_line_error(telling, start=f"{path}: "):
         read_targets(path)
 
 
-def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, downloads):
+def test_init_weights_loads_torchvisions_weights(tmp_path, downloads):
     path = listed(tmp_path, "lenet5", "squeezenet1_1")
     theirs = build_edge("squeezenet1_1", 1000, 32, seed=7).net.state_dict()
     downloads(theirs)

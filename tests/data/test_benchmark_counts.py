@@ -70,7 +70,7 @@ def test_dirichlet_draws_ignore_balance(kind):
     )
 
 
-def test_dir_bounds_no_client_at_the_mean_and_leaves_each_enough():
+def test_dir_bounds_clients_and_gives_each_enough_images():
     """A client beyond the mean gets nothing of later classes, so it has less than a class more."""
     largest = []
     for seed in range(20):

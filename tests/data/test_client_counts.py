@@ -54,6 +54,6 @@ def test_the_last_clients_are_as_far_from_iid_as_the_first():
 
 
 @pytest.mark.parametrize("alpha", [1e-320, 1e308])
-def test_alpha_that_cannot_be_drawn(alpha):
+def test_alpha_out_of_range(alpha):
     with pytest.raises(ValueError, match="give 1e-09 to 1e\\+09"):
         dirichlet(np.full(10, 50), 5, alpha, np.random.default_rng(0))

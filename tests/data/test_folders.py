@@ -87,7 +87,7 @@ def test_the_same_parts_as_in_memory(tmp_path, test, val_size):
     assert all(Path(file).parent.parent == root / test for file in streamed.test.files)
 
 
-def test_imagenets_own_test_pictures_have_no_classes(tmp_path):
+def test_imagenets_test_folder_without_classes_is_ignored(tmp_path):
     root = make_folder(tmp_path / "pets", "val")
     (root / "test").mkdir()
     shutil.copy(root / "val" / "cat" / "00.png", root / "test" / "ILSVRC2012_test_1.png")

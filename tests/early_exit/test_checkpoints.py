@@ -50,7 +50,7 @@ def test_a_checkpoint_is_read_as_saved(arch, npz, tmp_path):
             assert torch.equal(logits, expected)
 
 
-def test_reading_a_pretrained_network_needs_no_weights_but_its_own(npz, tmp_path, monkeypatch):
+def test_reading_a_pretrained_network_downloads_nothing(npz, tmp_path, monkeypatch):
     monkeypatch.setattr("models.resnet_exits.imagenet_weights", lambda *_: pytest.fail("fetched"))
     saved = checkpoint_of(npz, "resnet")
     saved["settings"]["pretrained"] = True

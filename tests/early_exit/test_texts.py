@@ -131,7 +131,7 @@ def test_resumed_is_as_never_killed(task, trained, tmp_path, monkeypatch):
         assert torch.equal(weight, whole[name]), name
 
 
-def test_metrics_of_the_task_stand_beside_accuracy():
+def test_results_have_the_metrics_of_the_task():
     """F1 and Matthews of every exit and budget, from their definitions."""
     draw = np.random.default_rng(0)
     labels, logits = draw.integers(0, 2, 200), draw.normal(size=(2, 200, 2)).astype(np.float32)

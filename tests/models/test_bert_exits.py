@@ -24,7 +24,7 @@ def net():
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_every_layer_is_transformers_own(net, mode):
+def test_every_layer_equals_that_of_transformers(net, mode):
     getattr(net, mode)()
     model, tokens = getattr(theirs_of(net), mode)(), texts()
     torch.manual_seed(1)  # the same dropout, as long as no head draws in between
@@ -61,7 +61,7 @@ def test_dropout_of_an_exit_is_between_pooler_and_linear_layer(net):
     assert torch.equal(found, net.heads[1](F.dropout(net.poolers[1](state[0]), 0.2)))
 
 
-def test_padding_changes_no_answer(net):
+def test_padding_changes_no_logits(net):
     net.eval()
     tokens = texts()
     longer = F.pad(tokens, (0, 3))
@@ -95,7 +95,7 @@ def test_gradients_reach_every_parameter(equilibrium):
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_an_exit_sends_no_gradient_past_itself():
+def test_an_exit_gives_later_layers_no_gradient():
     net = tiny(exits="1-3")
     net(texts())[0].sum().backward()
     later = [*net.encoder.layer[1:].parameters(), *net.pooler.parameters()]
@@ -206,7 +206,7 @@ def test_parameters_of_bert_base():
 
 
 @pytest.mark.parametrize(
-    ("changed", "size", "said"),
+    ("changed", "size", "message"),
     [
         ({"exits": "1-2"}, 12, "--exits 1-2: the last one must be 3, the number of layers"),
         ({"hidden_dim": 15}, 12, "--hidden_dim 15 is not a multiple of --num_heads 2"),
@@ -217,8 +217,8 @@ def test_parameters_of_bert_base():
         ({}, 0, "texts of 0 tokens"),
     ],
 )
-def test_settings_that_cannot_be(changed, size, said):
-    with one_line_error(said):
+def test_impossible_settings(changed, size, message):
+    with one_line_error(message):
         tiny(size=size, **changed)
 
 

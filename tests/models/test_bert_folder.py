@@ -1,4 +1,4 @@
-"""Folders as transformers saves a BERT, now and in old versions, and what is said of bad ones."""
+"""BERT folders saved by current and old versions of transformers, and errors for bad ones."""
 
 import json
 
@@ -99,7 +99,7 @@ WORDS, POOLER = "embeddings.word_embeddings.weight", "pooler.dense.bias"
 
 
 @pytest.mark.parametrize(
-    ("state", "config", "said"),
+    ("state", "config", "message"),
     [
         (lambda s: s, {"model_type": "roberta"}, "model_type is 'roberta'"),
         (lambda s: s, {"hidden_act": "relu"}, "hidden_act is 'relu': only 'gelu'"),
@@ -124,9 +124,9 @@ WORDS, POOLER = "embeddings.word_embeddings.weight", "pooler.dense.bias"
         (lambda s: None, {}, "no model.safetensors and no pytorch_model.bin"),
     ],
 )
-def test_folders_that_will_not_do(net, tmp_path, state, config, said):
+def test_bad_folders(net, tmp_path, state, config, message):
     folder = write(tmp_path / "folder", state(trunk_state(net)), **config)
-    with one_line_error(said, start=str(folder)):
+    with one_line_error(message, start=str(folder)):
         read_folder(folder)
 
 
@@ -158,11 +158,11 @@ def test_files_hold_weights_only(net, tmp_path, capsys):
 
 def test_a_start_that_does_not_fit(net, tmp_path):
     state = trunk_state(net)
-    for bad, said in (
+    for bad, message in (
         (without(state, WORDS), f"{tmp_path}: .*{WORDS} is missing"),
         (state | {WORDS: state[WORDS] * float("nan")}, "not finite"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             start_from(tiny(), bad, tmp_path)
     with pytest.raises(ValueError, match=r"is \[30, 16\], not \[40, 16\]"):
         start_from(tiny(vocab_size=40), state, tmp_path)

@@ -172,7 +172,7 @@ def test_a_counter_that_knows_no_fused_attention(device, monkeypatch):
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
-def test_counting_leaves_everything_as_it_was(fast_path):
+def test_counting_changes_no_state(fast_path):
     before = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(fast_path)
     try:

@@ -123,8 +123,8 @@ def test_features(arch, t):
 
 
 @pytest.mark.parametrize("name", ["msdnet:2", "ranet:3", "resnet:1", "vit:last"])
-def test_from_its_own_checkpoint(name):
-    """That needs no other file, and there is nothing in it that it does not need."""
+def test_a_local_checkpoint_is_complete(name):
+    """It needs no other file, and all its entries are needed."""
     wanted, images = exit_name(name), torch.rand(3, 3, 32, 32)
     local, kept = exit_local(checkpoint(wanted.arch, 0.5), wanted, "a.pth")
     assert kept["net"] == f"{wanted.arch}:{wanted.number or 3}"
@@ -141,7 +141,7 @@ def test_names():
 
 
 @pytest.mark.parametrize("text", ["msdnet", "msdnet:", "msdnet:0", "msdnet:-1", "vgg:2", "vit:2:1"])
-def test_no_names(text):
+def test_bad_names(text):
     with one_line_error("is no exit: give NETWORK:NUMBER, as msdnet:2"):
         exit_name(text)
 

@@ -149,7 +149,7 @@ def test_edge_weights_come_from_the_seed():
 
 
 @pytest.mark.parametrize(("name", "near"), [("resnet81", "resnet18"), ("alexnett", "alexnet")])
-def test_unknown_edge_says_the_near_ones(name, near):
+def test_unknown_edge_net_lists_similar_names(name, near):
     with pytest.raises(ValueError, match=f"unknown; near: .*{near}"):
         build_edge(name, 10, 32)
 
@@ -159,7 +159,7 @@ def test_edge_that_cannot_run_at_a_size():
         build_edge("vit_b_16", 10, 30)
 
 
-def test_pretrained_weights_that_cannot_be_had(downloads):
+def test_pretrained_weights_that_cannot_be_downloaded(downloads):
     downloads()
     with pytest.raises(ValueError, match=r"downloaded \(no route to host\).*--no-pretrained"):
         build_edge("squeezenet1_1", 10, 64, pretrained=True)

@@ -134,7 +134,7 @@ def test_every_parameter_has_a_gradient(changes):
     assert none == []
 
 
-def test_an_exit_needs_no_later_parameters():
+def test_an_exit_has_no_gradient_for_later_parameters():
     """Exit k's logits have gradients for its own head and the blocks so far, and none beyond."""
     net, x = new({}, 5, 32), torch.randn(2, 3, 32, 32)
     flow_of_exit, blocks_in_reach = [0, 0, 1, 1, 2, 2], [1, 2, 3, 4, 5, 6]

@@ -76,7 +76,7 @@ def test_width():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"exits": "1-2-3"}, "--exits 1-2-3: the last one must be 4, the number of stages"),
         ({"exits": "3-2-4"}, "give stages that increase"),
@@ -85,12 +85,12 @@ def test_width():
         ({"resnet": "resnet19"}, "--resnet resnet19: unknown; resnet18, "),
     ],
 )
-def test_settings_that_cannot_be(changed, said):
-    with one_line_error(said):
+def test_impossible_settings(changed, message):
+    with one_line_error(message):
         make(**changed)
 
 
-def test_weights_that_cannot_be_had(downloads):
+def test_weights_that_cannot_be_downloaded(downloads):
     downloads()
     with one_line_error("resnet18 cannot be downloaded (no route to host)"):
         make(pretrained=True)

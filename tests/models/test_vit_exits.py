@@ -87,7 +87,7 @@ def test_named_sizes_are_torchvisions(name):
 @pytest.mark.parametrize(
     ("layers", "bounds"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 3]), (4, [0, 2, 3, 4])]
 )
-def test_exits_by_themselves_are_after_each_third(layers, bounds):
+def test_default_exits_follow_each_third(layers, bounds):
     assert tiny(num_layers=layers).bounds == bounds
 
 
@@ -101,7 +101,7 @@ def test_images_are_resized():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"exits": "1-2"}, "--exits 1-2: the last one must be 3, the number of layers"),
         ({"patch_size": 5}, "--patch_size 5 does not divide images of 32 px"),
@@ -115,12 +115,12 @@ def test_images_are_resized():
         ({"vit_name": "vit_b_16"}, "--patch_size 8: vit_b_16 has 16; omit one"),
     ],
 )
-def test_settings_that_cannot_be(changed, said):
-    with one_line_error(said):
+def test_impossible_settings(changed, message):
+    with one_line_error(message):
         tiny(**changed)
 
 
-def test_weights_that_cannot_be_had(downloads):
+def test_weights_that_cannot_be_downloaded(downloads):
     downloads()
     with one_line_error("vit_b_16 cannot be downloaded (no route to host)"):
         ViTExits.from_settings(settings_of("vit", vit_name="vit_b_16", pretrained=True), 10, 32)

@@ -1,4 +1,4 @@
-"""GLUE's files, row by row as they were written, and what is said of bad ones."""
+"""GLUE's files, row by row as they were written, and errors for bad ones."""
 
 from dataclasses import replace
 
@@ -53,8 +53,8 @@ def write(root, task, train=20, dev=6, start="", newline="\n"):
 def refuse():
     """One line, that begins with `where`, from a folder that will not do."""
 
-    def call(folder, said, where="", **given):
-        with one_line_error(said, start=where):
+    def call(folder, message, where="", **given):
+        with one_line_error(message, start=where):
             load_glue(str(folder), **given)
 
     return call
@@ -115,10 +115,10 @@ def test_columns_are_found_by_name(tmp_path):
 def test_text_is_kept_as_it_is(tmp_path):
     """Quotes, odd separators and capitals too; only space at the ends goes."""
     folder = write(tmp_path, "SST-2")
-    said = '"Don\'t,\x0c no\u2028t\x85 "" ÜBER'
-    (folder / "dev.tsv").write_text(f"sentence\tlabel\n {said}  \t1\n\t0\n", encoding="utf-8")
+    text = '"Don\'t,\x0c no\u2028t\x85 "" ÜBER'
+    (folder / "dev.tsv").write_text(f"sentence\tlabel\n {text}  \t1\n\t0\n", encoding="utf-8")
     test = load_glue(str(folder)).test
-    assert test.first == [said, ""]
+    assert test.first == [text, ""]
     assert test.labels.tolist() == [1, 0]
 
 
@@ -194,7 +194,7 @@ def test_a_few_rows_that_lack_fields_are_left_out(tmp_path, refuse, broken):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("train.tsv", b"", "train.tsv is empty"),
         ("dev.tsv", b" \n\n", "dev.tsv is empty"),
@@ -211,10 +211,10 @@ def test_a_few_rows_that_lack_fields_are_left_out(tmp_path, refuse, broken):
         ),
     ],
 )
-def test_files_that_will_not_do(tmp_path, refuse, name, content, said):
+def test_bad_files(tmp_path, refuse, name, content, message):
     folder = write(tmp_path, "SST-2")
     (folder / name).write_bytes(content)
-    refuse(folder, said, str(folder / name))
+    refuse(folder, message, str(folder / name))
 
 
 @pytest.mark.parametrize("name", ["train.tsv", "dev.tsv"])
@@ -228,7 +228,7 @@ def test_a_missing_file(tmp_path, refuse, name):
     )
 
 
-def test_names_that_will_not_do(tmp_path, refuse):
+def test_bad_names(tmp_path, refuse):
     known = ", ".join(TASKS)
     folder = write(tmp_path, "SST-2")
     for asked in ({"task": "STS-B"}, {"task": "stsb"}):

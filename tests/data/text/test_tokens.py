@@ -49,8 +49,8 @@ def texts_of(counts=(12, 5, 7), pairs=True, longest=9):
     return TextDataset("task", *parts, ("no", "yes"), ("accuracy",))
 
 
-def one_line(said, function, *args):
-    with one_line_error(said):
+def one_line(message, function, *args):
+    with one_line_error(message):
         function(*args)
 
 
@@ -89,14 +89,14 @@ def test_a_vocabulary_is_never_too_large(size):
     assert "a" in kept
 
 
-def test_a_vocabulary_hangs_on_the_texts_alone():
+def test_a_vocabulary_depends_on_the_texts_only():
     """Not on the order that hash tables have, each its own; many merges are equally frequent."""
     texts = [" ".join(WORDS[k:]) for k in range(9)]
     for size in (30, 60, 200):
         assert len({learn_tokenizer(iter(texts), size) for _ in range(6)}) == 1
 
 
-def test_vocabularies_that_cannot_be_learnt():
+def test_impossible_vocabularies():
     one_line("vocab_size is 6: give 7 or more", learn_tokenizer, ["a b"], 6)
     for texts in ([], ["", "  "]):
         one_line("no characters to learn", learn_tokenizer, texts, 50)
@@ -142,12 +142,14 @@ def test_a_folder_that_transformers_saved(tmp_path, learnt):
     assert (folder / "tokenizer.json").is_file()
     dataset = encode(texts_of((3, 9, 1)), read_tokenizer(folder), 200)
     for part, raw in zip(dataset[1:4], texts_of((3, 9, 1))[1:4], strict=True):
-        said = theirs(raw.first, raw.second, padding="max_length", max_length=part.tokens.shape[2])
-        assert part.tokens[:, 0].tolist() == said["input_ids"]
-        assert part.tokens[:, 1].tolist() == said["token_type_ids"]
+        expected = theirs(
+            raw.first, raw.second, padding="max_length", max_length=part.tokens.shape[2]
+        )
+        assert part.tokens[:, 0].tolist() == expected["input_ids"]
+        assert part.tokens[:, 1].tolist() == expected["token_type_ids"]
 
 
-def test_folders_that_will_not_do(tmp_path, learnt):
+def test_bad_folders(tmp_path, learnt):
     one_line("no tokenizer.json and no vocab.txt in", read_tokenizer, tmp_path)
     (tmp_path / "vocab.txt").write_text("the\ncat\n")
     one_line("vocab.txt", read_tokenizer, tmp_path)
@@ -301,15 +303,15 @@ def test_the_random_state_is_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_batches_that_cannot_be():
+def test_impossible_batches():
     part = part_of(LENGTHS)
     one_line("has no texts", TokenBatches, replace(part, tokens=part.tokens[:0]), 4, "cpu")
     for tokens in (part.tokens.long(), part.tokens[:, 0], part.tokens[:, :1]):
         one_line("give torch.int32 [N, 2, L]", TokenBatches, replace(part, tokens=tokens), 4, "cpu")
-    for said, given in (
+    for message, given in (
         ("batch_size is 0", {"batch_size": 0}),
         ("seed is -1", {"seed": -1}),
         ("rank is 2 of 2", {"rank": 2, "world": 2}),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             TokenBatches(part, **{"batch_size": 4, "device": "cpu"} | given)
