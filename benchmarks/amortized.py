@@ -1,12 +1,12 @@
-"""What one rejector for all costs takes to train, beside one rejector a cost.
+"""Time to train one rejector for all costs, compared with one rejector per cost.
 
   python -m benchmarks.amortized --out results/published/benchmarks/amortized-cpu.json
 
-The plain side is our own fast one: 42 stacked LeNet-5 rejectors, whose step this times (forward,
-loss, backward, SGD), for --epochs passes over --images. The other side is timed whole: the student
-of `--rejector_input features` (14 passes), its combiner with the choice of its L2 strength, and its
-calibration; the local net's features and the edge's answers are asked for once by either way.
-Random pictures of CIFAR-10's size: what is learnt does not matter here.
+The baseline is the stack of 42 LeNet-5 rejectors: its step (forward, loss, backward, SGD) is timed
+and multiplied by the steps of --epochs passes over --images. The training of the amortized rejector
+is timed as a whole: the student of `--rejector_input features` (14 passes), the combiner with the
+choice of its L2 strength, and the calibration. The local net's features and the edge net's
+predictions, which both need once, are not timed. Images are random, of CIFAR-10's size.
 """
 
 import argparse
@@ -26,17 +26,17 @@ from models.localnet import LeNet5
 from models.rejector import new_rejectors
 
 GRID = [(c1, 0.025 * k) for c1 in (1.0, 1.25) for k in range(21)]
-HELD = 5000  # images of the combiner, and of val
+HELD_OUT = 5000  # images on which the combiner is fitted and calibrated
 STUDENT_EPOCHS = 14  # train_rejector.py's default
 
 
-def made(count: int) -> Part:
+def random_part(count: int) -> Part:
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
     return Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
 
 
 def seconds_per_step(device, batch_size: int, steps: int) -> float:
-    """One step of the 42 stacked rejectors."""
+    """Seconds of one step of the 42 stacked rejectors."""
     stack = new_rejectors(len(GRID), 0).to(device)
     optimizer = torch.optim.SGD(stack.parameters(), 1e-3, 0.9, fused=True)
     costs_1, costs_e = ([pair[k] for pair in GRID] for k in (0, 1))
@@ -56,16 +56,16 @@ def seconds_per_step(device, batch_size: int, steps: int) -> float:
     return seconds(lambda: [step() for _ in range(steps)], device) / steps
 
 
-def amortized_fit(device, part: Part, held: Part):
-    """A function that fits one rejector for all costs, everything that both ways share given."""
+def amortized_fit(device, part: Part, held_out: Part):
+    """Returns a function that fits one rejector for all costs; shared inputs are precomputed."""
     torch.manual_seed(0)
     local = LeNet5(10).to(device).eval()
     batches = data.Batches(part, 128, device, shuffle=True)
-    in_order, of_held = data.Batches(part, 500, device), data.Batches(held, 500, device)
+    in_order, in_order_held_out = (data.Batches(p, 500, device) for p in (part, held_out))
     features = amortized.local_answers(local, in_order)[1]
     edge_logits = 3 * torch.randn(len(part.labels), 10, device=device)
     right = (torch.rand(len(part.labels), 2, device=device) < 0.7).float()
-    right_held = (torch.rand(len(held.labels), 2, device=device) < 0.7).float()
+    right_held_out = (torch.rand(len(held_out.labels), 2, device=device) < 0.7).float()
 
     def fit():
         net = AmortizedRejector("features", 10, features.shape[1]).to(device)
@@ -73,9 +73,9 @@ def amortized_fit(device, part: Part, held: Part):
             net, batches, local, edge_logits, features, right, epochs=STUDENT_EPOCHS, lr=2e-3
         )
         assert len(list(steps)) == STUDENT_EPOCHS
-        described = amortized.describe_all(net, local, of_held)
-        amortized.fit_combiner(net, described, right_held)
-        amortized.calibrate(net, net.combiner(described).detach(), right_held)
+        described = amortized.describe_all(net, local, in_order_held_out)
+        amortized.fit_combiner(net, described, right_held_out)
+        amortized.calibrate(net, net.combiner(described).detach(), right_held_out)
 
     return fit
 
@@ -86,33 +86,35 @@ def main(argv=None):
     )
     parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
     parser.add_argument("--images", type=int, default=40_000, help="training images")
-    parser.add_argument("--epochs", type=int, default=8, help="of the 42 rejectors")
-    parser.add_argument("--batch_size", type=int, default=64, help="of the 42 rejectors")
-    parser.add_argument("--steps", type=int, default=10, help="of the 42 that are timed a round")
-    parser.add_argument("--rounds", type=int, default=3, help="turns taken; the median counts")
-    parser.add_argument("--out", help="write the numbers there as JSON")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the 42 rejectors")
+    parser.add_argument("--batch_size", type=int, default=64, help="batch size of the 42 rejectors")
+    parser.add_argument("--steps", type=int, default=10, help="steps of the 42 rejectors per round")
+    parser.add_argument("--rounds", type=int, default=3, help="alternations; medians are reported")
+    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
-    fit = amortized_fit(device, made(args.images), made(min(HELD, args.images)))
+    fit = amortized_fit(device, random_part(args.images), random_part(min(HELD_OUT, args.images)))
     steps = args.epochs * -(-args.images // args.batch_size)
     rounds = [
         (seconds_per_step(device, args.batch_size, args.steps) * steps, seconds(fit, device))
         for _ in range(args.rounds)
     ]
-    each, once = (statistics.median(times) for times in zip(*rounds, strict=True))
+    per_cost, one = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratios = sorted(a / b for a, b in rounds)
     result = about(
         device,
         **{k: getattr(args, k) for k in ("images", "epochs", "batch_size", "rounds")},
-        one_a_cost_seconds=each,
-        amortized_seconds=once,
-        ratio=each / once,
+        one_a_cost_seconds=per_cost,
+        amortized_seconds=one,
+        ratio=per_cost / one,
         ratio_range=[ratios[0], ratios[-1]],
     )
     print(f"{result['hardware']}, {args.images} images")
-    print(f"42 rejectors, {args.epochs} epochs (from {args.steps} steps a round)  {each:8.1f} s")
-    print(f"one amortized rejector on features                 {once:8.1f} s")
-    print(f"ratio {each / once:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})")
+    print(
+        f"42 rejectors, {args.epochs} epochs (from {args.steps} steps per round)  {per_cost:8.1f} s"
+    )
+    print(f"one amortized rejector on features                 {one:8.1f} s")
+    print(f"ratio {per_cost / one:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})")
     if args.out:
         experiment.write_json(Path(args.out), result)
 

@@ -1,20 +1,21 @@
-"""Images per second of early-exit training, each method: the usual way, ours, and ours with flags.
+"""Images per second of early-exit training for each method: plain, ours, and ours with flags.
 
   python -m benchmarks.early_exit_speed
   python -m benchmarks.early_exit_speed --device cuda --batch_size 64 --compile --out cuda.json
 
-MSDNet on CIFAR-sized images, each method's whole training step. `plain` is the usual way, written
-out here: float32, a cross-entropy an exit, torch's default SGD; for l2w a double backward pass
-through the pseudo-step (benchmarks/meta_gradient.py). `ours` is early_exit.train without flags; on
-CUDA its steps are graphs, and `ours, no graph` are not. Then the flags for speed; --compile adds
-torch.compile, which takes minutes to start (on one CPU core a quarter of an hour at the defaults).
+Times each method's whole training step for an MSDNet on CIFAR-sized images. `plain` is the usual
+implementation, written out here: float32, a cross-entropy per exit, torch's default SGD; for l2w a
+double backward pass through the pseudo-step (benchmarks/meta_gradient.py). `ours` is
+early_exit.train without flags; on CUDA it runs CUDA graphs, and `ours, no graph` does not. Further
+rows add the flags for speed; --compile adds torch.compile, which takes minutes to start (15 minutes
+on one CPU core at the defaults).
 
-Each way of a method takes its turn in every round, and base beside l2w, so that whatever else the
-machine does falls on all alike; the medians count. Two ratios: to `plain` of the same method, and
-of l2w's step to base's in the same way. Of the latter the multiply-adds, which are counted on the
-steps themselves, are 11/3: a forward pass is 1, a backward pass 2 (early_exit/methods.py). l2w is
-timed with the weight net's step and without; a --meta_interval of N is the mean of one of the
-former and N - 1 of the latter, computed and not timed.
+All ways of a method run once per round, base together with l2w, so that other load on the machine
+slows all of them alike; medians are reported. There are two ratios: to `plain` of the same method,
+and of l2w's step to base's in the same way. The latter is 11/3 in multiply-adds, which are counted
+on the steps: a forward pass is 1, a backward pass 2 (early_exit/methods.py). l2w is timed with and
+without the step of the weight net; for a --meta_interval of N the mean of one of the former and
+N - 1 of the latter is computed.
 """
 
 import argparse
@@ -56,7 +57,7 @@ Step = Callable[[], object]
 
 
 def make_trainer(method: str, flags: list[str], device: torch.device) -> Base:
-    """The method on the network that the flags ask for, with its flags, after a first lr."""
+    """The training method on the network that the flags describe, with a learning rate set."""
     args = train.parse_args(["--method", method, *flags])
     torch.manual_seed(0)
     arch = EXIT_NETS[args.arch]
@@ -83,9 +84,9 @@ def our_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> dic
 
 
 def plain_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> dict[str, Step]:
-    """The same by the usual way."""
+    """The same steps, by the usual implementation."""
     net = trainer.net
-    # At the trainer's: double_backward reads momenta there.
+    # Also set on the trainer, since double_backward reads momenta from there.
     optimizer = trainer.optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=1e-4)
 
     def update(loss):
@@ -126,7 +127,7 @@ def plain_steps(method: str, trainer: Base, images: Tensor, labels: Tensor) -> d
 def make(
     method: str, way: str, flags: list[str], size: int, device: torch.device
 ) -> dict[str, Step]:
-    """The steps of one way, on random images."""
+    """The training steps of one way, on random images."""
     steps = plain_steps if way == "plain" else our_steps
     return steps(method, make_trainer(method, flags, device), *batch_of(size, device))
 
@@ -138,39 +139,39 @@ def multiply_adds(step: Step) -> int:
 
 
 def measure(flags: list[str], rounds: int, size: int, device: torch.device, ways: dict) -> dict:
-    """Seconds of every kind of step in every way, taken[kind][way], one method at a time.
+    """Seconds of each kind of step in each way, times[kind][way], one method after the other.
 
-    Kinds are the methods, `l2w without meta`, and `base beside l2w`.
+    Kinds are the methods, `l2w without meta` and `base beside l2w`.
     """
-    taken: dict = {}
+    times: dict = {}
     for method in METHODS:
         steps: dict[tuple[str, str], Step] = {}
         for way in ("plain", *ways):
-            how = way, [*flags, *ways.get(way, [])], size, device
-            made = make(method, *how)
+            config = way, [*flags, *ways.get(way, [])], size, device
+            of_way = make(method, *config)
             if method == "l2w":
-                made["base beside l2w"] = make("base", *how)["base"]
-            steps |= {(kind, way): step for kind, step in made.items()}
-        first = EAGER_FIRST + 2 if device.type == "cuda" else 2  # a capture, and a replay of it
+                of_way["base beside l2w"] = make("base", *config)["base"]
+            steps |= {(kind, way): step for kind, step in of_way.items()}
+        first = EAGER_FIRST + 2 if device.type == "cuda" else 2  # includes a capture and a replay
         for step, _ in itertools.product(steps.values(), range(first)):
             step()
         for _, ((kind, way), step) in itertools.product(range(rounds), steps.items()):
-            taken.setdefault(kind, {}).setdefault(way, []).append(seconds(step, device))
-    return taken
+            times.setdefault(kind, {}).setdefault(way, []).append(seconds(step, device))
+    return times
 
 
-def summary(taken: dict, size: int) -> dict:
-    """`methods`: images a second and the ratio to plain; `l2w_to_base`, by --meta_interval."""
+def summary(times: dict, size: int) -> dict:
+    """`methods`: images per second and ratio to plain; `l2w_to_base`: by --meta_interval."""
     median = {
         kind: {way: statistics.median(values) for way, values in ways.items()}
-        for kind, ways in taken.items()
+        for kind, ways in times.items()
     }
     methods = {
         method: {
             way: {
                 "images_per_second": size / time,
                 "ratio": median[method]["plain"] / time,
-                "seconds": taken[method][way],
+                "seconds": times[method][way],
             }
             for way, time in median[method].items()
         }
@@ -180,14 +181,14 @@ def summary(taken: dict, size: int) -> dict:
     for way, time in median["l2w"].items():
         rest = median["l2w without meta"][way]
         mean = {n: (time + (n - 1) * rest) / n for n in INTERVALS}
-        pairs = zip(taken["l2w"][way], taken["base beside l2w"][way], strict=True)
-        each = [x / y for x, y in pairs]
+        pairs = zip(times["l2w"][way], times["base beside l2w"][way], strict=True)
+        ratios = [x / y for x, y in pairs]
         l2w[way] = {
             "by_meta_interval": {n: value / base[way] for n, value in mean.items()},
-            "range": [min(each), max(each)],  # of the rounds, --meta_interval 1
+            "range": [min(ratios), max(ratios)],  # over the rounds, --meta_interval 1
             "to_plain_base": {n: value / base["plain"] for n, value in mean.items()},
-            "seconds_without_meta": taken["l2w without meta"][way],
-            "seconds_base_beside": taken["base beside l2w"][way],
+            "seconds_without_meta": times["l2w without meta"][way],
+            "seconds_base_beside": times["base beside l2w"][way],
         }
     return {"methods": methods, "l2w_to_base": l2w}
 
@@ -196,12 +197,12 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7, help="the medians count")
-    parser.add_argument("--batch_size", type=int, default=64, help="images a step")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds; medians are reported")
+    parser.add_argument("--batch_size", type=int, default=64, help="images per step")
     parser.add_argument("--device", default="best", help="cuda, cpu or best")
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
-    parser.add_argument("--n_blocks", type=int, default=5, help="exits of the MSDNet")
-    parser.add_argument("--out", help="write the numbers there as JSON")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile")
+    parser.add_argument("--n_blocks", type=int, default=5, help="number of exits of the MSDNet")
+    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)
@@ -215,23 +216,21 @@ def main(argv=None):
             counted |= {f"{way}, {kind}": multiply_adds(step) for kind, step in steps.items()}
     for name, count in counted.items():
         print(f"{name:24} {count:18,} multiply-adds {count / counted['ours, base']:6.2f}")
-    found = summary(measure(flags, args.rounds, args.batch_size, device, ways), args.batch_size)
-    print("images a second, and the ratio to plain")
-    for method, rows in found["methods"].items():
+    results = summary(measure(flags, args.rounds, args.batch_size, device, ways), args.batch_size)
+    print("images per second, and the ratio to plain")
+    for method, rows in results["methods"].items():
         for way, row in rows.items():
             print(f"{method:8} {way:28} {row['images_per_second']:9.1f}  {row['ratio']:5.2f}")
-    print(
-        f"seconds of l2w to base's in the same way, by --meta_interval {INTERVALS}; to plain base"
-    )
-    for way, row in found["l2w_to_base"].items():
+    print(f"time of l2w over base in the same way, by --meta_interval {INTERVALS}; over plain base")
+    for way, row in results["l2w_to_base"].items():
         by = "".join(f"{ratio:7.2f}" for ratio in row["by_meta_interval"].values())
         low, high = row["range"]
         plain = row["to_plain_base"][1]
         print(f"{way:28} {by}  (1: {low:.2f} to {high:.2f})  {plain:7.2f}")
     if args.out:
         sizes = {"batch_size": args.batch_size, "n_blocks": args.n_blocks}
-        found = about(device, **sizes, multiply_adds=counted, **found)
-        experiment.write_json(Path(args.out), found)
+        results = about(device, **sizes, multiply_adds=counted, **results)
+        experiment.write_json(Path(args.out), results)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""All of eval_all.py for 54 settings, beside one forward pass of its edge net on the same images.
+"""Time of eval_all.py for 54 settings, relative to a forward pass of its edge net.
 
   python -m benchmarks.evaluation --out evaluation-cpu.json
   python -m benchmarks.evaluation --device cuda --edge_net vit --images 10000
 
-Makes a run directory on the spot, of random weights and random pictures of 32 px: a data set of
---train_images and --images (half val, half test), a local net, an edge net and a rejector at each
-of the paper's 42 costs, and at 12 of S = 10, 100 and once an epoch. Then two take turns: the edge's
-logits of val and test, with images and network on the device already; and `eval_all.evaluate`, from
-the command's arguments to the JSON on the disk. Medians of the rounds, and the range of the ratio;
-`parts` are seconds within evaluate.
+Creates a run directory with random weights and random 32 px images: a data set of --train_images
+and --images (half val, half test), a local net, an edge net, a rejector for each of the paper's 42
+costs with S = 1, and 12 more with S = 10, 100 and once per epoch. Two measurements alternate: the
+edge net's logits of val and test, with images and network already on the device, and
+`eval_all.evaluate`, from the command's arguments to the JSON file. Reported are medians over the
+rounds and the range of the ratio; `parts` are seconds within evaluate.
 
-What can be had: with local net l, edge e and one rejector r in multiply-adds an image, the ratio is
-about 1 + (l + 54 r) / e at equal rates: 1.38 for alexnet, 1.002 for ViT-B/16 (`multiply_adds`).
+The attainable ratio at equal rates is 1 + (l + 54 r) / e, where l, e and r are the multiply-adds
+per image of local net, edge net and one rejector: 1.38 for alexnet, 1.002 for ViT-B/16.
 """
 
 import argparse
@@ -41,11 +41,11 @@ CLASSES, SIZE, BATCH = 10, 32, 250
 LATE = [(1.0, 0.0), (1.0, 0.25), (1.25, 0.0), (1.25, 0.25)]
 SETTINGS = [Setting(1, *pair) for pair in COSTS]
 SETTINGS += [Setting(s, *pair) for s in (10, 100, 0) for pair in LATE]
-FEW = {"vit": 100}  # images on a CPU, for nets that take a tenth of a second or more for one
+FEW = {"vit": 100}  # maximum images on a CPU, for nets that take 0.1 s or more per image
 
 
 def make_run(folder: Path, edge_name: str, train: int, images: int) -> argparse.Namespace:
-    """A data set and a run directory as training leaves them; returns eval_all's arguments."""
+    """Writes a data set and a run directory as training does; returns eval_all's arguments."""
     rng = np.random.default_rng(0)
     val, path = images // 2, folder / "made.npz"
     x_train, x_test = (
@@ -59,47 +59,47 @@ def make_run(folder: Path, edge_name: str, train: int, images: int) -> argparse.
     size = edge_size(edge_name, SIZE)
     torch.manual_seed(0)
     local, edge = LeNet5(CLASSES), build_edge(edge_name, CLASSES, size)
-    belongs = {}
+    sha256 = {}
     for kind, net, more in (
         ("local", local, {"net": "lenet5", "local_classes": "all"}),
         ("edge", edge, {"net": edge_name, "edge_size": size}),
     ):
         checkpoint = {"kind": kind, **more, **common, "state_dict": net.state_dict()}
         file = folder / f"made-{kind}net.pth"
-        belongs[f"{kind}_sha256"] = experiment.save_checkpoint(file, checkpoint)
+        sha256[f"{kind}_sha256"] = experiment.save_checkpoint(file, checkpoint)
     for setting in SETTINGS:
         state = {"kind": "rejector", **setting._asdict(), "seed": 43, "dataset": "made"}
-        state |= {**belongs, "state_dict": Rejector().state_dict()}
+        state |= {**sha256, "state_dict": Rejector().state_dict()}
         experiment.save_checkpoint(folder / f"{setting.stem('made')}.pth", state)
     return eval_all.parse_args(["--dataset", str(path), "--save_dir", str(folder), "--overwrite"])
 
 
 @contextlib.contextmanager
-def watched(device: torch.device):
-    """Within it, seconds of evaluate's parts go to the dict that it gives."""
+def timed_parts(device: torch.device):
+    """Context manager that yields a dict and collects the seconds of evaluate's parts in it."""
     parts: dict[str, float] = {}
     nets = {"LeNet5": "local net", "StackedRejectors": "rejectors"}
 
-    def watch(where, name: str, label: str = ""):
-        work = getattr(where, name)
+    def time_calls(where, name: str, label: str = ""):
+        function = getattr(where, name)
 
         def timed(*args, **kwargs):
-            found = []
-            taken = seconds(lambda: found.append(work(*args, **kwargs)), device)
+            results = []
+            taken = seconds(lambda: results.append(function(*args, **kwargs)), device)
             part = label or nets.get(type(args[0]).__name__, "edge net")
             parts[part] = parts.get(part, 0) + taken
-            return found[0]
+            return results[0]
 
         stack.enter_context(mock.patch.object(where, name, timed))
 
     with contextlib.ExitStack() as stack:
-        watch(data, "load", "read data")
-        watch(data.Dataset, "fingerprint", "hash data")
-        watch(eval_all, "read_checkpoints", "read checkpoints")
-        watch(eval_all, "predict")
-        watch(experiment, "write_npz", "write predictions")
-        watch(eval_all.saved, "load", "read predictions")
-        watch(eval_all, "release_layout", "counts and risks")
+        time_calls(data, "load", "read data")
+        time_calls(data.Dataset, "fingerprint", "hash data")
+        time_calls(eval_all, "read_checkpoints", "read checkpoints")
+        time_calls(eval_all, "predict")
+        time_calls(experiment, "write_npz", "write predictions")
+        time_calls(eval_all.saved, "load", "read predictions")
+        time_calls(eval_all, "release_layout", "counts and risks")
         yield parts
 
 
@@ -115,7 +115,7 @@ def measure(name: str, device, images: int, train: int, rounds: int) -> dict:
         edge_seconds, all_seconds, all_parts = [], [], []
         for _ in range(rounds + 1):
             edge_seconds.append(seconds(lambda: [predict(edge, b) for b in batches], device))
-            with watched(device) as parts, contextlib.redirect_stdout(io.StringIO()):
+            with timed_parts(device) as parts, contextlib.redirect_stdout(io.StringIO()):
                 all_seconds.append(seconds(lambda: eval_all.evaluate(args), device))
             parts["all else"] = all_seconds[-1] - sum(parts.values())
             all_parts.append(parts)
@@ -142,18 +142,20 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ["alexnet", "resnet18", "convnet", "vit"]
-    parser.add_argument("--edge_net", nargs="+", default=names, help="one row each")
+    parser.add_argument("--edge_net", nargs="+", default=names, help="edge nets, one row for each")
     parser.add_argument(
         "--images",
         type=int,
         default=10_000,
-        help="of val and test together; on a CPU at most "
+        help="images of val and test together; on a CPU at most "
         + ", ".join(f"{count} for {name}" for name, count in FEW.items()),
     )
-    parser.add_argument("--train_images", type=int, default=40_000, help="beside them in the data")
+    parser.add_argument(
+        "--train_images", type=int, default=40_000, help="training images of the data set"
+    )
     parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
-    parser.add_argument("--rounds", type=int, default=3, help="turns taken; the medians count")
-    parser.add_argument("--out", help="write the numbers there as JSON")
+    parser.add_argument("--rounds", type=int, default=3, help="alternations; medians are reported")
+    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)
@@ -164,16 +166,15 @@ def main(argv=None):
         row = measure(name, device, min(args.images, few), args.train_images, args.rounds)
         rows.append(row)
         edge, whole = (statistics.median(row[f"{k}_seconds"]) for k in ("edge", "evaluate"))
-        told = ", ".join(f"{k} {v:.2f}" for k, v in row["parts"].items())
+        seconds_of = ", ".join(f"{k} {v:.2f}" for k, v in row["parts"].items())
         print(
             f"{name}, {row['images']} images: edge {edge:.2f} s, evaluate {whole:.2f} s, ratio "
-            f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f}): {told}",
+            f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f}): {seconds_of}",
             flush=True,
         )
     if args.out:
         sizes = {"settings": len(SETTINGS), "batch": BATCH, "train_images": args.train_images}
-        found = about(device, **sizes, rows=rows)
-        experiment.write_json(Path(args.out), found)
+        experiment.write_json(Path(args.out), about(device, **sizes, rows=rows))
 
 
 if __name__ == "__main__":

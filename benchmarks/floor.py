@@ -1,24 +1,24 @@
-"""How near a training step is to what the device can do at best: one pass against its floor.
+"""Time of a training step relative to a lower bound (floor) for the device.
 
   python -m benchmarks.floor
   python -m benchmarks.floor --device cuda --nets lenet5 alexnet vit --compile --out floor.json
 
-The floor of a step is the larger of two times: its arithmetic at the matrix rate measured in this
-run (large products, float32 or bfloat16 as the step has it), and its bytes at the bandwidth
-measured in this run (a large copy). Both are counted too low, so that nothing can be below:
+The floor of a step is the larger of two times: its arithmetic at the rate of large matrix products
+(float32 or bfloat16, as in the step), and its bytes at the bandwidth of a large copy, both measured
+in this run. Arithmetic and bytes are undercounted, so that no step can be faster:
 
-  arithmetic  2 flops a multiply-add; forward, backward (twice that) and the edge's own answers
-              after the step, for a batch; the rejectors' forward and backward; nothing else
-  bytes       36 for each of the edge's parameters: read by forward, backward and answers, the
-              gradient written and read, momentum and parameter read and written; 28 without
-              answers (the local net), and that for each parameter of the rejectors
+  arithmetic  2 flops per multiply-add; for a batch, the edge net's forward, backward (twice that)
+              and predictions after the step, and the rejectors' forward and backward
+  bytes       36 per parameter of the edge net: read by forward, backward and predictions, the
+              gradient written and read, momentum and parameter read and written; 28 per parameter
+              of the local net and the rejectors, which make no predictions after the step
 
-Ways: `plain` trains one setting as a script without this repository's does (sweep.py's, data on the
-device already); the others are train_edgenet_async.py's loop, of one setting (S = 1), of the
-paper's 42 (S = 1) and of its 12 (four S), eager or with the flags that the row names; `batch by
-batch` asks the copies of S > 1 once a batch, as a plain script does. They take turns; medians over
-the rounds. Below, what the paper's protocol of 42 + 12 settings would take, by the steps of 15
-epochs over 45,000 images: extrapolated, not run.
+Ways: `plain` trains one setting with the loop of sweep.py, with data already on the device; the
+others run train_edgenet_async.py's loop with one setting (S = 1), the paper's 42 (S = 1) or its 12
+(four S), eagerly or with the flags that the row names; `batch by batch` evaluates the copies of
+S > 1 once per batch, as a plain script does. All ways alternate; medians over the rounds are
+reported. Finally the time of the paper's protocol of 42 + 12 settings is extrapolated from the
+steps of 15 epochs over 45,000 images.
 """
 
 import argparse
@@ -53,37 +53,37 @@ STEPS_OF_PROTOCOL = 15 * -(-45_000 // BATCH)
 
 
 def measured(work, device, times=5) -> float:
-    """Seconds that `work()` takes at best, after a first time."""
+    """The least of `times` measurements of the seconds of `work()`, after a warm-up."""
     work()
     return min(seconds(work, device) for _ in range(times))
 
 
 def rates(device) -> dict[str, float]:
-    """Flops a second of large products in float32 and bfloat16, bytes a second of a large copy."""
+    """Flops per second of large products (float32, bf16) and bytes per second of a large copy."""
     side = 8192 if device.type == "cuda" else 2048
-    found = {}
+    rate = {}
     for name, kind in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-        found[name] = 2 * side**3 / measured(lambda a=a, b=b: a @ b, device)
+        rate[name] = 2 * side**3 / measured(lambda a=a, b=b: a @ b, device)
     values = 2**28 if device.type == "cuda" else 2**26
     a, b = torch.ones(values, device=device), torch.empty(values, device=device)
-    found["bytes"] = 2 * 4 * values / measured(lambda: b.copy_(a), device)
-    return found
+    rate["bytes"] = 2 * 4 * values / measured(lambda: b.copy_(a), device)
+    return rate
 
 
 def floor_ms(rate, flops, moved, kind) -> float:
     return 1e3 * max(flops / rate[kind], moved / rate["bytes"])
 
 
-def made_part(steps):
+def random_part(steps):
     count = steps * BATCH
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
     return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
 
 
 def local_ways(device, steps) -> dict:
-    """{(way, settings): (an epoch of `steps` steps, kind of arithmetic)} of the local net."""
-    batches = data.Batches(made_part(steps), BATCH, device, shuffle=True)
+    """{(way, settings): (function for an epoch of `steps` steps, dtype)} of the local net."""
+    batches = data.Batches(random_part(steps), BATCH, device, shuffle=True)
     ways = {}
     for way in ("plain", "eager", "graph") if device.type == "cuda" else ("plain", "eager"):
         net = LeNet5(10).to(device)
@@ -107,8 +107,8 @@ def local_ways(device, steps) -> dict:
 
 
 def edge_ways(name, device, steps, compiled, counts) -> dict:
-    """The same of an edge net, one way after another: each has an edge of its own."""
-    part, size = made_part(steps), edge_size(name, 32)
+    """The same for an edge net; each way trains a copy of it."""
+    part, size = random_part(steps), edge_size(name, 32)
     first = build_edge(name, 10, size, 0)
     batches = data.Batches(part, BATCH, device, shuffle=True)
     local = LeNet5(10).to(device).eval()
@@ -150,7 +150,7 @@ def edge_ways(name, device, steps, compiled, counts) -> dict:
 
 
 def work_of(name, device, settings) -> tuple[float, float]:
-    """(flops, bytes) of a step at least."""
+    """Lower bounds (flops, bytes) of a step."""
     if name == "lenet5":
         lenet = LeNet5(10).to(device)
         flops = 2 * BATCH * 3 * multiply_adds(lenet, torch.zeros(1, 3, 32, 32, device=device))
@@ -163,8 +163,8 @@ def work_of(name, device, settings) -> tuple[float, float]:
 
 
 def protocol(rows) -> list[dict]:
-    """Hours that 42 + 12 settings on one data set would take, by ms a step; plain: 54 runs."""
-    found = []
+    """Hours of 42 + 12 settings on one data set, extrapolated from ms per step; plain: 54 runs."""
+    hours = []
     for row in rows:
         if row["settings"] != 42:
             continue
@@ -173,12 +173,17 @@ def protocol(rows) -> list[dict]:
         ]
         plain = [r["ms"] for r in rows if (r["net"], r["way"]) == (row["net"], "plain")]
         if match:
-            ours = STEPS_OF_PROTOCOL * (row["ms"] + match[0]["ms"]) / 3.6e6
+            our_hours = STEPS_OF_PROTOCOL * (row["ms"] + match[0]["ms"]) / 3.6e6
             plain_hours = STEPS_OF_PROTOCOL * 54 * plain[0] / 3.6e6
-            found.append(
-                {"net": row["net"], "way": row["way"], "hours": ours, "plain_hours": plain_hours}
+            hours.append(
+                {
+                    "net": row["net"],
+                    "way": row["way"],
+                    "hours": our_hours,
+                    "plain_hours": plain_hours,
+                }
             )
-    return found
+    return hours
 
 
 def main(argv=None):
@@ -186,11 +191,13 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="best", help="cuda, cpu or best")
-    parser.add_argument("--nets", nargs="+", default=["lenet5", "alexnet"], help="also vit, ...")
-    parser.add_argument("--steps", type=int, default=20, help="steps a round (lenet5: ten times)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns taken; the median counts")
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
-    parser.add_argument("--out", help="write the rows there as JSON")
+    parser.add_argument(
+        "--nets", nargs="+", default=["lenet5", "alexnet"], help="nets, such as vit"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="steps per round (lenet5: ten times)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile")
+    parser.add_argument("--out", help="JSON file for the rows")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     torch.manual_seed(0)
@@ -204,31 +211,31 @@ def main(argv=None):
     rows = []
     for net in args.nets:
         steps = args.steps * (10 if net == "lenet5" else 1)
-        made = (
+        ways = (
             local_ways(device, steps)
             if net == "lenet5"
             else edge_ways(net, device, steps, args.compile, [*SETTINGS])
         )
-        for epoch, _ in made.values():
-            epoch()  # compile, capture, and fill caches
-        taken = {key: [] for key in made}
+        for epoch, _ in ways.values():
+            epoch()  # compiles, captures graphs and fills caches
+        times = {key: [] for key in ways}
         for _ in range(args.rounds):
-            for key, (epoch, _) in made.items():
-                taken[key].append(seconds(epoch, device) / steps * 1e3)
-        for (way, count), (_, kind) in made.items():
-            ms = statistics.median(taken[way, count])
-            plain = statistics.median(next(v for (w, _), v in taken.items() if w == "plain"))
+            for key, (epoch, _) in ways.items():
+                times[key].append(seconds(epoch, device) / steps * 1e3)
+        for (way, count), (_, kind) in ways.items():
+            ms = statistics.median(times[way, count])
+            plain = statistics.median(next(v for (w, _), v in times.items() if w == "plain"))
             floor = floor_ms(rate, *work_of(net, device, count), kind)
             rows.append(
                 {"net": net, "way": way, "settings": count, "ms": ms, "floor_ms": floor,
                  "times_floor": ms / floor, "plain_over_ms": plain / ms,
-                 "rounds_ms": taken[way, count]}
+                 "rounds_ms": times[way, count]}
             )  # fmt: skip
             name = f"{net} {way}" + (f", {count} settings" if count else "")
             print(
                 f"{name:30} {ms:9.2f} {floor:9.3f} {ms / floor:9.2f} {plain / ms:9.2f}", flush=True
             )
-        del made
+        del ways
     hours = protocol(rows)
     for row in hours:
         print(
@@ -236,8 +243,8 @@ def main(argv=None):
             f"54 plain runs in {row['plain_hours']:.1f} h (extrapolated)"
         )
     if args.out:
-        found = about(device, batch=BATCH, rates=rate, rows=rows, protocol=hours)
-        experiment.write_json(Path(args.out), found)
+        result = about(device, batch=BATCH, rates=rate, rows=rows, protocol=hours)
+        experiment.write_json(Path(args.out), result)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""L2W's meta-gradient in forward mode beside a double backward pass: time and peak memory.
+"""Time and peak memory of L2W's meta-gradient in forward mode and by double backward.
 
   python -m benchmarks.meta_gradient
   python -m benchmarks.meta_gradient --device cuda --batch_size 256 --out meta_gradient-cuda.json
 
-MSDNet with 5 exits in train mode, half batches of 32 CIFAR-sized images. Five ways in every round:
+MSDNet with 5 exits in train mode, half batches of 32 CIFAR-sized images. Each round times five
+ways:
 
-  forward       the meta-gradient as `--save_memory` has it, without the real step
-  double        the same by backward() through a graph of the pseudo-step's backward: the usual way
-  pruned        the same by autograd.grad for the weight net alone, which computes less
-  forward step  a half batch as it is trained: the pass over it is shared with the real step
-  double step   a half batch with `double`: the real step makes its own pass
+  forward       the meta-gradient as with `--save_memory`, without the real step
+  double        the same by backward() through the graph of the pseudo-step's backward (usual way)
+  pruned        the same by autograd.grad for the weight net only, which computes less
+  forward step  a half batch as in training: the real step shares the forward pass
+  double step   a half batch with `double`: the real step has its own forward pass
 
-Ratios are of medians to `double`, and to `pruned` where so named. Seconds are CPU time of the
-process on a CPU (what else runs there counts little), else wall time. Peak memory is what tensors
-take above what was there before: on a CPU from the profiler's allocations. Ends with an error where
-the two gradients differ.
+Ratios are medians over `double`, or over `pruned` where named. On a CPU, seconds are the CPU time
+of the process, so that other load matters little; else they are wall time. Peak memory counts
+tensors beyond those at the start; on a CPU it comes from the profiler. Ends with an error if the
+gradients differ.
 """
 
 import argparse
@@ -38,10 +39,10 @@ from models.weight_net import WeightNet, sample_weights
 
 
 def double_backward(method: L2W, a: Half, b: Half, pruned: bool = True) -> tuple[Tensor, ...]:
-    """Gradients of the weight net as the authors get them, through the pseudo-step's own backward.
+    """The weight net's gradients as the authors compute them, through the pseudo-step's backward.
 
-    On one process; the exits that samples take do not depend on the weights. pruned: nothing is
-    computed for the network's own weights, where a plain backward() from the meta loss would.
+    For one process; the exits of samples do not depend on the weights. pruned: compute no gradients
+    of the network's own weights, unlike a plain backward() from the meta loss.
     """
     net, group = method.net, method.optimizer.param_groups[0]
     params = dict(net.named_parameters())
@@ -86,14 +87,14 @@ def adam_step(p: Tensor, g: Tensor, group: dict, state: dict) -> Tensor:
     t = int(state.get("step", 0)) + 1
     m = beta_1 * state.get("exp_avg", 0) + (1 - beta_1) * g
     v = beta_2 * state.get("exp_avg_sq", 0) + (1 - beta_2) * g**2
-    root = torch.where(v > 0, v, 1).sqrt() * (v > 0)  # the root of 0 has no derivative
+    root = torch.where(v > 0, v, 1).sqrt() * (v > 0)  # the square root has no derivative at 0
     spread = root / (1 - beta_2**t) ** 0.5 + group["eps"]
     step = group["lr"] / (1 - beta_1**t) * m / spread
     return p - group["lr"] * group["weight_decay"] * p - step
 
 
 def make(device: torch.device, batch: int, dtype: torch.dtype = torch.float32):
-    """MSDNet for CIFAR-10 with 5 exits, its L2W step, and two halves of `batch` samples."""
+    """The L2W method on an MSDNet with 5 exits for CIFAR-10, and two halves of `batch` samples."""
     parser = argparse.ArgumentParser()
     MSDNet.add_flags(parser.add_argument_group())
     torch.manual_seed(0)
@@ -161,39 +162,39 @@ def check(device: torch.device) -> float:
     expected = double_backward(method, a, b)
     method.meta_optimizer.step = lambda: None
     method.train_weight_net(a, b)
-    got = [p.grad for p in method.weight_net.parameters()]
+    actual = [p.grad for p in method.weight_net.parameters()]
     largest = max(float(e.abs().max()) for e in expected)
-    apart = max(float((e - g).abs().max()) for e, g in zip(expected, got, strict=True))
-    if not apart < 1e-8 * largest:
+    difference = max(float((e - g).abs().max()) for e, g in zip(expected, actual, strict=True))
+    if not difference < 1e-8 * largest:
         raise SystemExit(
-            f"error: the gradients differ by {apart:.1e}, the largest is {largest:.1e}"
+            f"error: the gradients differ by {difference:.1e}, the largest is {largest:.1e}"
         )
-    return apart / largest
+    return difference / largest
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7, help="the medians count")
-    parser.add_argument("--batch_size", type=int, default=32, help="of a half")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds; medians are reported")
+    parser.add_argument("--batch_size", type=int, default=32, help="images of a half batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", help="write the numbers there as JSON")
+    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)
     print(f"{hardware}, torch {torch.__version__}, half batches of {args.batch_size}")
-    apart = check(device)
-    print(f"in float64 the gradients differ by {apart:.1e} of the largest")
+    difference = check(device)
+    print(f"in float64 the gradients differ by {difference:.1e} of the largest")
     timed = ways(*make(device, args.batch_size))
-    taken = {name: [] for name in timed}
+    times = {name: [] for name in timed}
     for run in timed.values():
-        run()  # first calls build things
+        run()  # the first call warms up
     for _ in range(args.rounds):
         for name, run in timed.items():
-            taken[name].append(seconds(run, device))
+            times[name].append(seconds(run, device))
     peak = {name: peak_bytes(run, device) for name, run in timed.items()}
-    median = {name: statistics.median(values) for name, values in taken.items()}
+    median = {name: statistics.median(values) for name, values in times.items()}
     for name in timed:
         print(f"{name:13} {1000 * median[name]:8.1f} ms  {peak[name] / 2**20:8.1f} MiB")
     ratios = {
@@ -206,8 +207,8 @@ def main(argv=None):
     }
     print("ratios: " + ", ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
     if args.out:
-        numbers = {"seconds": taken, "peak_bytes": peak, "ratios": ratios}
-        sizes = {"batch_size": args.batch_size, "difference": apart}
+        numbers = {"seconds": times, "peak_bytes": peak, "ratios": ratios}
+        sizes = {"batch_size": args.batch_size, "difference": difference}
         experiment.write_json(Path(args.out), about(device, **sizes, **numbers))
 
 

@@ -1,4 +1,4 @@
-"""Measuring: seconds, turns, bytes of tensors, and what the JSON of a benchmark begins with."""
+"""Measures seconds and bytes of tensors, and describes hardware and software for a JSON file."""
 
 import gc
 import json
@@ -19,11 +19,11 @@ from data.memory import free_on_host
 
 WARM = 6  # steps: a CUDA graph is captured at the fourth
 FLOAT, INT = 4, 8  # bytes
-WEIGHTS = 12  # bytes a parameter in training: itself, its gradient, its momentum, float32
+WEIGHTS = 12  # bytes per parameter in training: value, gradient and momentum in float32
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `step()` takes, including its work on the device."""
+    """Seconds of `step()`, including its work on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -36,10 +36,10 @@ def seconds(step: Callable[[], object], device: torch.device) -> float:
 def take_turns(
     works: Mapping[Hashable, tuple[Callable[[], object], int]], rounds: int, device: torch.device
 ) -> dict[Hashable, list[float]]:
-    """Milliseconds a step of each of `works`, {name: (function, its steps)}, once a round.
+    """Milliseconds per step of each of `works`, {name: (function, steps)}, once per round.
 
-    All are warm before the first round. Because they take turns, other load on the machine slows
-    them alike.
+    All are warmed up before the first round. They alternate, so that other load on the machine
+    slows all of them alike.
     """
     for work, steps in works.values():
         for _ in range(-(-WARM // steps) if device.type == "cuda" else 1):
@@ -52,10 +52,10 @@ def take_turns(
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Peak bytes of tensors on `device` during `run()`, above the bytes before it.
+    """Peak bytes of tensors on `device` during `run()`, minus the bytes before it.
 
-    On CUDA as the allocator counts. On a CPU from the profiler, which records every allocation of a
-    tensor, also inside operators, but not the buffers of libraries. ValueError on other devices.
+    On CUDA the allocator's count. On a CPU from the profiler, which records every allocation of a
+    tensor, also within operators, but not the buffers of libraries. ValueError on other devices.
     """
     gc.collect()
     if device.type == "cuda":
@@ -66,7 +66,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != "cpu":
-        raise ValueError(f"--device {device}: its memory is not counted here; give cuda or cpu")
+        raise ValueError(f"--device {device}: memory can be measured on cuda and cpu only")
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # no warnings about CUDA on machines without it
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
@@ -75,33 +75,33 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         recorded.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
     changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
-    now = most = 0
+    current = peak = 0
     for _, change in changes:
-        now += change
-        most = max(most, now)
-    return most
+        current += change
+        peak = max(peak, current)
+    return peak
 
 
 def kept_bytes(forward: Callable[[], object], net: nn.Module) -> int:
-    """Bytes that a forward pass keeps for its backward pass, the parameters of `net` aside.
+    """Bytes that a forward pass saves for its backward pass, without the parameters of `net`.
 
-    Memory that several operators keep counts once.
+    Memory that several operators save counts once.
     """
     parameters_of = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    kept: list[Tensor] = []  # kept alive, so that no two share an address by chance
+    saved: list[Tensor] = []  # holds references, so that no address is reused
 
-    def keep(x: Tensor) -> Tensor:
-        kept.append(x.detach())
+    def save(x: Tensor) -> Tensor:
+        saved.append(x.detach())
         return x
 
-    with saved_tensors_hooks(keep, lambda x: x):
-        outputs = forward()  # noqa: F841, the graph lives as long as they do
-    stores = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in kept}
-    return sum(size for where, size in stores.items() if where not in parameters_of)
+    with saved_tensors_hooks(save, lambda x: x):
+        outputs = forward()  # noqa: F841, keeps the graph alive
+    stores = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in saved}
+    return sum(size for address, size in stores.items() if address not in parameters_of)
 
 
 def free_bytes(device: torch.device) -> float:
-    """Free bytes of the card or the machine; inf if they are not known."""
+    """Free bytes of the GPU or the machine; inf if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = free_on_host()
@@ -109,15 +109,15 @@ def free_bytes(device: torch.device) -> float:
 
 
 def fits(what: str, needed: int, device: torch.device) -> bool:
-    """Whether `needed` bytes are free; prints that `what` is left out if not."""
+    """Whether `needed` bytes are free; if not, prints that `what` is skipped."""
     free = free_bytes(device)
     if needed > free:
-        print(f"{what}: left out, needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} are free")
+        print(f"{what}: skipped, needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} are free")
     return needed <= free
 
 
 def about(device: torch.device, **more: Any) -> dict[str, Any]:
-    """The hardware and software of a measurement, and `more`."""
+    """The hardware and software of a measurement, followed by `more`."""
     head, dirty = experiment.commit()
     return {
         "hardware": experiment.hardware(device),

@@ -1,32 +1,32 @@
-"""Milliseconds a step and bytes at the peak against K, the number of cost settings in one pass.
+"""Milliseconds per step and peak bytes against K, the number of cost settings in one pass.
 
   python -m benchmarks.scale --out settings.json
   python -m benchmarks.scale_figure settings.json
 
-1 to 1,000 rejectors beside one edge, batch 16, and as many runs of one setting the plain way. All
-points of a curve take turns in one process, all warm; the medians count, and the file keeps every
-round. A point that does not fit in memory is left out, and a line says so.
+1 to 1,000 rejectors with one edge net, batch 16, compared with as many plain runs of one setting.
+All points of a curve are warmed up and alternate in one process; the file keeps every round, and
+medians are reported. A point that does not fit in memory is skipped with a message.
 
 Bytes of tensors at the peak of a step, for a batch of B, P_e parameters of the edge, a copy of the
 edge of S_e bytes for each of C refresh rates S > 1, P_r = 61,326 parameters of a rejector:
 
     D + 12 P_e + C S_e + 12 K P_r + max(A_e, A_x + K B a_r)
 
-12 bytes a parameter are weight, momentum and gradient in float32, which all stay from step to step.
-A_e is what the edge keeps for its backward pass; when the rejectors take their step it is free
-again. a_r = 46,544 bytes are what a rejector keeps of a sample, map by map of LeNet-5:
+The 12 bytes per parameter are weight, momentum and gradient in float32, which persist between
+steps. A_e are the bytes that the edge net saves for its backward pass; they are freed before the
+rejectors' step. a_r = 46,544 bytes are what a rejector saves per sample, map by map of LeNet-5:
 
-    conv1 6*28*28*4   its pool 6*14*14*(4 + 8, with where the maxima were)
-    conv2 16*10*10*4  its pool 16*5*5*(4 + 8), the same flat 400*4    fc1 120*4   fc2 84*4
+    conv1 6*28*28*4   its pool 6*14*14*(4 + 8: values and indices of the maxima)
+    conv2 16*10*10*4  its pool 16*5*5*(4 + 8), flattened 400*4    fc1 120*4   fc2 84*4
 
-A_x is the batch itself, channels last, once for all. D is the data: a byte a value of every
-picture, its label (8 bytes) and row (8), logits of the local net (4 a class), L2 of the pass (4 a
-step and setting), and a chunk of pictures as float32.
+A_x is the batch in channels-last format, shared by all. D is the data: images (1 byte per value),
+labels and rows (8 bytes each), logits of the local net (4 bytes per class), L2 of the pass (4 bytes
+per step and setting), and a chunk of images as float32.
 
-The measured steps run eagerly. Replayed as CUDA graphs, the two passes have memory of their own,
-and their sum should stand in the place of the maximum: not measured, as the allocator does not
-count it. Nor is what a copy needs for a moment while it answers up to 128 images ahead
-(learning_to_help.edge_copies), which the few steps measured do not do.
+The measured steps run eagerly. With CUDA graphs the two passes have separate memory, so that the
+maximum should become a sum; this is not measured, because the allocator does not count it. Also not
+measured is the temporary memory of a copy that predicts up to 128 images ahead
+(learning_to_help.edge_copies), which does not happen in so few steps.
 """
 
 import argparse
@@ -64,26 +64,26 @@ CLASSES, VALUES = 10, 3 * 32 * 32
 REJECTOR = 61_326  # parameters
 KEPT = FLOAT * (6 * 28**2 + 6 * 14**2 + 16 * 10**2 + 2 * 16 * 5**2 + 120 + 84)
 KEPT += INT * (6 * 14**2 + 16 * 5**2)  # a_r
-MEMORY_STEPS = 3  # the second step is the first that has momenta and old gradients
-MOST = 1000  # rejectors times steps of a turn
+MEMORY_STEPS = 3  # the second step is the first with momenta and old gradients
+MOST = 1000  # maximum of rejectors times steps per round
 
 
 def settings_of(count: int, freqs: list[int]) -> list[Setting]:
-    """`count` settings with costs spread over the paper's range, their S in turn from `freqs`."""
+    """`count` settings with costs spread over the paper's range and S cycling through `freqs`."""
     return [
         Setting(freqs[k % len(freqs)], (1.0, 1.25)[k % 2], 0.5 * k / count) for k in range(count)
     ]
 
 
 def part_of(steps: int) -> data.Part:
-    """Random pictures of 32 px for some steps."""
+    """Random 32 px images for `steps` batches."""
     count = steps * sweep.BATCH
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
     return data.Part(images, torch.randint(0, CLASSES, (count,)), torch.arange(count))
 
 
 def one_pass(edge_step, settings, part, device) -> Callable[[], object]:
-    """A function that takes every batch of `part` once, as train_edgenet_async.py does."""
+    """Returns a function that trains on every batch of `part` once, as train_edgenet_async.py."""
     rejectors = None
     if settings:
         flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
@@ -100,7 +100,7 @@ def new_edge(name: str, device: torch.device) -> EdgeStep:
 
 
 def plain_run(name: str, part: data.Part, device: torch.device):
-    """A function that takes one setting's steps the plain way, as benchmarks.sweep has it."""
+    """Returns a function that trains one setting with the plain loop of benchmarks.sweep."""
     size = edge_size(name, 32)
     edge, frozen = (build_edge(name, CLASSES, size, 0).to(device) for _ in range(2))
     local, rejector = sweep.LeNet5(CLASSES).to(device).eval(), Rejector().to(device)
@@ -112,13 +112,13 @@ def plain_run(name: str, part: data.Part, device: torch.device):
 
 
 def kept_of(edge: torch.nn.Module, device: torch.device) -> int:
-    """A_e: what the edge keeps of a batch for its backward pass."""
+    """A_e: bytes that the edge net saves of a batch for its backward pass."""
     pictures = torch.zeros(sweep.BATCH, 3, 32, 32, device=device)
     return kept_bytes(lambda: edge(pictures), edge)
 
 
 def predicted(count: int, edge: torch.nn.Module, freqs: list[int], images: int, kept: int) -> int:
-    """The formula above; `kept` is A_e."""
+    """Peak bytes by the formula above; `kept` is A_e."""
     steps = -(-images // sweep.BATCH)
     held = images * (VALUES + 2 * INT + FLOAT * CLASSES) + FLOAT * steps * count
     held += FLOAT * min(CHUNK_VALUES, images * VALUES)
@@ -129,7 +129,7 @@ def predicted(count: int, edge: torch.nn.Module, freqs: list[int], images: int, 
 
 
 def memory(name: str, count: int, freqs: list[int], device: torch.device) -> tuple[int, int]:
-    """Bytes at the peak of a few steps from nothing on: (measured, predicted)."""
+    """Peak bytes of the first steps, including setup: (measured, predicted)."""
     edge = build_edge(name, CLASSES, edge_size(name, 32), 0).to(device)
     images = MEMORY_STEPS * sweep.BATCH
     by_formula = predicted(count, edge, freqs, images, kept_of(edge, device))
@@ -150,18 +150,18 @@ def parse_args(argv=None):
     count = number(int, 1)
     parser.add_argument("--edges", nargs="+", default=["convnet", "alexnet"], help="edge nets")
     parser.add_argument("--counts", type=count, nargs="+", default=COUNTS, help="K")
-    parser.add_argument("--steps", type=count, default=4, help="a turn; fewer where K is large")
-    parser.add_argument("--rounds", type=count, default=5, help="turns taken; the median counts")
+    parser.add_argument("--steps", type=count, default=4, help="steps per round; fewer for large K")
+    parser.add_argument("--rounds", type=count, default=5, help="rounds; medians are reported")
     parser.add_argument("--device", default="best", help="cuda, cpu or best")
-    parser.add_argument("--out", help="write the rows there as JSON")
+    parser.add_argument("--out", help="JSON file for the rows")
     return parser.parse_args(argv)
 
 
 def measure(edges, counts, steps, rounds, device) -> list[dict]:
-    """Rows of the file: for every edge its step alone, the plain way's, and that of every K."""
+    """Rows of the file: for each edge net its step alone, the plain step, and a step for each K."""
     rows, freqs = [], [1]
     for name in edges:
-        edge = new_edge(name, device)  # one for all: what it has learnt changes no time
+        edge = new_edge(name, device)  # shared by all K: training does not change the time
         kept = kept_of(edge.edge, device)
         images = MEMORY_STEPS * sweep.BATCH
         held = {k: predicted(k, edge.edge, freqs, images, kept) for k in counts}
@@ -184,32 +184,32 @@ def measure(edges, counts, steps, rounds, device) -> list[dict]:
     return rows
 
 
-def say(rows: list[dict]) -> None:
-    """A line a K, then from which K on the rejectors cost more than their edge."""
+def report(rows: list[dict]) -> None:
+    """Prints a line per K, then the K from which the rejectors cost more than their edge net."""
     print(f"{'edge':12} {'K':>6} {'ms a step':>10} {'K runs, ms':>11} {'MB':>9} {'formula':>8}")
     for name in dict.fromkeys(row["group"] for row in rows):
-        own = [row for row in rows if row["group"] == name]
+        group = [row for row in rows if row["group"] == name]
         alone, plain = (
             median(row["milliseconds"])
             for way in ("edge alone", "a run each")
-            for row in own
+            for row in group
             if row["way"] == way
         )
         print(f"{name:12} {'none':>6} {alone:10.2f}")
-        stack = [row for row in own if row["way"] == "one pass"]
+        stack = [row for row in group if row["way"] == "one pass"]
         for row in stack:
             ours, k = median(row["milliseconds"]), row["x"]
-            told = row["bytes"] / 1e6, row["predicted_bytes"] / row["bytes"]
-            print(f"{name:12} {k:6} {ours:10.2f} {k * plain:11.1f} {told[0]:9.1f} {told[1]:8.3f}")
+            megabytes, ratio = row["bytes"] / 1e6, row["predicted_bytes"] / row["bytes"]
+            print(f"{name:12} {k:6} {ours:10.2f} {k * plain:11.1f} {megabytes:9.1f} {ratio:8.3f}")
         doubled = doubles_at(alone, [(r["x"], median(r["milliseconds"])) for r in stack])
-        where = f"from K = {doubled:.0f} on" if doubled else "nowhere here"
-        print(f"{name}: the rejectors cost more than the edge {where}")
+        where = f"from K = {doubled:.0f} on" if doubled else "for none of these K"
+        print(f"{name}: the rejectors cost more than the edge net {where}")
 
 
 def doubles_at(alone: float, points: list[tuple[int, float]]) -> float | None:
-    """The K at which a step takes twice what the edge's alone takes; None where it never does.
+    """The K at which a step takes twice as long as the edge net's alone; None if there is none.
 
-    points: (K, milliseconds), K rising; straight lines between them and from K = 0, the edge alone.
+    points: (K, milliseconds) by increasing K; interpolated linearly from K = 0, the edge net alone.
     """
     k, before = 0, alone
     for more, after in points:
@@ -225,13 +225,13 @@ def main(argv=None):
     with experiment.one_line_errors():
         device = flags["device"] = experiment.pick_device(flags["device"])
         if device.type == "mps":
-            raise ValueError("--device mps: its memory is not counted here; give cuda or cpu")
+            raise ValueError("--device mps: memory can be measured on cuda and cpu only")
         for name in flags["edges"]:
-            edge_size(name, 32)  # knows the names
+            edge_size(name, 32)  # raises for an unknown name
     print(f"{experiment.hardware(device)}, torch {torch.__version__}")
     torch.manual_seed(0)
     rows = measure(**flags)
-    say(rows)
+    report(rows)
     if out:
         experiment.write_json(
             Path(out), about(device, kind="settings", batch=sweep.BATCH, rows=rows)

@@ -1,13 +1,13 @@
-"""The plain way against the one pass: milliseconds a step, and the ratio for 42 cost settings.
+"""Milliseconds per step of a plain implementation and of ours, and the ratio for 42 settings.
 
   python -m benchmarks.sweep
   python -m benchmarks.sweep --device cuda --steps 200
 
-Plain: a DataLoader over PIL images (ToTensor, Normalize, and Resize where the net needs it), and a
-run of its own for every setting, each with an edge, a copy of it refreshed every batch (S = 1), the
-local net and one rejector. Ours: train_localnet.py's loop, and train_edgenet_async.py's with all
-rejectors beside one edge. Batch 16, random pictures of 32 x 32, the paper's nets. The two take
-turns in one process; the median of the rounds is printed, and the range of the ratio.
+Plain: a DataLoader over PIL images (ToTensor, Normalize, and Resize if the net needs it), and a
+separate run for every setting, each with an edge net, a copy of it refreshed every batch (S = 1),
+the local net and one rejector. Ours: the loops of train_localnet.py and of train_edgenet_async.py,
+which trains all rejectors with one edge net. Batch 16, random 32 x 32 images, the paper's nets. The
+two alternate in one process; medians over the rounds and the range of the ratio are printed.
 """
 
 import argparse
@@ -40,7 +40,7 @@ COSTS = [(c1, ce / 40) for c1 in (1.0, 1.25) for ce in range(21)]  # the paper's
 
 
 class Pictures(Dataset):
-    """What torchvision's own data sets do: a PIL image a sample, through transforms."""
+    """A data set like torchvision's: each sample is a PIL image that passes through transforms."""
 
     def __init__(self, part, transform):
         self.images = part.images.permute(0, 2, 3, 1).numpy()
@@ -74,7 +74,7 @@ def plain_local(net, optimizer, batches, device):
 
 
 def plain_edge(nets, optimizers, batches, cost_1, cost_e, device):
-    """One setting, S = 1: what a user writes who trains one rejector a run."""
+    """One setting, S = 1: a straightforward implementation with one rejector per run."""
     local, edge, frozen, rejector = nets
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)
@@ -93,7 +93,7 @@ def plain_edge(nets, optimizers, batches, cost_1, cost_e, device):
 
 
 def compare(name, device, steps, rounds, plain, ours, runs):
-    """Take turns; plain and ours do `steps` steps each. Prints and returns the medians."""
+    """Alternates `plain` and `ours`, of `steps` steps each; prints and returns the medians."""
     plain(), ours()  # warm up
     pairs = [(seconds(plain, device), seconds(ours, device)) for _ in range(rounds)]
     a, b = (statistics.median(x) / steps * 1e3 for x in zip(*pairs, strict=True))
@@ -109,7 +109,7 @@ def compare(name, device, steps, rounds, plain, ours, runs):
 
 
 def local_rows(part, device, args):
-    """The local net's training: the data path alone, and data path and step."""
+    """Rows of the local net: loading data alone, and training."""
     net_a, net_b = LeNet5(10).to(device), LeNet5(10).to(device)
     sgd_a, sgd_b = sgd(net_a, 1e-3), sgd(net_b, 1e-3, fused=True)
     step = StepGraph(train_localnet.training_step(net_b, sgd_b), device)
@@ -138,10 +138,10 @@ def local_rows(part, device, args):
 
 
 def edge_row(costs, part, device, args):
-    """The edge and the rejectors of `costs`: one plain run times their number, against one pass."""
+    """Row of the edge net with the rejectors of `costs`: that many plain runs against one pass."""
     size = edge_size(args.edge_net, 32)
     edge = build_edge(args.edge_net, 10, size).to(device)
-    mine = copy.deepcopy(edge)
+    our_edge = copy.deepcopy(edge)
     local, frozen = LeNet5(10).to(device).eval(), copy.deepcopy(edge).eval()
     nets = local, edge, frozen, Rejector().to(device)
     optimizers = sgd(edge, 1e-3), sgd(nets[3], 1.6e-3)
@@ -149,9 +149,9 @@ def edge_row(costs, part, device, args):
     pictures = loader(part, size, args.workers)
 
     settings = [Setting(1, *pair) for pair in costs]
-    edge_step = EdgeStep(mine, sgd(mine, 1e-3, fused=True), BATCH)
+    edge_step = EdgeStep(our_edge, sgd(our_edge, 1e-3, fused=True), BATCH)
     flags = {"seed": 0, "lr": 1.6e-3, "momentum": 0.9, "ask": edge_step.ask}
-    rejectors = Rejectors(settings, mine, device, **flags)
+    rejectors = Rejectors(settings, our_edge, device, **flags)
     batches = data.Batches(part, BATCH, device, shuffle=True)
     in_order = data.Batches(part, 500, device)
     logits = predict(local, in_order)
@@ -171,13 +171,13 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
-    parser.add_argument("--steps", type=int, default=20, help="steps a round with the edge net")
-    parser.add_argument("--rounds", type=int, default=5, help="turns taken; the median counts")
+    parser.add_argument("--steps", type=int, default=20, help="steps per round with the edge net")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported")
     parser.add_argument(
-        "--workers", type=int, default=0, help="DataLoader workers of the plain way"
+        "--workers", type=int, default=0, help="DataLoader workers of the plain implementation"
     )
-    parser.add_argument("--edge_net", default="alexnet", help="as train_edgenet_async.py has it")
-    parser.add_argument("--out", help="write the rows there as JSON")
+    parser.add_argument("--edge_net", default="alexnet", help="as in train_edgenet_async.py")
+    parser.add_argument("--out", help="JSON file for the rows")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     torch.manual_seed(0)

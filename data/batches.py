@@ -107,7 +107,7 @@ class Batches(Steps):
                 f"images are {part.images.dtype} {shape}: give torch.uint8 [N, C, H, W], C 1 or 3"
             )
         if part.images.numel() == 0:
-            raise ValueError("the part has no images: there is nothing to make batches of")
+            raise ValueError("the part has no images, so it has no batches")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: give 1 or more")
         if seed < 0:

@@ -1,8 +1,8 @@
-"""Counts [clients, K] as PFLlib's words mean them (Zhang et al., JMLR 2025; its generate_*.py).
+"""PFLlib's partitions as counts [clients, K] (Zhang et al., JMLR 2025; its generate_*.py).
 
-`stock` [K] is how many images of each class there are, train and test set together; all of it is
-given out. Within a class, which images a client gets is drawn by the caller (PFLlib's pat takes
-them in the data set's order).
+`stock` [K] is the number of images of each class, train and test set together; all of them are
+distributed. The caller draws which images of a class a client gets (PFLlib's pat takes them in the
+order of the data set).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 
 from data.client_counts import LEAST, Counts, check_alpha
 
-DRAWS = 1000  # of dir and exdir, until every client has enough images; PFLlib draws without end
-SWEEPS = 20  # over the clients, to draw who holds which classes in exdir
+DRAWS = 1000  # at most, until every client of dir or exdir has enough images; PFLlib has no limit
+SWEEPS = 20  # of Gibbs sampling over the clients in exdir
 
 
 def benchmark_counts(
@@ -26,24 +26,24 @@ def benchmark_counts(
 ) -> Counts:
     """Counts [clients, K] of one of PFLlib's partitions.
 
-    kind: `-` is iid: every client has every class. `pat`: `per_client` classes each. Both cut a
-    class as `balance` says, see `_cut_in_turn`. `dir` and `exdir` ignore `balance`, as PFLlib does.
-    In `dir` each class is cut by Dir(alpha, ..., alpha) over the clients that have fewer images
-    than the mean by then; so a client exceeds the mean by less than one class. In `exdir` (extended
-    Dirichlet, Li et al., 2023) each client holds `per_client` classes, see `_holders`, and a class
-    is cut in the same way over its holders. Both are drawn again until each client has
-    min(40, N / clients / 2) images (exdir: 10, or that if it is less), and `LEAST` in any case: 40
-    is four batches of 10, of which a quarter is a client's test set.
+    kind: `-` is iid: every client has every class. `pat`: each client has `per_client` classes. In
+    both, `balance` decides how a class is divided, see `_cut_in_turn`. `dir` and `exdir` ignore
+    `balance`, as PFLlib does. In `dir` each class is divided by Dir(alpha, ..., alpha) among the
+    clients that so far have fewer images than the mean; so a client exceeds the mean by less than
+    one class. In `exdir` (extended Dirichlet, Li et al., 2023) each client holds `per_client`
+    classes, see `_holders`, and a class is divided in the same way among its holders. Both are
+    redrawn until each client has min(40, N / clients / 2) images (exdir: at most 10), and at least
+    `LEAST`: 40 is four batches of 10, and a quarter is a client's test set.
 
     Raises:
-        ValueError: some class would go to nobody, or some client has too few images. One line.
+        ValueError: some class has no client, or some client has too few images (one line).
     """
     counts = np.zeros((clients, len(stock)), dtype=np.int64)
     classes = np.flatnonzero(stock)
     stock, num_classes = stock[classes], len(classes)
-    asked = "iid" if kind == "-" else f"{kind} with {per_client} classes a client"
+    partition = "iid" if kind == "-" else f"{kind} with {per_client} classes per client"
     if kind in ("pat", "exdir") and per_client > num_classes:
-        raise ValueError(f"{asked}: there are {num_classes} classes: give at most so many")
+        raise ValueError(f"{partition}: give at most the {num_classes} classes there are")
     enough = min(40, int(stock.sum()) // clients // 2)
     if kind in ("-", "pat"):
         holders = _in_turn(clients, num_classes, num_classes if kind == "-" else per_client)
@@ -52,14 +52,14 @@ def benchmark_counts(
             while len(_in_turn(clients, num_classes, more)) < num_classes:
                 more += 1
             raise ValueError(
-                f"{asked}: {clients} clients hold {len(holders)} of {num_classes} classes: "
-                f"give {more} classes a client, or more clients"
+                f"{partition}: {clients} clients hold {len(holders)} of {num_classes} classes: "
+                f"give {more} classes per client, or more clients"
             )
         counts[:, classes] = _cut_in_turn(stock, holders, clients, balance, enough, rng)
         if (fewest := counts.sum(1).min()) < LEAST:
             raise ValueError(
-                f"{asked}: some of {clients} clients would have {fewest} images, fewer than "
-                f"{LEAST}: give fewer clients{', or equal for the sizes' if kind == '-' else ''}"
+                f"{partition}: some of {clients} clients would have {fewest} images, fewer than "
+                f"{LEAST}: give fewer clients{', or equal sizes' if kind == '-' else ''}"
             )
         return counts
     check_alpha(alpha)
@@ -68,8 +68,9 @@ def benchmark_counts(
         enough = min(10, enough)
         if clients * per_client < num_classes:
             raise ValueError(
-                f"{asked}: {clients} clients hold at most {clients * per_client} of {num_classes} "
-                f"classes: give {-(-num_classes // clients)} classes a client, or more clients"
+                f"{partition}: {clients} clients hold at most {clients * per_client} of "
+                f"{num_classes} classes: give {-(-num_classes // clients)} classes per client, "
+                "or more clients"
             )
         held = _holders(clients, num_classes, per_client, rng)
     enough = max(LEAST, enough)
@@ -78,17 +79,17 @@ def benchmark_counts(
         if counts.sum(1).min() >= enough:
             return counts
     raise ValueError(
-        f"{kind} with alpha {alpha:g}: in {DRAWS} draws some of {clients} clients had fewer than "
-        f"{enough} images each time: give fewer clients, a larger --alpha"
-        f"{', or equal for the sizes' if kind == 'dir' else ', or more --classes_per_client'}"
+        f"{kind} with alpha {alpha:g}: in each of {DRAWS} draws some of {clients} clients had "
+        f"fewer than {enough} images: give fewer clients, a larger --alpha"
+        f"{', or equal sizes' if kind == 'dir' else ', or more --classes_per_client'}"
     )
 
 
 def _in_turn(clients: int, num_classes: int, per_client: int) -> list[np.ndarray]:
-    """Who holds each class: the first ceil(clients * per_client / K) clients with room for it.
+    """The holders of each class: the first ceil(clients * per_client / K) clients with room.
 
-    The last clients may hold fewer than `per_client`; the list ends where no client has room, and
-    PFLlib loses the classes after that.
+    The last clients may hold fewer than `per_client` classes. The list ends when no client has
+    room; PFLlib drops the remaining classes.
     """
     room, width = np.full(clients, per_client), -(-clients * per_client // num_classes)
     holders: list[np.ndarray] = []
@@ -106,11 +107,11 @@ def _cut_in_turn(
     enough: int,
     rng: np.random.Generator,
 ) -> Counts:
-    """Counts [clients, K] of each class cut among its holders.
+    """Counts [clients, K] with each class divided among its holders.
 
-    Balanced: even parts. Otherwise parts are uniform from a tenth of the mean (or `enough` / K, if
-    that is more) to the mean. The last holder of a class gets what is left, so that unbalanced it
-    has far more than the others.
+    Balanced: equal parts. Otherwise parts are uniform between a tenth of the mean (or `enough` / K
+    if larger) and the mean. The last holder of a class gets the rest, which in the unbalanced case
+    is far more than the others get.
     """
     counts = np.zeros((clients, len(stock)), dtype=np.int64)
     for k, rows in enumerate(holders):
@@ -125,12 +126,12 @@ def _cut_in_turn(
 def _holders(
     clients: int, num_classes: int, per_client: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Which classes each client holds, bool [clients, K], `per_client` in each row.
+    """The classes that each client holds, bool [clients, K], `per_client` per row.
 
-    Uniform over all such tables with max(1, clients * per_client // K // 2) holders or more of
-    each class. PFLlib draws whole tables until one has them, which takes 7.5 million tables for
-    20 clients of 10 of 100 classes; this draws one client's classes anew given the others' (Gibbs
-    sampling), beginning with classes dealt evenly.
+    Uniform over all such tables in which each class has at least
+    max(1, clients * per_client // K // 2) holders. PFLlib draws whole tables until one satisfies
+    this, which takes 7.5 million tables for 20 clients with 10 of 100 classes. Gibbs sampling
+    instead redraws the classes of one client given the others', starting from an even deal.
     """
     least = max(1, clients * per_client // num_classes // 2)
     even = np.full(num_classes, clients * per_client // num_classes)
@@ -139,7 +140,9 @@ def _holders(
     number = held.sum(0)
     for client in [*range(clients)] * SWEEPS:
         number -= held[client]
-        order = np.argsort(rng.random(num_classes) - (number < least))  # what lacks holders first
+        order = np.argsort(
+            rng.random(num_classes) - (number < least)
+        )  # classes that lack holders first
         held[client] = False
         held[client, order[:per_client]] = True
         number += held[client]
@@ -149,16 +152,16 @@ def _holders(
 def _cut_by_dirichlet(
     stock: Counts, held: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> Counts:
-    """Counts [clients, K] of one draw: each class cut among its holders below the mean.
+    """One draw of counts [clients, K]: each class is divided among its holders below the mean.
 
-    A Dirichlet draw over all clients, without those who get none and scaled to 1 again (PFLlib), is
-    one over the others. Where no holder is below the mean, all holders get a part.
+    PFLlib draws over all clients, zeroes the excluded ones and rescales the shares to 1, which is
+    the same as a Dirichlet draw over the others. If no holder is below the mean, all get a part.
     """
     counts = np.zeros(held.shape, dtype=np.int64)
     total, mean = np.zeros(len(held), dtype=np.int64), stock.sum() / len(held)
     for k, images in enumerate(stock):
-        takers = held[:, k] & (total < mean)
-        rows = np.flatnonzero(takers if takers.any() else held[:, k])
+        below_mean = held[:, k] & (total < mean)
+        rows = np.flatnonzero(below_mean if below_mean.any() else held[:, k])
         shares = rng.dirichlet(np.full(len(rows), alpha))
         counts[rows, k] = by_shares(shares[:, None], np.array([images]), rng)[:, 0]
         total += counts[:, k]
@@ -166,10 +169,10 @@ def _cut_by_dirichlet(
 
 
 def _deal(shards: Counts, clients: int, per_client: int, rng: np.random.Generator) -> np.ndarray:
-    """Which classes each client holds, [clients, K].
+    """The classes that each client holds, bool [clients, K].
 
-    A client takes the classes with most shards left, so no class ever has more shards left than
-    there are clients to come.
+    A client takes the classes with most shards left, so that no class ever has more shards left
+    than there are remaining clients.
     """
     held = np.zeros((clients, len(shards)), dtype=bool)
     left = shards.copy()
@@ -181,10 +184,10 @@ def _deal(shards: Counts, clients: int, per_client: int, rng: np.random.Generato
 
 
 def by_shares(shares: np.ndarray, stock: Counts, rng: np.random.Generator) -> Counts:
-    """Each class given out by shares [clients, K]: its images are cut where the shares' sums are.
+    """Divides each class by shares [clients, K], cutting at the cumulative sums of the shares.
 
-    The cuts of a class are all moved by one random part of an image. Rounding down would hold back
-    half an image of every class for the last client, and give the same clients nothing each time.
+    All cuts of a class are shifted by one random fraction of an image. Plain rounding down would
+    move half an image per class to the last client, and always leave the same clients empty.
     """
     ends = shares.cumsum(0)
     ends = np.floor(ends / ends[-1] * stock + rng.random(len(stock))).astype(np.int64)

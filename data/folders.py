@@ -1,6 +1,6 @@
-"""Folders of ImageNet's size: files by name, and batches that are decoded as they are needed.
+"""Large picture folders such as ImageNet: lists files and decodes batches on demand.
 
-Worker processes read, crop and resize; what crosses to the device is bytes, normalised there.
+Worker processes read, crop and resize; uint8 pixels go to the device and are normalised there.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from data.batches import Batch, Steps, rows_in_order, rows_used, scale_and_shift
 from data.datasets import count_of, cut, stem
 from data.pictures import list_folder, read_picture
 
-# Of ImageNet's training pixels, as torchvision's weights and the papers use them.
+# Statistics of ImageNet's training pixels that torchvision's weights and the papers use.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-CHUNK = 64  # pictures a worker decodes at a time: of batches of thousands, 2 a worker fill memory
-TINY = 256  # pictures for which workers take longer to start than they save
-SHORT_SIDE = 256 / 224  # of a picture before its centre is cut out, by the size of what is cut
+CHUNK = 64  # pictures per task of a worker; whole batches of thousands would fill the memory
+TINY = 256  # with fewer pictures, starting workers takes longer than it saves
+SHORT_SIDE = 256 / 224  # short side before the centre crop, relative to the size of the crop
 
 
 @dataclass(frozen=True, eq=False)
 class FolderPart:
-    """Pictures of one split, not yet read.
+    """The files of one split; pictures are not loaded.
 
     files: N paths. labels: int64 [N]. index: int64 [N], positions in the listing of train/ (train
     and val) or of test/ (test).
@@ -48,7 +48,7 @@ class FolderPart:
 
 
 class FolderDataset(NamedTuple):
-    """A folder under its file prefix `name`; `classes[k]` is the name of label k."""
+    """A data set in a folder; `name` prefixes its files, `classes[k]` is the name of label k."""
 
     name: str
     train: FolderPart
@@ -57,13 +57,13 @@ class FolderDataset(NamedTuple):
     classes: tuple[str, ...]
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of names, sizes and labels: which data a run belongs to.
+        """16 hex digits of a SHA-256 of file names, sizes and labels, which identifies the data.
 
-        Of every file its path in the folder and its length in bytes, not its content: reading a
-        million pictures takes as long as an epoch, so one replaced by another of the same length
-        goes unseen. It changes with the cut into parts, and not with where the folder lies.
+        Hashes each file's path within the folder and its length in bytes, not its content, because
+        reading a million pictures takes as long as an epoch. A picture replaced by one of the same
+        length is therefore not noticed. Depends on the cut into parts, not on the folder's path.
         """
-        # train/ and test/ differ, so what two files of theirs have in common is the folder.
+        # The common path of a file in train/ and a file in test/ is the folder.
         root = os.path.commonpath([self.train.files[0], self.test.files[0]])
         digest = hashlib.sha256()
         for part in (self.train, self.val, self.test):
@@ -77,17 +77,17 @@ class FolderDataset(NamedTuple):
 def load_folder(
     path: str | os.PathLike[str], val_size: float = 0.1, seed: int = 0
 ) -> FolderDataset:
-    """List a folder of pictures, and cut val from its train part.
+    """Lists a folder of pictures and cuts val from its train part.
 
     Args:
-        path: of a folder with train/ and test/, or as ImageNet val/, each with the same folders,
-            one a class. Pictures may be of any sizes.
-        val_size: pictures of val, as a fraction of train in (0, 1) or as a count of 1 or more.
-        seed: of the cut, 0 or more. The cut is that of `data.load`: the same pictures are val.
+        path: a folder with train/ and test/ (or val/, as in ImageNet), each with the same
+            subfolders, one per class. Pictures may have any sizes.
+        val_size: size of val, as a fraction of train in (0, 1) or as a count of 1 or more.
+        seed: of the cut, 0 or more. `data.load` cuts the same pictures.
 
     Raises:
-        ValueError: no such folder, it is not as described, or val_size leaves train or val empty.
-            One line. Whether a picture can be read shows when it is.
+        ValueError: the folder does not exist or has another layout, or val_size leaves train or
+            val empty (one line). Damaged pictures are noticed when they are read.
     """
     name, path = stem(os.fspath(path)), Path(path)
     if not path.is_dir():
@@ -106,36 +106,35 @@ def _whole(samples: list[tuple[str, int]]) -> FolderPart:
 
 
 class FolderBatches(Steps):
-    """Batches of one `FolderPart`, decoded by worker processes: what `Batches` is to arrays.
+    """Batches of one `FolderPart`, decoded by worker processes; the counterpart of `Batches`.
 
-    The order of an epoch is a function of (number of pictures, seed, epoch) alone, as in `Batches`
-    and with its rule for a lone last picture; crop and flip of a picture are a function of
-    (seed, epoch, row). Neither hangs on the number of workers or of processes, nor on the epochs
-    before: a resumed run sees what it would have seen. torch's global random state is neither read
-    nor changed.
+    As in `Batches`, the order of an epoch depends on (number of pictures, seed, epoch) only, and a
+    single last picture is dropped with `shuffle`. Crop and flip of a picture depend on (seed,
+    epoch, row) only. So the number of workers, of processes and of earlier epochs changes nothing,
+    and a resumed run sees the same batches. torch's global random state is neither read nor
+    changed.
 
-    With `train` a picture is cropped at random to 8..100 % of its area and to an aspect of 3/4 to
-    4/3, resized to `size` and mirrored half of the time (Szegedy et al., CVPR 2015; the numbers
-    that ImageNet is trained with since). Without, its short side becomes size * 256 / 224, and the
-    centre is cut out.
+    With `train`, a random crop of 8 to 100 % of the area and aspect 3/4 to 4/3 is resized to `size`
+    and flipped with probability 1/2 (Szegedy et al., CVPR 2015; the usual settings for ImageNet).
+    Without, the short side is resized to size * 256 / 224, and the centre is cropped.
 
     Args:
         part: files and labels, N of each.
-        batch_size: pictures a batch, those of all ranks together; the last may be smaller.
-        device: where the batches appear.
+        batch_size: pictures per batch, over all ranks; the last batch may be smaller.
+        device: the device of the batches.
         shuffle: a new order each epoch, else rows 0..N-1.
         seed: of order, crops and flips, 0 or more.
         size: px, height and width of the images.
         train: random crops and flips.
-        workers: processes that decode; 0 for this one. By default a CPU each, at most 8, and 0
-            where there are few pictures.
-        mean, std: one number, or one a channel, in units of the full range 0..1.
-        rank, world: of several processes that share each batch, this one gets, and decodes, rows
-            rank, rank + world, ... of it: none, where the last batch is too small.
+        workers: decoding processes; 0 decodes in this process. The default is the number of CPUs,
+            at most 8, and 0 for few pictures.
+        mean, std: one number, or one per channel, in units of the full range 0..1.
+        rank, world: if `world` processes share each batch, this one decodes rows rank,
+            rank + world, ... of it, or none if the last batch is too small.
 
     Raises:
-        ValueError: an empty part, or a number out of range. In an epoch: a picture that cannot be
-            read; one line with its file, out of a worker too.
+        ValueError: an empty part, or a number out of range. During an epoch: a picture that cannot
+            be read (one line with its path, also from a worker).
     """
 
     def __init__(
@@ -156,7 +155,7 @@ class FolderBatches(Steps):
     ) -> None:
         total = len(part.files)
         if not total:
-            raise ValueError("the part has no pictures: there is nothing to make batches of")
+            raise ValueError("the part has no pictures, so it has no batches")
         least = {"batch_size": (batch_size, 1), "seed": (seed, 0), "size": (size, 1)}
         least |= {"workers": (0 if workers is None else workers, 0), "world": (world, 1)}
         for name, (value, low) in least.items():
@@ -176,8 +175,8 @@ class FolderBatches(Steps):
 
         if workers is None:
             workers = 0 if total < TINY else min(8, _cpus())
-        self._keys: list[tuple[int, list[int]]] = []  # of the epoch that is decoded next
-        self._started = 0
+        self._keys: list[tuple[int, list[int]]] = []  # (epoch, rows) of the chunks to decode
+        self._newest = 0  # number of the last call of `epoch`
         self._loader: DataLoader[Tensor | str] = DataLoader(
             _Decoder(part.files, seed, size, train),
             sampler=self._keys,
@@ -185,23 +184,23 @@ class FolderBatches(Steps):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # else each epoch would draw from the global one
+            generator=torch.Generator(),  # else each epoch draws from the global generator
         )
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
-        """The rows of each batch of one epoch, those of all ranks, int64 [B]; on the CPU."""
+        """Yield the rows of each batch of one epoch, over all ranks, int64 [B] on the CPU."""
         order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)
         yield from order[: self._used].split(self.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, images, labels)` for each batch of one epoch, this rank's share b of it.
+        """Yield `(index, images, labels)` for this rank's share of each batch of one epoch.
 
         index: int64 [b], rows of the part. images: float32 [b, 3, size, size],
-        (x / 255 - mean) / std. labels: int64 [b]. All on the device. RuntimeError where another
-        epoch has been started since: both are decoded by the same workers.
+        (x / 255 - mean) / std. labels: int64 [b]. All on the device. RuntimeError if another epoch
+        has been started in the meantime, since both use the same workers.
         """
-        self._started += 1
-        this = self._started
+        self._newest += 1
+        this = self._newest
         batches = [rows[self._share] for rows in self.rows(epoch)]
         self._keys[:] = [
             (epoch, chunk.tolist()) for rows in batches if len(rows) for chunk in rows.split(CHUNK)
@@ -212,7 +211,7 @@ class FolderBatches(Steps):
             pixels = torch.empty(shape, dtype=torch.uint8, device=self.device)
             done = 0
             while done < len(rows):
-                if this != self._started:
+                if this != self._newest:
                     raise RuntimeError("a newer epoch of these batches has been started")
                 chunk = next(chunks)
                 if isinstance(chunk, str):
@@ -226,13 +225,13 @@ class FolderBatches(Steps):
 
 
 class _Decoder(Dataset[Tensor | str]):
-    """Rows of an epoch to bytes: what each worker has a copy of."""
+    """Decodes rows of an epoch to uint8; each worker has a copy."""
 
     def __init__(self, files: list[str], seed: int, size: int, train: bool) -> None:
         from torchvision.transforms import v2  # here, as in pictures.py
 
-        # One array, as the reference counts of a million strings would unshare every worker's
-        # memory page by page.
+        # An array, because updating the reference counts of a million strings would copy the
+        # memory pages that forked workers share.
         self.files = np.array([os.fsencode(file) for file in files])
         self.seed = seed
         self.train = train
@@ -245,9 +244,9 @@ class _Decoder(Dataset[Tensor | str]):
             self.change = v2.Compose([v2.Resize(short, antialias=True), v2.CenterCrop(size)])
 
     def __getitem__(self, key: tuple[int, list[int]]) -> Tensor | str:
-        """An epoch and rows of it to uint8 [rows, 3, size, size], or to what is wrong in words.
+        """(epoch, rows) to uint8 [rows, 3, size, size], or to an error message.
 
-        An exception would lose its one line on the way out of a worker.
+        A DataLoader worker would add its traceback to the message of an exception.
         """
         epoch, rows = key
         try:
@@ -259,18 +258,18 @@ class _Decoder(Dataset[Tensor | str]):
         image = read_picture(os.fsdecode(self.files[row]))
         if not self.train:
             return self.change(image)
-        own = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)
-        # The transforms draw from the global state only, which others use in this process.
+        seed = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)
+        # The transforms draw from the global generator, whose state belongs to the caller.
         before = torch.get_rng_state()
         try:
-            torch.default_generator.manual_seed(int(own[0]))
+            torch.default_generator.manual_seed(int(seed[0]))
             return self.change(image)
         finally:
             torch.set_rng_state(before)
 
 
 def _cpus() -> int:
-    """CPUs that this process may use, which in a container are fewer than the machine's."""
+    """CPUs that this process may use; in a container possibly fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

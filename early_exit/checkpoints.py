@@ -66,7 +66,7 @@ def read(path: str | Path) -> Trained:
     kind = checkpoint.get("kind")
     if kind is None:
         raise ValueError(
-            f"{path}: does not say what it is; for a published file give --model_path, --arch and "
+            f"{path}: has no kind; for a published file give --model_path, --arch and "
             "the flags of its network"
         )
     if kind != "early_exit":

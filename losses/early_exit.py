@@ -4,7 +4,7 @@ base     BranchyNet (Teerapittayanon et al., ICPR 2016): sum over exits of the m
 l2w      Learning to weight samples (Han et al., ECCV 2022, arXiv 2209.08310).
 boosted  Boosted dynamic neural networks (Yu et al., AAAI 2023, arXiv 2211.16726).
 
-Logits are one [B, K] an exit, E of them; losses are [B, E]. All means are sums and one division.
+Logits are E tensors [B, K], one per exit; losses are [B, E]. Every mean is a sum, then a division.
 """
 
 from collections.abc import Sequence
@@ -21,40 +21,40 @@ def exit_losses(
 ) -> Tensor:
     """Cross-entropy of every sample at every exit: E times [B, K] and labels [B] to [B, E].
 
-    In float32 at least, whatever the network computed in.
+    Computed in float32 or float64, whatever the dtype of the logits.
     """
-    every = _together(logits)
+    stacked = _stack(logits)
     losses = F.cross_entropy(
-        every.flatten(0, 1),
-        labels.repeat(len(every)),
+        stacked.flatten(0, 1),
+        labels.repeat(len(stacked)),
         reduction="none",
         label_smoothing=label_smoothing,
     )
-    return losses.view(every.shape[:2]).T.contiguous()  # laid out as its shape says: sums' order
+    return losses.view(stacked.shape[:2]).T.contiguous()  # memory order fixes the order of sums
 
 
 def max_softmax_doubt(logits: Tensor) -> Tensor:
-    """1 - the highest class probability, [..., K] to [...]: `deferral.rules` says how and why."""
-    top, at = logits.max(-1, keepdim=True)
-    others = (logits - top).exp().scatter(-1, at, 0.0).sum(-1)
+    """1 - max softmax, [..., K] to [...], without cancellation; see `deferral.rules`."""
+    top, best = logits.max(-1, keepdim=True)
+    others = (logits - top).exp().scatter(-1, best, 0.0).sum(-1)
     return others / (1 + others)
 
 
 def doubts(logits: Sequence[Tensor] | Tensor) -> Tensor:
     """1 - max softmax of every sample at every exit: E times [B, K] to [B, E]."""
-    return max_softmax_doubt(_together(logits)).T.contiguous()
+    return max_softmax_doubt(_stack(logits)).T.contiguous()
 
 
-def _together(logits: Sequence[Tensor] | Tensor) -> Tensor:
-    """All exits' in one tensor [E, B, K], in float32 at least: E times fewer kernels."""
-    every = logits if isinstance(logits, Tensor) else torch.stack(list(logits))
-    return every if every.dtype == torch.float64 else every.float()
+def _stack(logits: Sequence[Tensor] | Tensor) -> Tensor:
+    """All logits in one tensor [E, B, K], float32 or float64: needs E times fewer kernels."""
+    stacked = logits if isinstance(logits, Tensor) else torch.stack(list(logits))
+    return stacked if stacked.dtype == torch.float64 else stacked.float()
 
 
 def boosted_logits(logits: Sequence[Tensor] | Tensor, t: float) -> Tensor:
-    """G_k = f_k + t G_(k-1), G_0 = 0: what boosted exits answer with, [E, B, K].
+    """G_k = f_k + t G_(k-1), G_0 = 0: the logits with which boosted exits predict, [E, B, K].
 
-    With t = 0 the logits themselves.
+    With t = 0 these are the f_k themselves.
     """
     total = [logits[0]]
     for f in logits[1:]:
@@ -65,35 +65,35 @@ def boosted_logits(logits: Sequence[Tensor] | Tensor, t: float) -> Tensor:
 def boosted_losses(
     logits: Sequence[Tensor] | Tensor, labels: Tensor, t: float, label_smoothing: float = 0.0
 ) -> Tensor:
-    """CE(f_k + stopgrad(t G_(k-1)), y): each exit learns what those before it left, [B, E]."""
+    """CE(f_k + stopgrad(t G_(k-1)), y): each exit corrects the sum of those before it, [B, E]."""
     before = t * boosted_logits(logits, t).detach()
     shifted = [logits[0], *(f + g for f, g in zip(logits[1:], before[:-1], strict=True))]
     return exit_losses(shifted, labels, label_smoothing)
 
 
 def assign_exits(doubt: Tensor, counts: Sequence[int]) -> Tensor:
-    """The exit that each sample of a batch would take: int64 [B], from doubts [B, E].
+    """Assigns an exit to each sample of a batch: int64 [B], from doubts [B, E].
 
-    Exit k takes the counts[k] = floor(B p_k) most confident of those not yet taken
-    (`deferral.exits.exit_counts`), the last exit the rest (L2W, section 3.2). Equals go in the
-    batch's order.
+    Exit k takes the counts[k] = floor(B p_k) most confident of the remaining samples
+    (`deferral.exits.exit_counts`), the last exit takes the rest (L2W, section 3.2). Ties are broken
+    by the order in the batch.
     """
     batch, num_exits = doubt.shape
-    taken_by = torch.full((batch,), num_exits - 1, device=doubt.device)
-    left = doubt.clone()
+    exits = torch.full((batch,), num_exits - 1, device=doubt.device)
+    remaining = doubt.clone()
     for k, count in enumerate(counts[:-1]):
-        free = left[:, k].argsort(stable=True)[:count]
-        taken_by.index_fill_(0, free, k)
-        left.index_fill_(0, free, 2.0)  # above every doubt: not free any more
-    return taken_by
+        rows = remaining[:, k].argsort(stable=True)[:count]
+        exits.index_fill_(0, rows, k)
+        remaining.index_fill_(0, rows, 2.0)  # above every doubt: excluded from later exits
+    return exits
 
 
 def exit_means(exits: Tensor, losses: Tensor) -> Tensor:
-    """Factors [B, E] that turn losses into the meta loss: the sum over exits of the mean over the
-    samples that take it. 1 / count where sample i takes exit k (`exits`, int64 [B]), else 0.
+    """Factors [B, E] of the losses in the meta loss, a sum over exits of mean losses.
 
-    `losses` lends its number of exits and its dtype; B is that of `exits`.
+    1 / count where sample i takes exit k (`exits`, int64 [B]), else 0. Only the number of exits and
+    the dtype of `losses` are used.
     """
-    every = torch.arange(losses.shape[1], device=exits.device)
-    takes = (exits[:, None] == every).to(losses.dtype)
+    numbers = torch.arange(losses.shape[1], device=exits.device)
+    takes = (exits[:, None] == numbers).to(losses.dtype)
     return takes / takes.sum(0).clamp(min=1)

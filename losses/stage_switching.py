@@ -1,7 +1,7 @@
 """The stage-switching surrogate of learning to help (Wu et al., ICLR 2025, arXiv 2501.13810).
 
-With m the local net, e the edge net, r the rejector, c_e the cost of asking, c_1 that of an edge
-error, the generalized 0-1 risk is
+With m the local net, e the edge net, r the rejector, c_e the cost of sending a sample to the edge
+and c_1 the cost of an edge error, the generalized 0-1 risk is
 
     R = E[ 1{r=LOCAL} 1{m != y}  +  1{r=REMOTE} (c_e + c_1 1{e != y}) ].
 
@@ -25,14 +25,14 @@ def stage_switching(
 ) -> tuple[Tensor, Tensor]:
     """The paper's (w_LOCAL, w_REMOTE), with s = max(0, c_e + c_1 - 1) added to both.
 
-    local_correct 1{m = y} and edge_wrong 1{e != y} are bool or float, cost_1 and cost_e >= 0;
-    shapes are as the arguments broadcast. The same holds for the other weights of this file.
+    local_correct 1{m = y} and edge_wrong 1{e != y} are bool or float; cost_1 and cost_e are >= 0;
+    the arguments broadcast. The same holds for the other weights in this file.
 
     Without s, w_REMOTE = 1 - c_e - c_1 1{e != y} is negative where the edge errs and c_e + c_1 > 1,
-    so that L2 is neither convex nor bounded below. With s both weights are >= 0 and their
-    difference, which alone fixes the sign of the minimiser, is the paper's. Where c_e + c_1 <= 1,
-    s = 0. w_REMOTE is computed as max(1 - c_e, c_1) - c_1 1{e != y}, which rounding cannot make
-    negative.
+    so that L2 is neither convex nor bounded below. With s both weights are >= 0, and their
+    difference, which alone determines the sign of the minimiser, is the paper's. s = 0 if
+    c_e + c_1 <= 1. w_REMOTE is computed as max(1 - c_e, c_1) - c_1 1{e != y}, which rounding cannot
+    make negative.
     """
     local_correct, edge_wrong = local_correct.to(cost_e.dtype), edge_wrong.to(cost_e.dtype)
     w_local = local_correct + (cost_e + cost_1 - 1).clamp_min(0)
@@ -43,7 +43,7 @@ def stage_switching(
 def cost_sensitive(
     local_correct: Tensor, edge_wrong: Tensor, cost_1: Tensor, cost_e: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(w_LOCAL, w_REMOTE): each action weighted by what the other one costs; the same decision."""
+    """(w_LOCAL, w_REMOTE): each action weighted by the cost of the other; same minimiser's sign."""
     local_correct, edge_wrong = local_correct.to(cost_e.dtype), edge_wrong.to(cost_e.dtype)
     return cost_e + cost_1 * edge_wrong, 1 - local_correct
 
@@ -53,8 +53,8 @@ def released(
 ) -> tuple[Tensor, Tensor]:
     """(w_LOCAL, w_REMOTE) as the release's code computes them, to reproduce its numbers.
 
-    The sign of c_1 is turned, so it asks MORE where the edge is wrong: not consistent. Where
-    c_e > 1, w_REMOTE is negative where the edge is right and L2 has no lower bound.
+    The sign of c_1 is flipped, so the rejector defers MORE where the edge is wrong: not consistent.
+    If c_e > 1, w_REMOTE is negative where the edge is right and L2 has no lower bound.
     """
     local_correct, edge_wrong = local_correct.to(cost_e.dtype), edge_wrong.to(cost_e.dtype)
     return local_correct, 1 - cost_e + cost_1 * edge_wrong

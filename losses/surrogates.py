@@ -1,6 +1,6 @@
-"""Every surrogate of the rejector's loss L2, by the name that flags and files have for it.
+"""All surrogates of the rejector's loss L2, by the name that flags and files use.
 
-A new surrogate is a function and a line in SURROGATES.
+To add a surrogate, write a function and add a line to SURROGATES.
 """
 
 import math
@@ -19,9 +19,9 @@ class Surrogate(NamedTuple):
     loss(logits [R, B, 2], local_logits [B, K], labels [B], edge_wrong [R, B], cost_1 [R, 1],
     cost_e [R, 1]) -> [R], the mean over the batch for each of R rejectors; logits are (LOCAL,
     REMOTE).
-    edge_right(score [..., N], local_logits [N, K]) -> [..., N]: the estimate of P(e = y | x) that a
-    deferral score stands for, of a surrogate that does not know the costs; None of one that does.
-    largest_cost_e: above it the loss has no lower bound.
+    edge_right(score [..., N], local_logits [N, K]) -> [..., N]: the estimate of P(e = y | x) that
+    follows from a deferral score, for a surrogate without costs; None for one with costs.
+    largest_cost_e: the loss has no lower bound above it.
     """
 
     loss: Callable[..., Tensor]
@@ -34,7 +34,7 @@ class Surrogate(NamedTuple):
 
 
 def weighted(action_weights: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
-    """The loss of a surrogate that weights log p_LOCAL and log p_REMOTE."""
+    """Loss of a surrogate that weights log p_LOCAL and log p_REMOTE."""
 
     def loss(logits, local_logits, labels, edge_wrong, cost_1, cost_e):
         local_correct = local_logits.argmax(-1) == labels
@@ -45,7 +45,7 @@ def weighted(action_weights: Callable[..., tuple[Tensor, Tensor]]) -> Callable[.
 
 
 def scored(of_score: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The loss of a surrogate of the deferral score, logit REMOTE - logit LOCAL, without costs."""
+    """Loss, without costs, of the deferral score: logit REMOTE - logit LOCAL."""
 
     def loss(logits, local_logits, labels, edge_wrong, cost_1, cost_e):
         return of_score(logits[..., 1] - logits[..., 0], local_logits, labels, edge_wrong)
@@ -68,10 +68,10 @@ COST_FREE = tuple(name for name, s in SURROGATES.items() if not s.knows_costs)
 
 
 class StackedLoss:
-    """The loss of every rejector of a stack on one batch, evaluated surrogate by surrogate.
+    """The losses of R stacked rejectors on one batch, one evaluation per surrogate.
 
-    surrogates: a name for each of the R rejectors; cost_1 and cost_e: its costs, None where the
-    surrogate does not know them. KeyError for a name that SURROGATES lacks.
+    surrogates: a name for each of the R rejectors; cost_1 and cost_e: its costs, None if its
+    surrogate has none. KeyError for a name that SURROGATES lacks.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class StackedLoss:
         cost_e: Sequence[float | None],
         device: torch.device | str,
     ):
-        self.groups = []  # (loss, its rejectors' rows [r], their c_1 and c_e [r, 1])
+        self.groups = []  # (loss, rows of its rejectors [r], their c_1 and c_e [r, 1])
         for name in dict.fromkeys(surrogates):
             rows = [r for r, surrogate in enumerate(surrogates) if surrogate == name]
             costs = [[cost_1[r] or 0.0, cost_e[r] or 0.0] for r in rows]

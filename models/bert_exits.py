@@ -22,18 +22,18 @@ from models.exit_net import ExitNet, State, tensor_of
 from models.trunks import exit_points, thirds
 from models.weights import fill
 
-LEAST = {"vocab_size": 5}  # the special tokens; of everything else 1
+LEAST = {"vocab_size": 5}  # the special tokens; the other sizes must be 1 or more
 
 
 class BertExits(ExitNet):
-    """Embeddings through the encoder; exits see the first token, [CLS], after chosen layers.
+    """BERT's encoder; exits classify the first token, [CLS], after chosen layers.
 
-    An exit is a pooler (a linear layer on the first token, tanh), dropout and a linear layer, each
-    exit with its own, as BERT classifies; the last one's pooler is BertModel's. Input: tokens int64
-    [B, 2, l] as of data/text/tokens.py, token ids and segments, l up to `max_positions`; id 0 is
-    padding, which no token sees. State: [tokens' vectors [B, l, hidden_dim], which of them are
-    seen, bool [B, l]]. Parameters for 2 classes at the defaults: 1,958,022; exits after 58,736,896,
-    88,113,664 and 117,490,432 multiply-adds at 128 tokens.
+    An exit has its own pooler (a linear layer on the first token, tanh), dropout and linear layer,
+    as BERT's classifier does; the last exit uses BertModel's pooler. Input: int64 [B, 2, l], token
+    ids and segments, as data/text/tokens.py makes them, l up to `max_positions`; tokens do not
+    attend to padding, id 0. State: [token vectors [B, l, hidden_dim], not padding, bool [B, l]].
+    Parameters for 2 classes at the defaults: 1,958,022; exits after 58,736,896, 88,113,664 and
+    117,490,432 multiply-adds at 128 tokens.
     """
 
     reads = "text"
@@ -42,27 +42,27 @@ class BertExits(ExitNet):
     def add_flags(group: argparse._ArgumentGroup) -> None:
         for flag, default, text in (
             ("num_layers", 4, "encoder layers"),
-            ("hidden_dim", 128, "width of a token"),
-            ("num_heads", 2, "of attention"),
-            ("mlp_dim", 512, "hidden layer"),
-            ("vocab_size", 8192, "tokens there are, at most where they are learnt"),
-            ("max_positions", 512, "tokens a text, at most"),
+            ("hidden_dim", 128, "dimension of a token"),
+            ("num_heads", 2, "attention heads"),
+            ("mlp_dim", 512, "dimension of the MLPs' hidden layer"),
+            ("vocab_size", 8192, "tokens in the vocabulary; a maximum if the tokenizer is trained"),
+            ("max_positions", 512, "maximum tokens per text"),
         ):
             group.add_argument(f"--{flag}", type=int, default=default, help=text)
         group.add_argument(
             "--exits",
             default="",
-            help="the layers they follow, as 2-4; not given: after each third of the layers",
+            help="layers followed by an exit, as 2-4 (default: each third of the layers)",
         )
         group.add_argument(
-            "--bert_dropout", type=float, default=0.1, help="of tokens, attention and exits"
+            "--bert_dropout", type=float, default=0.1, help="dropout of tokens, attention and exits"
         )
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> BertExits:
-        """The network for texts of `size` tokens at most. ValueError, one line, if there is none.
+        """The network for texts of up to `size` tokens; ValueError for impossible settings.
 
-        Weights are random, normal with std `STD` as BERT's first ones; see `start_from`.
+        Weights are initialised at random as in BERT, normal with std `STD`; see `start_from`.
         """
         shape = {flag: settings[flag] for flag in SHAPE}
         for flag, value in shape.items():
@@ -70,8 +70,8 @@ class BertExits(ExitNet):
                 raise ValueError(f"--{flag} {value}: give {LEAST.get(flag, 1)} or more")
         if shape["hidden_dim"] % shape["num_heads"]:
             raise ValueError(
-                f"--hidden_dim {shape['hidden_dim']} does not divide into --num_heads "
-                f"{shape['num_heads']}: give a multiple"
+                f"--hidden_dim {shape['hidden_dim']} is not a multiple of --num_heads "
+                f"{shape['num_heads']}"
             )
         if not 0 <= settings["bert_dropout"] < 1:
             raise ValueError(
@@ -114,20 +114,20 @@ class BertExits(ExitNet):
             nn.init.zeros_(layer.bias)
 
     def example(self, size: int) -> Tensor:
-        """A text of `size` tokens without padding, int64 [1, 2, size]."""
+        """An input for counting costs: `size` tokens without padding, int64 [1, 2, size]."""
         return torch.stack([torch.ones(1, size), torch.zeros(1, size)], 1).long()
 
     def block(self, k: int, state: State) -> State:
         if k == 0:
             ids, segments = tensor_of(state).unbind(1)
             state = [self.embeddings(input_ids=ids, token_type_ids=segments), ids != 0]
-        tokens, seen = map(tensor_of, state)
+        tokens, mask = map(tensor_of, state)
         for i in range(self.bounds[k], self.bounds[k + 1]):
             layer = self.encoder.layer[i]
             with _attention_of(layer, tokens):
-                out = layer(tokens, seen[:, None, None, :])
-            tokens = out[0] if isinstance(out, tuple) else out  # a tuple up to transformers 4
-        return [tokens, seen]
+                out = layer(tokens, mask[:, None, None, :])
+            tokens = out[0] if isinstance(out, tuple) else out  # transformers 4 returns a tuple
+        return [tokens, mask]
 
     def head(self, k: int, state: State) -> Tensor:
         pooler = self.poolers[k] if k < self.num_exits - 1 else self.pooler
@@ -135,7 +135,7 @@ class BertExits(ExitNet):
 
 
 class _Pooler(nn.Module):
-    """What BertModel has under `pooler`, for the exits before the last."""
+    """A pooler like BertModel's, for the exits before the last."""
 
     def __init__(self, hidden_dim: int):
         super().__init__()
@@ -147,26 +147,26 @@ class _Pooler(nn.Module):
 
 
 def start_from(net: ExitNet, state: dict[str, Tensor], path: str | Path) -> bool:
-    """Give `net` the weights that `read_folder` read from `path`; heads stay as they are.
+    """Load the weights that `read_folder` read from `path` into `net`; heads are unchanged.
 
-    Poolers of earlier exits start as copies of the last one's. Some files have no pooler (of
-    networks trained on words alone): then poolers stay random, and the answer is False.
+    Poolers of earlier exits start as copies of the last one's. Files of networks that were trained
+    on masked words only have no pooler: then poolers stay random, and False is returned.
 
     Raises:
-        ValueError: a weight of the trunk is missing, does not fit or is not finite. One line.
+        ValueError: a weight of the trunk is missing, does not fit or is not finite (one line).
     """
     full = dict(state)
-    for name, own in net.state_dict().items():
+    for name, current in net.state_dict().items():
         if name.startswith(("pooler", "heads.")):
             last = re.sub(r"^poolers\.\d+", "pooler", name)
-            full[name] = state.get(last, own)
+            full[name] = state.get(last, current)
     fill(net, full, str(path), "BERT of this network's settings").train()
     return "pooler.dense.weight" in state
 
 
 def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
-    """Attention as plain matrix products under forward-mode AD, which fused kernels do not have.
+    """Computes attention by plain matrix products under forward-mode AD, else by torch's kernel.
 
-    As in models/vit_exits.py, where it is measured what they save.
+    See `_attention_of` in models/vit_exits.py, which gives the reason and the time.
     """
     return sdpa_kernel(SDPBackend.MATH) if has_tangent(layer, tokens) else nullcontext()

@@ -142,8 +142,8 @@ def _read_settings(path: Path) -> dict[str, int]:
             raise ValueError(f"{path}: {SHAPE[flag]} is {value!r}: give a whole number from 1")
     if settings["hidden_dim"] % settings["num_heads"]:
         raise ValueError(
-            f"{path}: hidden_size {settings['hidden_dim']} does not divide into "
-            f"{settings['num_heads']} heads: copy it again"
+            f"{path}: hidden_size {settings['hidden_dim']} is not a multiple of "
+            f"num_attention_heads {settings['num_heads']}: copy it again"
         )
     return settings
 

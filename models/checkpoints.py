@@ -1,8 +1,9 @@
-"""Checkpoints to networks: ours (weights and what they are), or the release's bare state dicts.
+"""Builds networks from checkpoints of this repository or from the L2H release's state dicts.
 
-A checkpoint of ours is {"kind": "local" | "edge" | "rejector", "state_dict": ..., what it was made
-with}. The L2H release writes one bare state dict with `rejector.*` and `edge_net.*`, and another
-for the local net. All errors are ValueError of one line that begins with the file's name.
+A checkpoint of this repository is {"kind": "local" | "edge" | "rejector", "state_dict": ..., and
+the settings of the network and its training}. The L2H release writes a bare state dict with the
+prefixes `rejector.` and `edge_net.`, and another one for the local net. Every error is a one-line
+ValueError that begins with the file's name.
 """
 
 from collections.abc import Iterable
@@ -19,12 +20,12 @@ from models.localnet import LOCAL_NETS
 from models.rejector import Rejector
 from models.weights import State, fill, is_state_dict, restore, under
 
-# What a network with exits must be given, as early_exit.train writes it and a local net keeps it.
+# What ExitLocal needs beside the network; early_exit.train and local checkpoints save these keys.
 EXIT_INPUTS = ("size", "mean", "std", "ensemble_reweight")
 
 
 def kind_of(checkpoint: dict, where: str) -> str:
-    """ "local", "edge", "rejector" (ours), or "release" for a bare dict of rejector and edge."""
+    """Returns "local", "edge" or "rejector", or "release" for the release's rejector and edge."""
     if checkpoint.get("kind") in ("local", "edge", "rejector") and "state_dict" in checkpoint:
         return checkpoint["kind"]
     if is_state_dict(checkpoint):
@@ -33,22 +34,22 @@ def kind_of(checkpoint: dict, where: str) -> str:
         if "conv1.weight" in checkpoint and "fc3.weight" in checkpoint:
             return "local"
         return "edge"
-    raise ValueError(f"{where}: a checkpoint, but not of a local net, an edge net or a rejector")
+    raise ValueError(f"{where}: not a checkpoint of a local net, an edge net or a rejector")
 
 
 def _expect(checkpoint: dict, kind: str, where: str) -> None:
-    found = kind_of(checkpoint, where)
-    if found != kind:
-        raise ValueError(f"{where}: is a checkpoint of kind {found!r}, not {kind!r}")
+    actual = kind_of(checkpoint, where)
+    if actual != kind:
+        raise ValueError(f"{where}: is a checkpoint of kind {actual!r}, not {kind!r}")
 
 
-def _check_classes(found: int, num_classes: int, where: str) -> None:
-    if found != num_classes:
-        raise ValueError(f"{where}: made for {found} classes, the data set has {num_classes}")
+def _check_classes(outputs: int, num_classes: int, where: str) -> None:
+    if outputs != num_classes:
+        raise ValueError(f"{where}: made for {outputs} classes, the data set has {num_classes}")
 
 
 def local_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
-    """The local net of a checkpoint, for data of `num_classes`."""
+    """Builds the local net of a checkpoint, for data with `num_classes` classes."""
     _expect(checkpoint, "local", where)
     if is_state_dict(checkpoint):
         state, name = checkpoint, "lenet5"
@@ -56,7 +57,7 @@ def local_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
         state, name = checkpoint["state_dict"], checkpoint["net"]
         _check_classes(checkpoint["num_classes"], num_classes, where)
     if ":" in name:
-        return _exit_of_itself(checkpoint, where)
+        return _saved_exit(checkpoint, where)
     if name not in LOCAL_NETS:
         raise ValueError(f"{where}: local net {name!r} is unknown; {', '.join(LOCAL_NETS)}")
     if "fc3.weight" in state:
@@ -67,36 +68,37 @@ def local_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
 def exit_net(
     arch: str, settings: dict[str, Any], num_classes: int, size: int, state: State, where: str
 ) -> ExitNet:
-    """The network with exits that these describe, with the weights of `state`, all of them."""
+    """Builds the network with exits that these settings describe; `state` has all its weights."""
     if not is_state_dict(state):
-        raise ValueError(f"{where}: its state_dict is not one of tensors")
+        raise ValueError(f"{where}: state_dict does not map names to tensors")
     net = _new_exit_net(arch, settings, num_classes, size, where)
     return fill(net, under(state, ""), where, f"{arch} of {num_classes} classes")
 
 
 def exit_local(checkpoint: dict, name: ExitName, where: str) -> tuple[ExitLocal, dict[str, Any]]:
-    """An exit out of a checkpoint of early_exit.train, and what `local_net` needs to build it.
+    """Takes one exit out of a checkpoint of early_exit.train, for use as a local net.
 
-    The latter is a checkpoint's `net`, as msdnet:2, num_classes, settings, EXIT_INPUTS, state_dict.
+    Returns it and the entries of the checkpoint from which `local_net` builds it again: `net`, as
+    msdnet:2, num_classes, settings, EXIT_INPUTS and state_dict.
     """
     kind = checkpoint.get("kind")
     if kind != "early_exit":
-        what = "does not say what it is" if kind is None else f"is of kind {kind!r}"
-        raise ValueError(f"{where}: {what}; an exit is taken from what early_exit.train wrote")
-    kept = ("settings", "num_classes", *EXIT_INPUTS)
-    _expect_keys(checkpoint, ("arch", "state_dict", *kept), where)
+        what = "has no kind" if kind is None else f"is of kind {kind!r}"
+        raise ValueError(f"{where}: {what}; give a checkpoint that early_exit.train wrote")
+    copied = ("settings", "num_classes", *EXIT_INPUTS)
+    _expect_keys(checkpoint, ("arch", "state_dict", *copied), where)
     arch = checkpoint["arch"]
     if arch != name.arch:
         raise ValueError(f"{where}: is a {arch}, not the {name.arch} of {name}")
     settings, num_classes, size = (checkpoint[k] for k in ("settings", "num_classes", "size"))
     net = exit_net(arch, settings, num_classes, size, checkpoint["state_dict"], where)
     local = _exit(net, name.number or net.num_exits, checkpoint, where)
-    about = {"net": f"{arch}:{local.exit}"} | {k: checkpoint[k] for k in kept}
+    about = {"net": f"{arch}:{local.exit}"} | {k: checkpoint[k] for k in copied}
     return local, about | {"state_dict": local.state_dict()}
 
 
-def _exit_of_itself(checkpoint: dict, where: str) -> nn.Module:
-    """The local net of `exit_local`, from a checkpoint that keeps what that gave."""
+def _saved_exit(checkpoint: dict, where: str) -> nn.Module:
+    """Builds an exit from the checkpoint entries that `exit_local` returned."""
     _expect_keys(checkpoint, ("settings", *EXIT_INPUTS), where)
     try:
         name = exit_name(checkpoint["net"])
@@ -118,15 +120,16 @@ def _exit(net: ExitNet, number: int, checkpoint: dict, where: str) -> ExitLocal:
 def _new_exit_net(
     arch: str, settings: dict[str, Any], num_classes: int, size: int, where: str
 ) -> ExitNet:
-    """A network with exits of random weights."""
+    """Builds a network with exits, with random weights."""
     if arch not in EXIT_NETS:
         raise ValueError(f"{where}: network {arch!r} is unknown; {', '.join(EXIT_NETS)}")
-    odd = set(flag_names(EXIT_NETS[arch])) ^ set(settings)
-    if odd:
+    unmatched = set(flag_names(EXIT_NETS[arch])) ^ set(settings)
+    if unmatched:
         raise ValueError(
-            f"{where}: {arch} has other flags here than there: --{', --'.join(sorted(odd))}"
+            f"{where}: its settings of {arch} differ from the flags of this version: "
+            f"--{', --'.join(sorted(unmatched))}"
         )
-    if "pretrained" in settings:  # how it began; the weights to come are in a file
+    if "pretrained" in settings:  # concerns the start of training; `fill` loads the weights
         settings = settings | {"pretrained": False}
     try:
         return EXIT_NETS[arch].from_settings(settings, num_classes, size)
@@ -140,10 +143,10 @@ def _expect_keys(checkpoint: dict, keys: Iterable[str], where: str) -> None:
 
 
 def edge_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
-    """The edge net of a checkpoint of ours, for data of `num_classes`."""
+    """Builds the edge net of a checkpoint of this repository, for `num_classes` classes."""
     _expect(checkpoint, "edge", where)
     if is_state_dict(checkpoint):
-        raise ValueError(f"{where}: a bare state dict without rejector.* and edge_net.* names")
+        raise ValueError(f"{where}: a bare state dict without names under rejector. and edge_net.")
     _check_classes(checkpoint["num_classes"], num_classes, where)
     name = checkpoint["net"]
     make = partial(build_edge, name, num_classes, checkpoint["edge_size"])
@@ -151,19 +154,21 @@ def edge_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
 
 
 def rejector_net(checkpoint: dict, where: str) -> nn.Module:
-    """The rejector of a checkpoint of ours."""
+    """Builds the rejector of a checkpoint of this repository."""
     _expect(checkpoint, "rejector", where)
     return restore(Rejector, checkpoint["state_dict"], where, "rejector")
 
 
 def release_nets(state: State, num_classes: int, where: str) -> tuple[nn.Module, nn.Module]:
-    """(rejector, edge net) of the release's bare state dict: alexnet or vit, told by the names."""
+    """(rejector, edge net) of the release's bare state dict; names tell alexnet from vit."""
     rejector, edge = under(state, "rejector."), under(state, "edge_net.")
     if not rejector or not edge:
-        raise ValueError(f"{where}: needs names under both rejector.* and edge_net.*")
+        raise ValueError(f"{where}: needs names that start with rejector. and with edge_net.")
     if any(k.startswith("vit.") for k in edge):
         name, head = "vit", "heads.weight"
-        edge = {k: v for k, v in edge.items() if not k.startswith("vit.heads.")}  # never used there
+        edge = {
+            k: v for k, v in edge.items() if not k.startswith("vit.heads.")
+        }  # the release never uses it
     else:
         name, head = "alexnet", "classifier.6.weight"
     if head in edge:

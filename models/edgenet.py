@@ -15,7 +15,7 @@ from models.convnet import ConvNet
 from models.localnet import resize
 
 ALEXNET_SIZE, VIT_SIZE = 64, 224
-# In px; error messages list those that a net can run at.
+# In px; error messages list the ones at which a net can run.
 USUAL_SIZES = (16, 32, 48, 64, 96, 128, 224, 256, 299, 384)
 
 
@@ -61,7 +61,7 @@ class AlexNet(nn.Module):
 
 
 class ViT(nn.Module):
-    """torchvision's ViT-B/16 with its head outside, as the release names it: vit.*, heads.*."""
+    """torchvision's ViT-B/16 with a separate head and the release's names: vit.*, heads.*."""
 
     def __init__(self, num_classes: int, size: int = VIT_SIZE):
         from torchvision.models import VisionTransformer
@@ -85,7 +85,7 @@ class ViT(nn.Module):
 
 
 class TorchvisionNet(nn.Module):
-    """Any classifier of torchvision by its name there; images are resized to `size` px."""
+    """A classifier of torchvision, by torchvision's name; images are resized to `size` px."""
 
     def __init__(self, name: str, num_classes: int, size: int):
         from torchvision.models import get_model
@@ -93,7 +93,7 @@ class TorchvisionNet(nn.Module):
         super().__init__()
         self.size = size
         extra = {}
-        if name in ("googlenet", "inception_v3"):  # their auxiliary heads are no part of e(x)
+        if name in ("googlenet", "inception_v3"):  # e(x) has no auxiliary heads
             extra = {"aux_logits": False, "init_weights": True}
         self.net = get_model(name, weights=None, num_classes=num_classes, **extra)
 
@@ -103,11 +103,11 @@ class TorchvisionNet(nn.Module):
 
 
 class EdgeNet(NamedTuple):
-    """One edge net: build(num_classes, size) gives the module, run at `size` px.
+    """One edge net: build(num_classes, size) returns a module that runs at `size` px.
 
-    size: default px of the input; None: the images' own size if the net can run at it, else 224.
-    imagenet: the submodule that ImageNet weights are for ("": all of it) and torchvision's name of
-    them; None where there are none.
+    size: default input size in px; None: the size of the images if the net can run at it, else 224.
+    imagenet: (the submodule that takes ImageNet weights, "" for the whole net; torchvision's name
+    of the weights), or None if there are none.
     """
 
     build: Callable[[int, int], nn.Module]
@@ -115,7 +115,7 @@ class EdgeNet(NamedTuple):
     imagenet: tuple[str, str] | None = None
 
 
-# A new edge net is a file and a line here; a classifier of torchvision needs neither.
+# To add an edge net, write a file and add a line here; torchvision's classifiers need neither.
 EDGE_NETS = {
     "alexnet": EdgeNet(AlexNet, ALEXNET_SIZE, ("", "alexnet")),
     "vit": EdgeNet(ViT, VIT_SIZE, ("vit", "vit_b_16")),
@@ -130,7 +130,7 @@ def edge_names() -> list[str]:
 
 
 def _spec(name: str) -> EdgeNet:
-    """The edge net of a name; ValueError, with the near names, for an unknown one."""
+    """The edge net `name`; ValueError, with similar names, for an unknown one."""
     if name in EDGE_NETS:
         return EDGE_NETS[name]
     names = edge_names()
@@ -145,8 +145,8 @@ def _spec(name: str) -> EdgeNet:
 def edge_size(name: str, image_size: int) -> int:
     """The default input size of `name` in px.
 
-    alexnet 64 and vit 224 as in the paper; other nets the images' own size if they can take it
-    (tried without computing anything), else 224. ValueError for an unknown name.
+    alexnet 64 and vit 224 as in the paper; other nets the size of the images if they can run at it
+    (tested on the meta device), else 224. ValueError for an unknown name.
     """
     if size := _spec(name).size:
         return size
@@ -154,12 +154,12 @@ def edge_size(name: str, image_size: int) -> int:
 
 
 def cannot_run(name: str, size: int) -> str:
-    """Why the edge net `name` cannot run at `size` px, "" if it can; computes next to nothing."""
+    """Why the edge net `name` cannot run at `size` px, or "" if it can; computes only shapes."""
     try:
         try:
             with torch.device("meta"):
                 net = _spec(name).build(2, size)
-        except NotImplementedError:  # a RegNet reads numbers out of tensors while it is built
+        except NotImplementedError:  # RegNet reads tensor values while it is built
             with torch.random.fork_rng(devices=[]):
                 net = _spec(name).build(2, size).to("meta")
         net.eval()(torch.empty(2, 3, size, size, device="meta"))
@@ -169,17 +169,17 @@ def cannot_run(name: str, size: int) -> str:
 
 
 def sizes_of(name: str) -> str:
-    """The usual sizes that the edge net `name` can run at, as the end of an error message."""
+    """The end of an error message: the usual sizes at which the edge net `name` can run."""
     fitting = [str(size) for size in USUAL_SIZES if not cannot_run(name, size)]
     return f"of {', '.join(map(str, USUAL_SIZES))} px it can run at {', '.join(fitting) or 'none'}"
 
 
 def prefers_channels_last(net: nn.Module, device: torch.device) -> bool:
-    """Whether `net` trains faster on `device` with its maps channels last.
+    """Whether `net` trains faster on `device` in channels-last memory format.
 
-    On a CPU networks with depthwise convolutions do: MobileNetV3 small at batch 16 and 32 px takes
-    35 ms a step instead of 58; AlexNet, ResNet-18 and ConvNet take 5 to 50 % more. Other devices
-    were not measured: False.
+    On a CPU networks with depthwise convolutions do: a step of MobileNetV3 small at batch 16 and
+    32 px takes 35 ms instead of 58; AlexNet, ResNet-18 and ConvNet take 5 to 50 % longer. False for
+    other devices, which were not measured.
     """
     depthwise = (
         m for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1
@@ -190,10 +190,10 @@ def prefers_channels_last(net: nn.Module, device: torch.device) -> bool:
 def build_edge(
     name: str, num_classes: int, size: int, seed: int | None = None, pretrained: bool = False
 ) -> nn.Module:
-    """The edge net `name`, weights drawn from `seed`, or torchvision's ImageNet weights.
+    """Builds the edge net `name` with weights drawn from `seed`, or with ImageNet weights.
 
-    Only the last layer is new where the weights are ImageNet's. ValueError for an unknown name (it
-    names the near ones), a size that the net cannot take, and weights that cannot be had.
+    With ImageNet weights only the last layer is random. ValueError for an unknown name (lists
+    similar ones), a size at which the net cannot run, and weights that cannot be downloaded.
     """
     spec = _spec(name)
     with torch.random.fork_rng(devices=[]):
@@ -216,7 +216,7 @@ def build_edge(
 
 
 def imagenet_weights(name: str) -> dict[str, Tensor]:
-    """The best ImageNet weights of torchvision's network `name`; ValueError if out of reach."""
+    """torchvision's default ImageNet weights of `name`; ValueError if they cannot be downloaded."""
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name).DEFAULT
@@ -224,14 +224,14 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
         return weights.get_state_dict(check_hash=True, progress=False)
     except (OSError, RuntimeError) as e:
         raise ValueError(
-            f"ImageNet weights of {name} cannot be had ({str(e).splitlines()[0]}): put "
+            f"ImageNet weights of {name} cannot be downloaded ({str(e).splitlines()[0]}): put "
             f"{weights.url.rsplit('/', 1)[1]} into {torch.hub.get_dir()}/checkpoints, "
             "or train from random weights with --no-pretrained"
         ) from None
 
 
 def _fill(net: nn.Module, name: str, size: int) -> None:
-    """Give `net` the ImageNet weights of torchvision's `name`; its head may differ."""
+    """Loads torchvision's ImageNet weights of `name` into `net`; the head may differ."""
     state, current = imagenet_weights(name), net.state_dict()
     fitting = {k: v for k, v in state.items() if k in current and v.shape == current[k].shape}
     missing = [k for k in current if k not in fitting]

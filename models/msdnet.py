@@ -18,38 +18,42 @@ from models.dense_layers import Bottleneck, Conv, Head, check_size, initialise, 
 from models.exit_net import ExitNet, State, maps_of
 
 STEMS = ("auto", "cifar", "imagenet")
-LARGE_IMAGES = 96  # px from which `auto` takes ImageNet's first layer and heads
+LARGE_IMAGES = 96  # px; from this size on `auto` uses ImageNet's first layer and heads
 CIFAR_HEAD = 128  # channels
 
 
 class MSDNet(ExitNet):
-    """Maps of S scales, fine to coarse, that every layer extends; exits see the coarsest.
+    """Every layer extends maps of S scales, fine to coarse; exits classify the coarsest map.
 
-    All layers are counted through the blocks, n = 1..L; see `_scales` for how many scales each
-    still computes. Parameters at 32 px, 10 classes, defaults: 1,892,990; exits after 14,955,776,
+    Layers are numbered n = 1..L across all blocks; `_scales` gives the number of scales that each
+    layer computes. Parameters at 32 px, 10 classes, defaults: 1,892,990; exits after 14,955,776,
     24,081,920, 32,377,600, 39,532,544 and 47,373,568 multiply-adds.
     """
 
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--n_blocks", type=int, default=5, help="exits")
+        group.add_argument("--n_blocks", type=int, default=5, help="number of exits")
         group.add_argument("--base", type=int, default=4, help="layers of the first block")
         group.add_argument("--step", type=int, default=2, help="layers of each later block")
         group.add_argument(
             "--step_mode",
             choices=("even", "lin_grow"),
             default="even",
-            help="lin_grow: block k of 0, 1, ... has STEP * k + 1 layers",
+            help="lin_grow: block k = 0, 1, ... has STEP * k + 1 layers",
         )
-        group.add_argument("--n_channels", type=int, default=16, help="of the first layer")
-        group.add_argument("--growth_rate", type=int, default=6, help="channels a layer adds")
-        group.add_argument("--gr_factor", default="1-2-4", help="growth of each scale, times this")
-        group.add_argument("--bn_factor", default="1-2-4", help="bottleneck width of each scale")
+        group.add_argument("--n_channels", type=int, default=16, help="channels of the first layer")
+        group.add_argument("--growth_rate", type=int, default=6, help="channels that a layer adds")
+        group.add_argument(
+            "--gr_factor", default="1-2-4", help="factor of each scale's growth rate"
+        )
+        group.add_argument(
+            "--bn_factor", default="1-2-4", help="factor of each scale's bottleneck width"
+        )
         group.add_argument(
             "--prune",
             choices=("max", "min"),
             default="max",
-            help="max: drop a scale at each 1/S of the depth; min: what no exit needs (paper)",
+            help="max: drop a scale after each 1/S of the depth; min: if no exit needs it",
         )
         group.add_argument(
             "--reduction",
@@ -61,7 +65,7 @@ class MSDNet(ExitNet):
             "--stem",
             choices=STEMS,
             default="auto",
-            help=f"first layer and heads; auto: imagenet from {LARGE_IMAGES} px",
+            help=f"type of first layer and heads; auto: imagenet from {LARGE_IMAGES} px on",
         )
 
     @classmethod
@@ -71,22 +75,25 @@ class MSDNet(ExitNet):
             if small[flag] < 1:
                 raise ValueError(f"--{flag} {small[flag]}: give 1 or more")
         if not 0 <= small["reduction"] <= 1:
-            raise ValueError(f"--reduction {small['reduction']:g}: give a share from 0 to 1")
+            raise ValueError(f"--reduction {small['reduction']:g}: give a value from 0 to 1")
         scales = f"--gr_factor {small['gr_factor']}"
         growth, width = (numbers(small.pop(f), f) for f in ("gr_factor", "bn_factor"))
         if len(growth) != len(width):
             raise ValueError(
-                f"--gr_factor has {len(growth)} scales and --bn_factor {len(width)}: give as many"
+                f"--gr_factor has {len(growth)} scales and --bn_factor {len(width)}: give the "
+                "same number"
             )
         odd = [g for g in growth[1:] if small["growth_rate"] * g % 2]
         if odd:
             raise ValueError(
-                f"--growth_rate {small['growth_rate']} times {odd[0]} is odd, and its halves come "
-                "from two scales: give an even --growth_rate, or even factors after the first"
+                f"--growth_rate {small['growth_rate']} times {odd[0]} is odd, but half of "
+                "these channels come from each of two scales: give an even --growth_rate, or even "
+                "factors after the first"
             )
         if (stem := small.pop("stem")) == "auto":
             stem = "imagenet" if size >= LARGE_IMAGES else "cifar"
-        # ImageNet's first layer shrinks images 4 times more; the stem that is built comes first.
+        # ImageNet's first layer shrinks images by a further factor of 4. The error message lists
+        # the stem that is built first.
         shrink = {"cifar": 2 ** (len(growth) - 1), "imagenet": 4 * 2 ** (len(growth) - 1)}
         stems = sorted(shrink, key=lambda name: name != stem)
         check_size(size, {f" with --stem {name}": shrink[name] for name in stems}, scales)
@@ -114,7 +121,7 @@ class MSDNet(ExitNet):
         self.num_exits = n_blocks
         steps = [base] + [step if step_mode == "even" else step * k + 1 for k in range(1, n_blocks)]
         total, scales = sum(steps), len(gr_factor)
-        channels = n_channels  # of a scale with factor 1; the others have theirs times more
+        channels = n_channels  # of a scale with factor 1; others have a multiple
         first = _FirstLayer([channels * g for g in gr_factor], imagenet)
         self.blocks, self.classifier = nn.ModuleList(), nn.ModuleList()
         n = 0
@@ -145,10 +152,10 @@ class MSDNet(ExitNet):
 
 
 def _scales(prune: str, n: int, total: int, scales: int) -> tuple[int, int]:
-    """How many of the coarsest scales layer n of 1..total sees, and how many it leaves.
+    """The number of (coarsest) scales in the input and in the output of layer n = 1..total.
 
-    max: one fewer as the depth passes each 1/S of all layers. min: all that a later layer, one
-    scale coarser each, can still carry to the last exit.
+    max: one fewer after each 1/S of all layers. min: only the scales from which the last exit can
+    still be reached, since each later layer moves features one scale coarser.
     """
     if prune == "min":
         return min(scales, total - n + 2), min(scales, total - n + 1)
@@ -157,12 +164,12 @@ def _scales(prune: str, n: int, total: int, scales: int) -> tuple[int, int]:
 
 
 def _narrows(prune: str, n: int, total: int, have: int, left: int) -> bool:
-    """Whether a transition follows layer n: where scales are dropped, or at both thirds (paper)."""
+    """Whether a transition follows layer n: where a scale is dropped (max), or at 1/3 and 2/3."""
     return n in (total // 3, 2 * total // 3) if prune == "min" else have > left
 
 
 class _FirstLayer(nn.Module):
-    """An image to maps of every scale, each from the finer one."""
+    """Maps an image to maps of every scale, each computed from the finer one."""
 
     def __init__(self, channels: list[int], imagenet: bool):
         super().__init__()
@@ -187,10 +194,10 @@ class _FirstLayer(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Every scale's map, with new features of it and of the finer scale behind it.
+    """Appends to every scale's map new features of this map and of the next finer one.
 
-    channels: of the map with factor 1. Of the `have` scales that come in, the coarsest `left` go
-    on; where one is dropped, it still feeds the next.
+    channels: of the map with factor 1. The input has `have` scales, the output the `left` coarsest
+    of them; a dropped scale still feeds the next coarser one.
     """
 
     def __init__(
@@ -217,12 +224,12 @@ class _Layer(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         dropped = len(maps) - len(self.layers)
-        finer = [None, *maps[:-1]]  # the map one scale finer than each
+        finer = [None, *maps[:-1]]  # of each map, the one a scale finer
         return [layer(maps[s], finer[s]) for s, layer in enumerate(self.layers, start=dropped)]
 
 
 class _Scale(nn.Module):
-    """One scale of a layer: the map, features of the finer map (if any) and features of itself."""
+    """One scale of a layer: the map, features of the finer map (if any) and of the map itself."""
 
     def __init__(self, normal: Bottleneck, down: Bottleneck | None):
         super().__init__()
@@ -235,7 +242,7 @@ class _Scale(nn.Module):
 
 
 class _Transition(nn.Module):
-    """A 1x1 convolution on every scale, to fewer channels."""
+    """A 1x1 convolution on every scale that reduces the channels."""
 
     def __init__(self, channels: int, narrow: int, factors: list[int]):
         super().__init__()

@@ -1,8 +1,8 @@
 """One network of the once-for-all MobileNetV3 space (Cai et al., ICLR 2020, arXiv 1908.09791).
 
-The blocks are those of MobileNetV3 (Howard et al., ICCV 2019, arXiv 1905.02244). A network of the
-space stands alone here, without the large one that it was cut from; parameter names are those of
-the published files of such networks.
+The blocks are those of MobileNetV3 (Howard et al., ICCV 2019, arXiv 1905.02244). This file builds
+one network of the space directly, without the supernet from which it was cut; parameter names are
+those of the published files of such networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WIDTHS = (16, 16, 24, 40, 80, 112, 160, 960, 1280)  # first, block 0, the stages
 STRIDES = (2, 2, 2, 1, 2)
 SQUEEZED = (False, True, False, True, True)
 STAGE_ACTIVATIONS = ("relu", "relu", "h_swish", "h_swish", "h_swish")
-SMALLEST = 16  # px, where the stages from the third on are left with one pixel
+SMALLEST = 16  # px; here maps from the third stage on have one pixel
 LARGEST = {"depths": 16, "kernels": 15, "expansions": 16, "widths": 8192, "size": 1024}
 
 
@@ -30,24 +30,24 @@ class Block(NamedTuple):
     """An inverted residual block: 1x1 to `middle`, depthwise, squeeze-excite, 1x1 to `channels`."""
 
     channels_in: int
-    middle: int  # equal to channels_in: there is no first 1x1 layer
+    middle: int  # if equal to channels_in, there is no first 1x1 layer
     channels: int
     kernel: int
     stride: int
     activation: str
     squeeze: bool
-    shortcut: bool  # the input is added
+    shortcut: bool  # whether the input is added to the output
 
 
 class Norm(NamedTuple):
-    """What every batch norm of a network shares."""
+    """Settings shared by all batch norms of a network."""
 
     momentum: float
     eps: float
 
 
 class Shape(NamedTuple):
-    """All of a network but its size in px, its classes and its dropout."""
+    """The architecture, without image size, number of classes and dropout."""
 
     first: int  # channels of the first convolution
     blocks: tuple[Block, ...]
@@ -60,8 +60,9 @@ class Shape(NamedTuple):
 class OFAMobileNet(nn.Module):
     """A 3x3 convolution of stride 2, the blocks, 1x1, global mean, 1x1, dropout, linear.
 
-    size: px that images are resized to. dropout: on the features [B, D]. Weights start as in the
-    once-for-all release: convolutions normal with std sqrt(2 / (k * k * channels out)).
+    size: px that images are resized to. dropout: applied to the features [B, D]. Weights are
+    initialised as in the once-for-all release: convolutions normal with std sqrt(2 / (k * k *
+    channels out)).
     """
 
     def __init__(self, shape: Shape, num_classes: int, size: int, dropout: float = 0.1):
@@ -112,7 +113,7 @@ class _InvertedResidual(nn.Module):
 
 
 class _SqueezeExcite(nn.Module):
-    """Each channel times a hard sigmoid of what all their means say."""
+    """Multiplies each channel by a gate computed from the means of all channels."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -139,7 +140,7 @@ def _conv(
     norm: Norm | None,
     groups: int = 1,
 ) -> nn.Sequential:
-    """A convolution of the same size but for the stride, with what follows it, by name."""
+    """A padded convolution, then batch norm and activation if given, under the published names."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv"] = nn.Conv2d(
         channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False
@@ -152,19 +153,19 @@ def _conv(
 
 
 def squeezed_channels(channels: int) -> int:
-    """A quarter of `channels`, to the nearest multiple of 8 that is not below nine tenths of it."""
+    """channels / 4 rounded to a multiple of 8, and never below 0.9 times channels / 4."""
     quarter = channels // 4
     nearest = max(8, (quarter + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * quarter else nearest + 8
 
 
 def shape_of_spec(spec: dict[str, Any]) -> Shape:
-    """The network of a point in the space.
+    """The architecture that a spec describes.
 
-    spec: `depths`, the blocks of each of the five stages; `kernels` and `expansions`, one number a
-    block, stage after stage; `widths`, optional, the nine of `WIDTHS`. The published space has
-    depths 2 to 4, kernels 3, 5 and 7, expansions 3, 4 and 6; others work. ValueError where the
-    numbers do not fit together.
+    spec: `depths`, the number of blocks of each of the five stages; `kernels` and `expansions`, one
+    number per block, in the order of the stages; optionally `widths`, nine numbers in place of
+    `WIDTHS`. The published space has depths 2 to 4, kernels 3, 5 and 7, expansions 3, 4 and 6;
+    other values work too. ValueError for lists of wrong length or numbers out of range.
     """
     depths = _whole_numbers(spec, "depths", STAGES, "one a stage")
     kernels = _whole_numbers(spec, "kernels", sum(depths), "one a block")
@@ -174,11 +175,11 @@ def shape_of_spec(spec: dict[str, Any]) -> Shape:
     )
     if any(k % 2 == 0 for k in kernels):
         raise ValueError(f"kernels: {next(k for k in kernels if k % 2 == 0)} is even; give 3, 5, 7")
-    each = iter(zip(kernels, expansions, strict=True))
+    choices = iter(zip(kernels, expansions, strict=True))
     blocks = [_block(widths[0], widths[1], 3, 1, 1, "relu", False)]
     for stage, depth in enumerate(depths):
         for k in range(depth):
-            kernel, expansion = next(each)
+            kernel, expansion = next(choices)
             blocks.append(
                 _block(
                     blocks[-1].channels,
@@ -194,7 +195,7 @@ def shape_of_spec(spec: dict[str, Any]) -> Shape:
 
 
 def check_size(size: Any) -> int:
-    """`size` if it is a number of px that a network of the space can work at, else ValueError."""
+    """Returns `size` if a network of the space can run at this number of px, else ValueError."""
     if type(size) is not int or not SMALLEST <= size <= LARGEST["size"]:
         raise ValueError(f"size {size!r}: give whole px from {SMALLEST} to {LARGEST['size']}")
     return size

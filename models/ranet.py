@@ -23,40 +23,54 @@ REDUCTION = 0.5  # of the channels, at transitions
 
 
 class RANet(ExitNet):
-    """Sub-networks ("flows") on coarse maps first; each later one fuses the one before.
+    """Sub-networks ("flows"), coarse to fine; each one fuses the features of the flow before it.
 
-    Flow s has n_blocks + s * block_step dense blocks. A block that the flow before also has, by its
-    index, fuses the features of that one and has no exit; every other block has one. A flow of
-    scale n starts from maps 2^(n - 1) times as wide as the heads see and halves them n - 1 times,
-    in the blocks that are, by their index, the last ones of the n - 1 flows before it. It narrows
-    its channels at each 1/n of its own blocks (which are the same ones in all but the last flow of
-    the configuration with 8 exits, 1-2-3-3). First layer and heads are those for CIFAR; the ones
-    for ImageNet are not here.
+    Flow s has n_blocks + s * block_step dense blocks. If the flow before it has a block of the same
+    index, the block fuses that block's features and has no exit; every other block has an exit. A
+    flow of scale n starts from maps 2^(n - 1) times as wide as the input of the heads and halves
+    them n - 1 times, in the blocks whose indices are those of the last blocks of the n - 1 flows
+    before it. It reduces its channels after each 1/n of its own blocks. (Halving and reduction
+    coincide except in the last flow of the configuration with 8 exits, 1-2-3-3.) The first layer
+    and the heads are those for CIFAR; the ImageNet variants are not implemented.
 
     Parameters at 32 px, 100 classes, defaults: 2,520,818; exits after 13,390,336, 28,836,864,
     42,137,472, 47,839,616, 58,013,248 and 61,012,032 multiply-adds.
     """
 
-    equilibrium = "none"  # as in the release of Boosted, which has it on MSDNet only
+    equilibrium = "none"  # the release of Boosted applies gradient equilibrium to MSDNet only
 
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--n_blocks", type=int, default=2, help="blocks of sub-network 0")
-        group.add_argument("--block_step", type=int, default=2, help="more in each later one")
-        group.add_argument("--step", type=int, default=4, help="layers of a block")
+        group.add_argument(
+            "--n_blocks", type=int, default=2, help="blocks of the first sub-network"
+        )
+        group.add_argument(
+            "--block_step",
+            type=int,
+            default=2,
+            help="blocks that each later sub-network has more than the one before",
+        )
+        group.add_argument("--step", type=int, default=4, help="layers per block")
         group.add_argument(
             "--step_mode",
             choices=("even", "lin_grow"),
             default="even",
-            help="lin_grow: block b of 0, 1, ... has STEP * (b + 1) layers",
+            help="lin_grow: block b = 0, 1, ... has STEP * (b + 1) layers",
         )
-        group.add_argument("--n_channels", type=int, default=16, help="of factor 1's input")
-        group.add_argument("--growth_rate", type=int, default=6, help="channels a layer adds")
+        group.add_argument(
+            "--n_channels",
+            type=int,
+            default=16,
+            help="input channels of a sub-network with gr_factor 1",
+        )
+        group.add_argument("--growth_rate", type=int, default=6, help="channels that a layer adds")
         group.add_argument(
             "--scale_list", default="1-2-3", help="scale of each sub-network, coarse to fine"
         )
-        group.add_argument("--gr_factor", default="4-2-1", help="its channels and growth, times")
-        group.add_argument("--bn_factor", default="4-2-1", help="its bottlenecks' width")
+        group.add_argument(
+            "--gr_factor", default="4-2-1", help="factor of its channels and growth rate"
+        )
+        group.add_argument("--bn_factor", default="4-2-1", help="factor of its bottlenecks' width")
         group.add_argument(
             "--compress_factor",
             type=float,
@@ -73,23 +87,23 @@ class RANet(ExitNet):
         texts = {f: plain.pop(f) for f in ("scale_list", "gr_factor", "bn_factor")}
         lists = {flag: numbers(text, flag) for flag, text in texts.items()}
         if len({len(values) for values in lists.values()}) > 1:
-            said = ", ".join(f"--{flag} {text}" for flag, text in texts.items())
-            raise ValueError(f"{said}: give as many numbers in each, one a sub-network")
+            flags = ", ".join(f"--{flag} {text}" for flag, text in texts.items())
+            raise ValueError(f"{flags}: give the same number of values, one per sub-network")
         scales, compress = lists["scale_list"], plain["compress_factor"]
         if scales[0] != 1 or any(b - a not in (0, 1) for a, b in pairwise(scales)):
             raise ValueError(
-                f"--scale_list {texts['scale_list']}: begin with 1; each later scale is the one "
-                "before or 1 more"
+                f"--scale_list {texts['scale_list']}: start with 1; each later scale must equal "
+                "the previous one or exceed it by 1"
             )
         if not 0 < compress < 1:
-            raise ValueError(f"--compress_factor {compress:g}: give a share between 0 and 1")
+            raise ValueError(f"--compress_factor {compress:g}: give a value between 0 and 1")
         for s, factor in enumerate(lists["gr_factor"]):
             new = plain["growth_rate"] * factor
             if s and math.floor(new * compress) < 1:
                 raise ValueError(
-                    f"--compress_factor {compress:g}: of the {new} channels that a layer of "
-                    f"sub-network {s} adds, that share is none; give a larger one or a larger "
-                    "--growth_rate"
+                    f"--compress_factor {compress:g}: this share of the {new} channels that a "
+                    f"layer of sub-network {s} adds rounds down to 0; give a larger share or a "
+                    "larger --growth_rate"
                 )
         check_size(size, {"": 2 ** (scales[-1] - 1)}, f"--scale_list {texts['scale_list']}")
         return cls(
@@ -120,11 +134,12 @@ class RANet(ExitNet):
         self.scale_flows, self.classifier = nn.ModuleList(), nn.ModuleList()
         self.plan: list[tuple[int, int, int]] = []  # exit k adds blocks first..last of a flow
         blocks = [n_blocks + s * block_step for s in range(len(scale_list))]
-        coarse: list[list[int]] = []  # channels of the maps in each block of the flow before
+        coarse: list[list[int]] = []  # channels of the maps in each block of the previous flow
         for s, (scale, factor) in enumerate(zip(scale_list, gr_factor, strict=True)):
             halvings = blocks[max(0, s - scale + 1) : s]
             narrowings = [i * blocks[s] // scale for i in range(1, scale)]
-            channels, flow, seen, first = n_channels * factor, nn.ModuleList(), [], 0
+            channels, flow, first = n_channels * factor, nn.ModuleList(), 0
+            map_channels: list[list[int]] = []
             for b in range(blocks[s]):
                 layers = step if step_mode == "even" else step * (b + 1)
                 new, narrow = growth_rate * factor, b + 1 in narrowings
@@ -139,17 +154,17 @@ class RANet(ExitNet):
                     first = b + 1
                 flow.append(block)
                 channels = block.channels
-                seen.append(block.seen)
+                map_channels.append(block.map_channels)
             self.scale_flows.append(flow)
-            coarse = seen
+            coarse = map_channels
         self.num_exits = len(self.plan)
         initialise(self)
 
     def block(self, k: int, state: State) -> State:
-        """The state: the last map; each block's maps, for the next flow; inputs of later flows.
+        """State: [last map, maps of each block for the next flow, inputs of later flows].
 
-        The last flow's state is the last map alone. Where a flow begins, exit k adds its fused
-        blocks too.
+        In the last flow the second and third entries are empty. The first exit of a flow also
+        computes the flow's fused blocks.
         """
         s, first, last = self.plan[k]
         x: State
@@ -157,8 +172,8 @@ class RANet(ExitNet):
         if k == 0:
             x, features, inputs = state, [], self.FirstLayer(tensor_of(state))
         else:
-            x, kept, unused = state
-            features, inputs = list(kept), maps_of(unused)
+            x, block_maps, later_inputs = state
+            features, inputs = list(block_maps), maps_of(later_inputs)
         coarse: list[list[Tensor]] = []
         if first == 0:
             x, *inputs = inputs
@@ -175,7 +190,7 @@ class RANet(ExitNet):
 
 
 class _FirstLayer(nn.Module):
-    """An image to the inputs of all flows, coarse to fine; each is made from the finer one."""
+    """Maps an image to the inputs of all flows, coarse to fine, each from the next finer one."""
 
     def __init__(self, channels: list[int], scale_list: list[int]):
         super().__init__()
@@ -195,18 +210,18 @@ class _FirstLayer(nn.Module):
 class _Fusion(NamedTuple):
     """How a block fuses the maps of the same block of the coarser flow."""
 
-    channels: list[int]  # of the maps that each of its layers saw, and of the one that they left
-    width: int  # of its bottlenecks, times what they make
-    share: float  # of the channels that a layer adds, and of all at the end, made from it
-    halve: bool  # the last layer halves the height and width
+    channels: list[int]  # of the input of each layer of the coarser block, then of its output
+    width: int  # bottleneck width, as a multiple of the output channels
+    share: float  # of the channels a layer adds, and of the block's output, that come from it
+    halve: bool  # the last layer halves height and width
 
 
 class _Block(nn.Module):
-    """Dense layers that add `new` channels each; with fusion, some of these from the coarser flow.
+    """Dense layers that add `new` channels each; with fusion, some come from the coarser flow.
 
-    After them, with fusion, comes a 1x1 convolution of what the coarser flow's layers left
-    (`conv_last`), and, to narrow, one to half the channels (`trans`). width: of the bottlenecks,
-    times what they make.
+    With fusion, `conv_last`, a 1x1 convolution of the coarser block's output, is appended. If
+    `narrow`, `trans`, a 1x1 convolution, halves the channels. width: bottleneck width, as a
+    multiple of the output channels.
     """
 
     def __init__(
@@ -219,8 +234,8 @@ class _Block(nn.Module):
         fusion: _Fusion | None = None,
     ):
         super().__init__()
-        self.seen = [channels + i * new for i in range(layers + 1)]
-        self.channels = self.seen[-1]  # that go out
+        self.map_channels = [channels + i * new for i in range(layers + 1)]
+        self.channels = self.map_channels[-1]  # of the output
         self.low = fusion.channels if fusion else []
         self.layers = nn.ModuleList()
         for i in range(layers):
@@ -229,7 +244,7 @@ class _Block(nn.Module):
                 up = math.floor(new * fusion.share)
                 conv_up = Bottleneck(fusion.channels[i], up, fusion.width)
                 stride = 2 if fusion.halve and i == layers - 1 else 1
-            conv_normal = Bottleneck(self.seen[i], new - up, width, stride)
+            conv_normal = Bottleneck(self.map_channels[i], new - up, width, stride)
             self.layers.append(_DenseLayer(conv_normal, conv_up))
         if fusion:
             up = math.floor(self.channels * fusion.share)
@@ -241,10 +256,10 @@ class _Block(nn.Module):
             self.trans = Conv(wide, self.channels, kernel=1)
 
     def forward(self, x: Tensor, low: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """The map that goes out, and this block's maps, for the next flow as its `low`.
+        """Returns (output map, this block's maps, which the next flow takes as `low`).
 
-        Those are all that the layers saw and left, in one map, or two where the last layer halves:
-        any other layer leaves what it saw as the first channels of what it makes.
+        These maps hold the input and output of every layer. A layer's output begins with the
+        channels of its input, so one map is enough, or two if the last layer halves the size.
         """
         maps = []
         for i, layer in enumerate(self.layers):
@@ -259,7 +274,7 @@ class _Block(nn.Module):
 
 
 class _DenseLayer(nn.Module):
-    """The map, features of the coarser flow's map (if any) and features of the map itself."""
+    """Concatenates the map, features of the coarser flow's map (if any) and new features of it."""
 
     def __init__(self, conv_normal: Bottleneck, conv_up: Bottleneck | None):
         super().__init__()
@@ -267,7 +282,7 @@ class _DenseLayer(nn.Module):
         self.conv_normal = conv_normal
 
     def forward(self, x: Tensor, coarser: Tensor | None) -> Tensor:
-        """[B, C, H, W] to [B, C + new, H', W'], all resized to the new features' size."""
+        """[B, C, H, W] to [B, C + new, H', W']; all parts take the size of the new features."""
         new = self.conv_normal(x)
         parts = [_resize(x, new)]
         if self.conv_up is not None:
@@ -276,9 +291,9 @@ class _DenseLayer(nn.Module):
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
-    """x at the height and width of `like`, bilinear, corner pixels on corner pixels."""
-    # Aligned corners, like the order of the parts in a block, show in no shape and no count: with
-    # weights copied from it, the release gives the same logits (max difference 0.0).
+    """Resizes x to the height and width of `like`, bilinear with aligned corners."""
+    # Neither aligned corners nor the order of concatenation changes a shape or a count. Checked
+    # against the release: with its weights copied, the logits agree exactly (difference 0.0).
     size = like.shape[-2:]
     if x.shape[-2:] == size:
         return x

@@ -1,6 +1,6 @@
 """ResNet (He et al., CVPR 2016, arXiv 1512.03385) with an exit after each stage.
 
-Exits as in BranchyNet (Teerapittayanon et al., ICPR 2016) but for their heads, see `ResNetExits`.
+Exits as in BranchyNet (Teerapittayanon et al., ICPR 2016), except for the heads; see `ResNetExits`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from models.trunks import exit_points, load_trunk
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
-# torchvision's class of a layer, and how many of them each of the four stages has.
+# torchvision's layer class and the number of layers of each of the four stages.
 RESNETS = {
     "resnet18": ("BasicBlock", (2, 2, 2, 2)),
     "resnet34": ("BasicBlock", (3, 4, 6, 3)),
@@ -26,40 +26,43 @@ RESNETS = {
     "resnet152": ("Bottleneck", (3, 8, 36, 3)),
 }
 STEMS = ("auto", "cifar", "imagenet")
-LARGE_IMAGES = 96  # px from which `auto` takes torchvision's stem
-WIDTH = 64  # torchvision's, of the first stage
+LARGE_IMAGES = 96  # px; from this size on `auto` uses torchvision's stem
+WIDTH = 64  # channels of torchvision's first stage
 
 
 class ResNetExits(ExitNet):
-    """torchvision's residual stages, under its parameter names; exits see the mean of the map.
+    """torchvision's residual stages with its parameter names; exits classify the mean of the map.
 
-    An exit is a global average pool and a linear layer, as ResNet's own. BranchyNet's branches have
-    convolutions of their own before the linear layer, and its trunk is a ResNet-110 of three
-    stages. For small images the stem is a 3x3 convolution of stride 1 without a pool: torchvision's
-    leaves a map of 1 x 1 at 32 px. State: a map [B, C, H, W]. Parameters at 32 px, 10 classes,
+    An exit is a global average pool and a linear layer, as in ResNet. Differs from BranchyNet,
+    whose branches have convolutions before the linear layer, and whose trunk is a ResNet-110 of
+    three stages. For small images the stem is a 3x3 convolution of stride 1 without a pool, because
+    torchvision's stem leaves a map of 1 x 1 at 32 px. State: a map [B, C, H, W]. Parameters at 32
+    px, 10 classes,
     defaults: 11,178,472; exits after 152,765,056, 286,984,064, 421,204,352 and 555,427,200
     multiply-adds.
     """
 
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--resnet", choices=RESNETS, default="resnet18", help="depth")
+        group.add_argument(
+            "--resnet", choices=RESNETS, default="resnet18", help="torchvision architecture"
+        )
         group.add_argument("--width", type=int, default=WIDTH, help="channels of the first stage")
         group.add_argument(
             "--stem",
             choices=STEMS,
             default="auto",
             help="cifar: 3x3, stride 1, no pool; imagenet: 7x7 and a pool, both of stride 2; auto: "
-            f"imagenet from {LARGE_IMAGES} px",
+            f"imagenet from {LARGE_IMAGES} px on",
         )
         group.add_argument(
-            "--exits", default="1-2-3-4", help="the stages they follow, the last one included"
+            "--exits", default="1-2-3-4", help="stages followed by an exit; must include 4"
         )
         group.add_argument(
             "--pretrained",
             action=argparse.BooleanOptionalAction,
             default=False,
-            help="start from torchvision's ImageNet weights; a stem for small images is new",
+            help="start from torchvision's ImageNet weights; a cifar stem stays random",
         )
 
     @classmethod
@@ -73,10 +76,10 @@ class ResNetExits(ExitNet):
             raise ValueError(f"--width {width}: ImageNet weights have {WIDTH}; use --no-pretrained")
         exits = exit_points(settings["exits"], 4, "stages")
         imagenet = stem == "imagenet" or (stem == "auto" and size >= LARGE_IMAGES)
-        theirs = imagenet_weights(name) if settings["pretrained"] else None
+        weights = imagenet_weights(name) if settings["pretrained"] else None
         net = cls(num_classes, resnet=name, width=width, exits=exits, imagenet=imagenet)
-        if theirs is not None:
-            load_trunk(net, name, theirs, new=("heads.",) if imagenet else ("heads.", "conv1."))
+        if weights is not None:
+            load_trunk(net, name, weights, new=("heads.",) if imagenet else ("heads.", "conv1."))
         return net
 
     def __init__(
@@ -94,14 +97,14 @@ class ResNetExits(ExitNet):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
-        channels, after = width, []
+        channels, stage_channels = width, []
         for stage, count in enumerate(counts):
             layers = _stage(layer, channels, width * 2**stage, count, stride=2 if stage else 1)
             self.add_module(f"layer{stage + 1}", layers)
             channels = width * 2**stage * layer.expansion
-            after.append(channels)
-        self.heads = nn.ModuleList(nn.Linear(after[e - 1], num_classes) for e in exits)
-        for module in self.modules():  # as torchvision; batch norm starts at 1 and 0 by itself
+            stage_channels.append(channels)
+        self.heads = nn.ModuleList(nn.Linear(stage_channels[e - 1], num_classes) for e in exits)
+        for module in self.modules():  # as in torchvision; batch norm already starts at 1 and 0
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
@@ -118,7 +121,7 @@ class ResNetExits(ExitNet):
 def _stage(
     layer: type[BasicBlock | Bottleneck], channels: int, planes: int, count: int, stride: int
 ) -> nn.Sequential:
-    """`count` residual layers; the first has the stride, and a 1x1 shortcut where it must."""
+    """`count` residual layers; the first has the stride and, if shapes differ, a 1x1 shortcut."""
     out = planes * layer.expansion
     shortcut = None
     if stride != 1 or channels != out:

@@ -31,14 +31,14 @@ NAMED_SIZE = 224  # px
 
 
 class ViTExits(ExitNet):
-    """Patches and a class token through the encoder; exits see the token after chosen layers.
+    """The encoder on patches and a class token; exits classify the token after chosen layers.
 
-    An exit is a layer norm and a linear layer on the class token. Each has its own norm, since the
-    tokens' scale grows with depth; the last one's is the encoder's. Linear layers start as
-    nn.Linear does and not at 0 as in torchvision, where no gradient would reach the trunk at first.
-    Images of another size are resized. State: tokens [B, 1 + patches, hidden_dim], the class token
-    first. Parameters at 32 px, 10 classes, defaults: 814,238; exits after 19,597,056, 38,800,896
-    and 58,004,736 multiply-adds.
+    An exit is a layer norm and a linear layer on the class token. Each exit has its own norm, since
+    the scale of tokens grows with depth; the last exit uses the encoder's norm. Linear layers have
+    the initialisation of nn.Linear, not torchvision's zeros, with which no gradient reaches the
+    trunk in the first step. Images of another size are resized. State: tokens [B, 1 + patches,
+    hidden_dim], the class token first. Parameters at 32 px, 10 classes, defaults: 814,238; exits
+    after 19,597,056, 38,800,896 and 58,004,736 multiply-adds.
     """
 
     @staticmethod
@@ -47,11 +47,17 @@ class ViTExits(ExitNet):
             "--vit_name",
             choices=("", *NAMED),
             default="",
-            help="torchvision's network of that name; not given: the five flags below",
+            help="torchvision network; if not given, the five flags below define the network",
         )
         for flag, text in zip(
             SHAPE,
-            ("px", "width of a token", "encoder layers", "of attention", "hidden layer"),
+            (
+                "side of a patch, px",
+                "dimension of a token",
+                "encoder layers",
+                "attention heads",
+                "dimension of the MLPs' hidden layer",
+            ),
             strict=True,
         ):
             group.add_argument(f"--{flag}", type=int, default=SMALL[flag], help=text)
@@ -59,13 +65,15 @@ class ViTExits(ExitNet):
             "--vit_size",
             type=int,
             default=0,
-            help="px that images are resized to; 0: their own, or 224 with --vit_name",
+            help="px to which images are resized; 0: no resizing, or 224 with --vit_name",
         )
-        group.add_argument("--vit_dropout", type=float, default=0.0, help="of tokens and MLPs")
+        group.add_argument(
+            "--vit_dropout", type=float, default=0.0, help="dropout of tokens and MLPs"
+        )
         group.add_argument(
             "--exits",
             default="",
-            help="the layers they follow, as 2-4-6; not given: after each third of the layers",
+            help="layers followed by an exit, as 2-4-6 (default: each third of the layers)",
         )
         group.add_argument(
             "--pretrained",
@@ -82,24 +90,24 @@ class ViTExits(ExitNet):
         if size < 1 or size % shape["patch_size"]:
             raise ValueError(
                 f"--patch_size {shape['patch_size']} does not divide images of {size} px: give "
-                "one that does, or a multiple of it as --vit_size"
+                "a divisor, or a multiple of it as --vit_size"
             )
         if not 0 <= settings["vit_dropout"] < 1:
             raise ValueError(f"--vit_dropout {settings['vit_dropout']:g}: give 0 or more, below 1")
         exits = exit_points(settings["exits"] or thirds(layers), layers, "layers")
         if settings["pretrained"] and not name:
             raise ValueError(
-                "--pretrained: there are ImageNet weights for --vit_name only; give one of "
-                f"{', '.join(NAMED)}, or leave --pretrained out"
+                "--pretrained: ImageNet weights exist for networks of --vit_name only; give one of "
+                f"{', '.join(NAMED)}, or omit --pretrained"
             )
-        # Before the network is built, which takes seconds: weights may be out of reach.
-        theirs = imagenet_weights(name) if settings["pretrained"] else None
+        # Before the network is built, which takes seconds, since fetching the weights may fail.
+        weights = imagenet_weights(name) if settings["pretrained"] else None
         net = cls(num_classes, size, exits=exits, dropout=settings["vit_dropout"], **shape)
-        if theirs is not None:
+        if weights is not None:
             from torchvision.models.vision_transformer import interpolate_embeddings
 
-            theirs = interpolate_embeddings(size, shape["patch_size"], theirs)
-            load_trunk(net, name, theirs, new=("norms.", "heads."))
+            weights = interpolate_embeddings(size, shape["patch_size"], weights)
+            load_trunk(net, name, weights, new=("norms.", "heads."))
         return net
 
     def __init__(
@@ -141,14 +149,14 @@ class ViTExits(ExitNet):
         return self.heads[k](norm(tensor_of(state)[:, 0]))
 
     def _tokens(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] to what the first layer sees."""
+        """Images [B, 3, H, W] to the tokens that enter the first layer."""
         patches = self.conv_proj(resize(images, self.size)).flatten(2).transpose(1, 2)
         token = self.class_token.expand(len(patches), -1, -1)
         return self.encoder.dropout(torch.cat([token, patches], 1) + self.encoder.pos_embedding)
 
 
 def _shape(settings: dict[str, Any]) -> dict[str, int]:
-    """The sizes of the encoder, of --vit_name or of the flags; ValueError for impossible ones."""
+    """Sizes of the encoder from --vit_name or the flags; ValueError for impossible ones."""
     shape = {flag: settings[flag] for flag in SHAPE}
     if name := settings["vit_name"]:
         if name not in NAMED:
@@ -156,7 +164,7 @@ def _shape(settings: dict[str, Any]) -> dict[str, int]:
         for flag, value in shape.items():
             if value not in (SMALL[flag], NAMED[name][flag]):
                 raise ValueError(
-                    f"--{flag} {value}: {name} has {NAMED[name][flag]}; leave out one of the flags"
+                    f"--{flag} {value}: {name} has {NAMED[name][flag]}; omit one of the two flags"
                 )
         return NAMED[name]
     for flag, value in shape.items():
@@ -164,22 +172,22 @@ def _shape(settings: dict[str, Any]) -> dict[str, int]:
             raise ValueError(f"--{flag} {value}: give 1 or more")
     if shape["hidden_dim"] % shape["num_heads"]:
         raise ValueError(
-            f"--hidden_dim {shape['hidden_dim']} does not divide into --num_heads "
-            f"{shape['num_heads']}: give a multiple"
+            f"--hidden_dim {shape['hidden_dim']} is not a multiple of --num_heads "
+            f"{shape['num_heads']}"
         )
     return shape
 
 
 def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
-    """Attention as plain matrix products under forward-mode AD, else the kernel torch chooses.
+    """Computes attention by plain matrix products under forward-mode AD, else by torch's kernel.
 
     torch 2.15 has no forward derivative of the fused kernels ("Trying to use forward AD with
     _scaled_dot_product_flash_attention_for_cpu that does not support it"), nor of
-    nn.MultiheadAttention's own for eval mode. A training step at the defaults takes a tenth longer
-    without them (0.43 against 0.39 s, batch 64, one core), so they stay wherever there is no
-    tangent.
+    nn.MultiheadAttention's fast path in eval mode. A training step at the defaults takes 10 %
+    longer without these kernels (0.43 against 0.39 s, batch 64, one core), so they are only turned
+    off if there is a tangent.
     """
     if not has_tangent(layer, tokens):
         return nullcontext()
-    # torch.compile cannot follow the switch in plain_attention, which only eval mode needs.
+    # torch.compile does not support the switch in plain_attention, which only eval mode needs.
     return sdpa_kernel(SDPBackend.MATH) if layer.training else plain_attention()

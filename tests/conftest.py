@@ -70,6 +70,21 @@ def run_copy(trained, tmp_path) -> Path:
 
 
 @pytest.fixture
+def downloads(monkeypatch):
+    """downloads(state): what torchvision downloads as weights; None: there is no network."""
+
+    def answer(state=None):
+        def load(*args, **kwargs):
+            if state is None:
+                raise OSError("no route to host\nat all")
+            return dict(state)
+
+        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
+
+    return answer
+
+
+@pytest.fixture
 def refused(capsys):
     """Call a main; expect one line `error: ...` that contains `telling`, and exit status 2."""
 

@@ -1,14 +1,17 @@
 """Small data sets and networks for the tests."""
 
+import argparse
 import contextlib
 import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from models.edgenet import EDGE_NETS, EdgeNet
+from models.exit_nets import EXIT_NETS
 
 
 class TinyEdge(nn.Sequential):
@@ -46,6 +49,39 @@ def quiet(main, *argv):
     """Run a script's main without its report."""
     with contextlib.redirect_stdout(io.StringIO()):
         main([str(a) for a in argv])
+
+
+@contextlib.contextmanager
+def one_line_error(*telling, start=""):
+    """Expect a ValueError of one line that starts with `start` and contains each of `telling`."""
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is checked below
+        yield
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(str(start))
+    for words in telling:
+        assert words in message
+
+
+def settings_of(arch: str, **changes) -> dict:
+    """The default flags of a network with exits, with some changed."""
+    parser = argparse.ArgumentParser()
+    EXIT_NETS[arch].add_flags(parser.add_argument_group())
+    values = vars(parser.parse_args([]))
+    assert changes.keys() <= values.keys()
+    return values | changes
+
+
+def fill_by_formula(net: nn.Module) -> nn.Module:
+    """Weights and statistics in float64 from a cosine, the same with every version of torch."""
+    with torch.no_grad():
+        for k, (name, tensor) in enumerate(net.double().eval().state_dict().items()):
+            if tensor.is_floating_point():
+                wave = torch.cos(torch.arange(tensor.numel(), dtype=torch.float64) * 1.7 + k)
+                scale = max(1, tensor[0].numel()) ** -0.5 if tensor.ndim > 1 else 0.3
+                offset = float(tensor.ndim == 1 and name.endswith(("weight", "var")))
+                tensor.copy_(offset + scale * wave.view(tensor.shape))
+    return net
 
 
 def noise_batches(sizes, classes, size):

@@ -321,7 +321,7 @@ def test_fprint_as_the_release_has_it(place, npz, release_files, tmp_path, monke
     assert output.count("warning: ") == 1
 
 
-def test_files_of_the_release_that_cannot_be_evaluated(npz, release_files, tmp_path, refused):
+def test_bad_files_of_the_release(npz, release_files, tmp_path, refused):
     """One line, and nothing is written, be it the last of the files."""
     release_files(tmp_path, [0.0, 0.0, 0.0, 0.0], ASYNC[0])
     run = ["--dataset", npz, "--save_dir", tmp_path]
@@ -335,7 +335,7 @@ def test_files_of_the_release_that_cannot_be_evaluated(npz, release_files, tmp_p
     for name, content, telling in (
         ("tiny-edgenet-best.pth", {}, "nor is this name one of the release's"),
         (f"{JOINT}.pth", LeNet5(4).state_dict(), "not a state dict of the release"),
-        (f"{JOINT}.pth", {"rejector.x": torch.ones(1)}, "under both rejector.* and edge_net.*"),
+        (f"{JOINT}.pth", {"rejector.x": torch.ones(1)}, "needs names that start with rejector. and with edge_net."),
     ):
         torch.save(content, tmp_path / name)
         refused(eval_all.main, *run, telling=telling)

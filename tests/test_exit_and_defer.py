@@ -39,7 +39,7 @@ def localnet(npz, save_dir, *argv):
 
 
 def test_taking_an_exit(npz, exits_run, tmp_path, capsys):
-    """Its accuracy is the exit's; all that is said of it is so."""
+    """Its accuracy is the exit's; and so are the facts listed with it."""
     argv = localnet(npz, tmp_path, "--local_net", "msdnet:2", "--exits_path", exits_run)
     train_localnet.main([str(a) for a in argv])
     assert "msdnet:2 of 3 exits, " in capsys.readouterr().out

@@ -225,7 +225,7 @@ def test_impossible_links(flags, telling, npz, tmp_path, refused):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_probe_is_of_the_seed_and_no_larger_than_val(npz):
+def test_the_probe_depends_on_the_seed_and_is_at_most_val(npz):
     val = data.Batches(data.load(str(npz)).val, 16, "cpu")
     assert torch.equal(probe_images(val, 5, 1), probe_images(val, 5, 1))
     assert not torch.equal(probe_images(val, 5, 1), probe_images(val, 5, 2))

@@ -122,7 +122,7 @@ def test_the_combiner_is_fitted_on_what_neither_net_saw(held, tmp_path, monkeypa
         assert torch.equal(seen[name], expected)
 
 
-def test_without_images_of_its_own_it_takes_val(npz, run_copy):
+def test_without_rejector_images_val_is_used(npz, run_copy):
     quiet(train_rejector.main, "--dataset", npz, "--save_dir", run_copy, *FEW)
     checkpoint = experiment.load_checkpoint(run_copy / "tiny-rejector-features.pth")
     assert checkpoint["fitted_on"] == "12 images of val"

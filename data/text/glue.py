@@ -1,9 +1,9 @@
-"""GLUE (Wang et al., ICLR 2019): its tasks of classification, as texts in memory, from its files.
+"""Reads the classification tasks of GLUE (Wang et al., ICLR 2019) from their files.
 
-A task is a folder of GLUE's own layout: train.tsv and dev.tsv, in UTF-8, fields between tabs and
-no quoting; MNLI has dev_matched.tsv and dev_mismatched.tsv. Columns are found by their names in the
-first line, but for CoLA, whose files have no such line. GLUE keeps the labels of its test sets to
-itself, so that here `test` is the dev file, and val is cut from the train file.
+A task is a folder in GLUE's layout: train.tsv and dev.tsv (MNLI: dev_matched.tsv and
+dev_mismatched.tsv), UTF-8, tab-separated, without quoting. The first line names the columns, except
+in CoLA, whose files have no header. GLUE does not publish the labels of its test sets, so `test` is
+the dev file here, and val is cut from the train file.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from torch import Tensor
 
 from data.datasets import count_of, cut, stem
 
-BROKEN_SHARE = 0.01  # of a file's rows: below it, rows that lack fields are left out, as in QQP
+BROKEN_SHARE = 0.01  # up to this share of incomplete rows is skipped; QQP has some
 
 
 class Task(NamedTuple):
-    """A task of GLUE, and how its files are read.
+    """A task of GLUE and the format of its files.
 
-    classes: K names, that of label k at k. metrics: out of "accuracy", "f1" (of class 1) and
-    "matthews". texts: the columns of the first text and, where there are two, of the second; label:
-    that of the label; all by name or, where the files have no header, by place from 0. spelt: what
-    stands in the label's column for classes 0..K-1. dev: the file that is `test`.
+    classes: names of labels 0..K-1. metrics: a choice of "accuracy", "f1" (of class 1) and
+    "matthews". texts: column of the first text and, if there is one, of the second. label: column
+    of the label. Columns are names or, for files without header, positions from 0. label_texts:
+    values of the label column for classes 0..K-1. dev: the file used as `test`.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Task(NamedTuple):
     metrics: tuple[str, ...]
     texts: tuple[str, ...] | tuple[int, ...]
     label: str | int
-    spelt: tuple[str, ...]
+    label_texts: tuple[str, ...]
     dev: str = "dev.tsv"
 
     @property
     def folder(self) -> str:
-        """GLUE's name of it."""
+        """The name of the task's folder in GLUE."""
         return self.name.removesuffix("-mm")
 
 
@@ -86,8 +86,8 @@ TASKS = {
 class Texts:
     """Texts of one split.
 
-    first: N texts. second: N texts that go with them, None where a task has one text a sample.
-    labels: int64 [N]. index: int64 [N], rows of the file, from 0 and without its header.
+    first: N texts. second: N second texts, or None if the task has one text per sample.
+    labels: int64 [N]. index: int64 [N], rows of the file from 0, not counting the header.
     """
 
     first: list[str]
@@ -104,7 +104,7 @@ class Texts:
 
 
 class TextDataset(NamedTuple):
-    """A task under its file prefix `name`; `classes[k]` is the name of label k."""
+    """A task's data; `name` prefixes files, `classes[k]` is the name of label k."""
 
     name: str
     train: Texts
@@ -114,14 +114,14 @@ class TextDataset(NamedTuple):
     metrics: tuple[str, ...]
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of texts and labels: which data a checkpoint belongs to.
+        """16 hex digits of a SHA-256 of texts and labels, which identifies the data.
 
-        It changes with the cut into parts too, and not with how texts become tokens.
+        Depends on the cut into parts, but not on the tokenizer.
         """
         digest = hashlib.sha256()
         for part in (self.train, self.val, self.test):
             for texts in (part.first, part.second or []):
-                # Lengths first: where one text ends and the next begins matters.
+                # The lengths fix where one text ends and the next begins.
                 raw = [text.encode() for text in texts]
                 digest.update(f"{len(raw)}:{','.join(str(len(r)) for r in raw)}\n".encode())
                 digest.update(b"".join(raw))
@@ -136,26 +136,26 @@ def load_glue(
     val_size: float = 0.1,
     split_seed: int = 0,
 ) -> TextDataset:
-    """Read a task of GLUE, and cut val from its train file.
+    """Reads a task of GLUE and cuts val from its train file.
 
-    Text is kept as it is but for space at its ends. Of MNLI the rows without a gold label are left
-    out, and of any file the rows that lack a needed field, if they are below 1 % of it. `test` is
-    dev.tsv; for MNLI dev_matched.tsv, for MNLI-mm, of the same folder, dev_mismatched.tsv.
+    Texts are stripped of surrounding whitespace. Rows of MNLI without a gold label are skipped, and
+    so are rows that lack a needed field, if they are less than 1 % of the file. `test` is dev.tsv;
+    for MNLI it is dev_matched.tsv, for MNLI-mm (same folder) dev_mismatched.tsv.
 
     Args:
-        name: a folder, or one below `root`; a task's own name in any spelling (sst2) finds GLUE's
-            folder there.
-        root: where GLUE's folders are.
-        task: one of `TASKS` in any spelling; by default what `name` ends in.
-        val_size: samples of val, as a fraction of train in (0, 1) or as a count of 1 or more.
-        split_seed: of the cut, 0 or more. The cut is that of `data.load`.
+        name: a folder, a folder below `root`, or the name of a task in any spelling (sst2), whose
+            folder is then looked up below `root`.
+        root: the folder that contains the folders of the tasks.
+        task: one of `TASKS` in any spelling; by default the last part of `name`.
+        val_size: size of val, as a fraction of train in (0, 1) or as a count of 1 or more.
+        split_seed: of the cut, 0 or more. Cuts as `data.load` does.
 
     Raises:
         ValueError: no such folder or task, a file is missing, empty, not UTF-8 or lacks columns or
-            fields, a label is not of the task, or val_size leaves train or val empty. One line.
+            fields, a label is unknown, or val_size leaves train or val empty (one line).
     """
     prefix = stem(name)
-    which = _task(prefix if task is None else task, asked=task is not None)
+    which = _task(prefix) if task is None else _task(task, given=True)
     folder = _folder(name, Path(root), which)
     train, test = _read(folder / "train.tsv", which), _read(folder / which.dev, which)
     total = len(train.labels)
@@ -170,17 +170,15 @@ def _folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _task(name: str, asked: bool) -> Task:
-    """The task of that name; `asked`: by whoever calls, and not by a folder's name."""
-    known = {_folded(task): task for task in TASKS}
+def _task(name: str, given: bool = False) -> Task:
+    """The task `name`; `given`: the caller named the task, else the name is that of a folder."""
+    names = {_folded(task): task for task in TASKS}
     if _folded(name) in ("stsb", "sts"):
-        raise ValueError(
-            f"task {name}: a regression, not a classification; give one of {', '.join(TASKS)}"
-        )
-    if _folded(name) not in known:
-        what = "is no task of GLUE" if asked else "is no task's name: say which task it is"
-        raise ValueError(f"{name!r} {what}; give one of {', '.join(TASKS)}")
-    return TASKS[known[_folded(name)]]
+        raise ValueError(f"task {name} is a regression task: give one of {', '.join(TASKS)}")
+    if _folded(name) not in names:
+        what = "is not a task of GLUE" if given else "is not the name of a task: give --task"
+        raise ValueError(f"{name!r} {what}; tasks are {', '.join(TASKS)}")
+    return TASKS[names[_folded(name)]]
 
 
 def _folder(name: str, root: Path, task: Task) -> Path:
@@ -191,20 +189,20 @@ def _folder(name: str, root: Path, task: Task) -> Path:
         if place.is_dir():
             return place
     raise ValueError(
-        f"no folder {name!r}, nor one in {root}: give GLUE's, with train.tsv and {task.dev}"
+        f"no folder {name!r} here or in {root}: give GLUE's folder with train.tsv and {task.dev}"
     )
 
 
 def _read(path: Path, task: Task) -> Texts:
-    """Texts and labels of one file."""
+    """Reads the texts and labels of one file."""
     lines = _lines(path, task)
-    headed = isinstance(task.label, str)
+    has_header = isinstance(task.label, str)
     columns = [*task.texts, task.label]
-    if headed:
-        columns = _places(lines[0], columns, path, task)
+    if has_header:
+        columns = _positions(lines[0], columns, path, task)
         lines = lines[1:]
     *text_columns, label_column = columns
-    number = {text: k for k, text in enumerate(task.spelt)}
+    number = {text: k for k, text in enumerate(task.label_texts)}
     texts: list[list[str]] = [[] for _ in text_columns]
     labels, index, broken = [], [], []
     for row, line in enumerate(lines):
@@ -213,30 +211,31 @@ def _read(path: Path, task: Task) -> Texts:
             broken.append(row)
             continue
         label = fields[label_column].strip()
-        if label == _NO_LABEL and task.spelt == _RELATIONS:
+        if label == _NO_LABEL and task.label_texts == _RELATIONS:
             continue
         if label not in number:
             raise ValueError(
-                f"{path}, line {row + 1 + headed}: label {label[:40]!r} is not of {task.name}: "
-                f"give {', '.join(task.spelt)}"
+                f"{path}, line {row + 1 + has_header}: unknown label {label[:40]!r}: "
+                f"{task.name} has {', '.join(task.label_texts)}"
             )
-        for kept, column in zip(texts, text_columns, strict=True):
-            kept.append(fields[column].strip())
+        for column_texts, column in zip(texts, text_columns, strict=True):
+            column_texts.append(fields[column].strip())
         labels.append(number[label])
         index.append(row)
     if broken and len(broken) / len(lines) >= BROKEN_SHARE:
         raise ValueError(
-            f"{path}, line {broken[0] + 1 + headed}: fewer than {max(columns) + 1} fields between "
-            f"tabs, as in {len(broken)} of {len(lines)} rows: give {task.name}'s own files"
+            f"{path}, line {broken[0] + 1 + has_header}: fewer than {max(columns) + 1} "
+            f"tab-separated fields, as in {len(broken)} of {len(lines)} rows: give "
+            f"GLUE's files of {task.name}"
         )
     if not labels:
-        raise ValueError(f"{path} has no labelled rows: give {task.name}'s own files")
+        raise ValueError(f"{path} has no labelled rows: give GLUE's files of {task.name}")
     second = texts[1] if len(texts) > 1 else None
     return Texts(texts[0], second, torch.tensor(labels), torch.tensor(index))
 
 
 def _lines(path: Path, task: Task) -> list[str]:
-    """The lines of a file, one or more. Only a newline ends one: text holds other separators."""
+    """The lines of a non-empty file, split at newlines only: texts hold other separators."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -247,14 +246,16 @@ def _lines(path: Path, task: Task) -> list[str]:
         text = raw.decode("utf-8-sig")  # MRPC's files may begin with a byte order mark
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: not UTF-8: give {task.name}'s own files") from error
+        raise ValueError(
+            f"{path}, line {line}: not UTF-8: give GLUE's files of {task.name}"
+        ) from error
     if not text.strip():
-        raise ValueError(f"{path} is empty: give {task.name}'s own files")
+        raise ValueError(f"{path} is empty: give GLUE's files of {task.name}")
     return text.rstrip("\r\n").split("\n")
 
 
-def _places(header: str, columns: Sequence[str], path: Path, task: Task) -> list[int]:
-    """Where the columns of these names are."""
+def _positions(header: str, columns: Sequence[str], path: Path, task: Task) -> list[int]:
+    """The positions of the named columns."""
     names = [field.strip() for field in header.split("\t")]
     missing = [column for column in columns if column not in names]
     if missing:

@@ -1,4 +1,4 @@
-"""Texts to tokens by a WordPiece tokenizer, and tokens to batches on a device."""
+"""Encodes texts with a WordPiece tokenizer and makes batches of tokens on a device."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = [
     "read_tokenizer",
 ]
 
-CHUNK = 8192  # texts that are encoded at a time: what the library says of each takes kilobytes
+CHUNK = 8192  # texts encoded at a time; the library's result takes kilobytes per text
 
 
 @dataclass(frozen=True, eq=False)
 class TokenPart:
-    """Texts of one split as tokens, on the CPU.
+    """The tokens of one split, on the CPU.
 
-    tokens: int32 [N, 2, L]; [:, 0] token ids, [:, 1] segments: 1 for the second text and the [SEP]
-    after it, else 0. Padded at the end, with id 0 and segment 0. labels: int64 [N]. index: int64
-    [N], rows of the file.
+    tokens: int32 [N, 2, L]; [:, 0] are token ids, [:, 1] segments: 1 for the second text and the
+    [SEP] after it, else 0. Padding at the end has id 0 and segment 0. labels: int64 [N]. index:
+    int64 [N], rows of the file.
     """
 
     tokens: Tensor
@@ -46,7 +46,7 @@ class TokenPart:
 
 
 class TokenDataset(NamedTuple):
-    """A `TextDataset` in tokens. tokenizer: its JSON. digest: the fingerprint of the texts."""
+    """An encoded `TextDataset`. tokenizer: its JSON. digest: the fingerprint of the texts."""
 
     name: str
     train: TokenPart
@@ -58,25 +58,26 @@ class TokenDataset(NamedTuple):
     digest: str
 
     def fingerprint(self) -> str:
-        """That of the texts: other tokens of the same texts are the same data."""
+        """The fingerprint of the texts, which does not depend on the tokenizer."""
         return self.digest
 
     @property
     def vocab_size(self) -> int:
-        """Rows that an embedding of these tokens needs: the highest id that there is, plus 1."""
+        """The number of rows of an embedding of these tokens: the highest id plus 1."""
         return max(parse(self.tokenizer, "tokenizer").get_vocab().values()) + 1
 
 
 def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDataset:
-    """Every text of a data set as [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
+    """Encodes each sample as [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
 
-    What is longer than `max_length` tokens is cut: the longer text loses its end until both fit,
-    and the second where they are equally long. L is the length of the longest sample of all parts
-    after that. A text that holds the word [SEP] has that word and no separator.
+    A sample of more than `max_length` tokens is truncated: tokens are removed from the end of the
+    longer text, or of the second if both are equally long. L is the length of the longest sample of
+    all parts after that. The word [SEP] within a text is encoded as a word, not as a separator.
 
     Raises:
         ValueError: `max_length` leaves no room for a token of each text, the tokenizer cannot be
-            read or lacks a special token, its [PAD] is not 0, or no tokenizers library. One line.
+            read or lacks a special token, its [PAD] is not 0, or the tokenizers library is missing
+            (one line).
     """
     least = 3 if dataset.train.second is None else 5
     if max_length < least:
@@ -101,27 +102,27 @@ def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDatase
 
 
 class TokenBatches(Steps):
-    """Batches of one `TokenPart` that lives on the device: what `Batches` is to images.
+    """Batches of one `TokenPart`, which is kept on the device; the counterpart of `Batches`.
 
-    The order of an epoch is that of `Batches`: a function of (number of texts, seed, epoch) alone,
-    and a lone last text is dropped with `shuffle`. torch's random state is neither read nor
-    changed. Batches are as long as their longest text: attention over padding is work for nothing.
+    As in `Batches`, the order of an epoch depends on (number of texts, seed, epoch) only, and a
+    single last text is dropped with `shuffle`. torch's random state is neither read nor changed.
+    Batches are as long as their longest text, to save attention over padding.
 
     Args:
         part: tokens int32 [N, 2, L] and labels int64 [N], on the CPU; moved to `device`.
-        batch_size: texts a batch, those of all ranks together; the last may be smaller.
-        device: where the tokens are kept and the batches appear.
+        batch_size: texts per batch, over all ranks; the last batch may be smaller.
+        device: the device of the tokens and the batches.
         shuffle: a new order each epoch, else rows 0..N-1.
         seed: of the order, 0 or more.
-        rank, world: of several processes that share each batch, this one gets rows rank,
-            rank + world, ... of it, as long as the longest of all of it.
-        fixed_length: every batch has length L, for a network compiled for one shape.
+        rank, world: if `world` processes share each batch, this one gets rows rank, rank + world,
+            ... of it, padded to the longest text of the whole batch.
+        fixed_length: pad every batch to length L, for a network compiled for one shape.
 
     Raises:
         ValueError: an empty part, tokens of another type or shape, or a number out of range.
     """
 
-    augment = None  # texts are given as they are
+    augment = None  # texts are not augmented
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class TokenBatches(Steps):
                 f"tokens are {tokens.dtype} {list(tokens.shape)}: give torch.int32 [N, 2, L]"
             )
         if tokens.numel() == 0:
-            raise ValueError("the part has no texts: there is nothing to make batches of")
+            raise ValueError("the part has no texts, so it has no batches")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: give 1 or more")
         if seed < 0:
@@ -156,17 +157,17 @@ class TokenBatches(Steps):
         self.seed = seed
         self._share = slice(rank, None, world)
         self._used = rows_used(len(tokens), batch_size, shuffle)
-        # Known on the CPU, so that no batch waits for the device to say how long it is.
-        places = torch.arange(1, tokens.shape[2] + 1)
-        self._lengths = ((tokens[:, 0] != 0) * places).amax(1).clamp(min=1)
+        # Computed on the CPU, so that no batch waits for the device to return its length.
+        positions = torch.arange(1, tokens.shape[2] + 1)
+        self._lengths = ((tokens[:, 0] != 0) * positions).amax(1).clamp(min=1)
         if fixed_length:
             self._lengths.fill_(tokens.shape[2])
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, tokens, labels)` for each batch of one epoch, this rank's share b of it.
+        """Yield `(index, tokens, labels)` for this rank's share of each batch of one epoch.
 
-        index: int64 [b], rows of the part. tokens: int64 [b, 2, l], l the longest text of the whole
-        batch. labels: int64 [b]. All on the device.
+        index: int64 [b], rows of the part. tokens: int64 [b, 2, l], with l the length of the
+        longest text in the whole batch. labels: int64 [b]. All on the device.
         """
         order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)[: self._used]
         lengths = self._lengths[order].split(self.batch_size)
@@ -179,7 +180,7 @@ class TokenBatches(Steps):
 
 
 def _pieces(part: Texts, tokenizer: Tokenizer, max_length: int) -> Iterator[NDArray[np.int32]]:
-    """The tokens of `CHUNK` texts after the other, int32 [n, 2, l], l the longest of them."""
+    """Yield the tokens of `CHUNK` texts at a time, int32 [n, 2, l], l the longest of them."""
     for first in range(0, len(part.first), CHUNK):
         rows = slice(first, first + CHUNK)
         second = None if part.second is None else part.second[rows]
@@ -196,12 +197,12 @@ def _piece(
     else:
         ids_b, lengths_b = _ids(second, tokenizer)
         room = max_length - 3
-        # Each has half of the room, the first the odd token, and what the other leaves.
+        # Each text gets half of the room (the first the odd token) and what the other leaves free.
         kept_a = np.minimum(lengths_a, np.maximum(room - lengths_b, room - room // 2))
         kept_b = np.minimum(lengths_b, np.maximum(room - lengths_a, room // 2))
         total = kept_a + kept_b + 3
     tokens = np.zeros((len(first), 2, total.max()), dtype=np.int32)
-    places, rows = np.arange(tokens.shape[2]), np.arange(len(first))
+    positions, rows = np.arange(tokens.shape[2]), np.arange(len(first))
     separator = tokenizer.token_to_id("[SEP]")
     tokens[:, 0, 0] = tokenizer.token_to_id("[CLS]")
     _put(tokens, ids_a, lengths_a, kept_a, np.ones_like(kept_a))
@@ -209,12 +210,12 @@ def _piece(
     if second is not None:
         _put(tokens, ids_b, lengths_b, kept_b, kept_a + 2)
         tokens[rows, 0, total - 1] = separator
-        tokens[:, 1] = (places >= kept_a[:, None] + 2) & (places < total[:, None])
+        tokens[:, 1] = (positions >= kept_a[:, None] + 2) & (positions < total[:, None])
     return tokens
 
 
 def _ids(texts: list[str], tokenizer: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Token ids of all texts in a row, and how many are of each: [sum], [N]."""
+    """The concatenated token ids of all texts [sum], and the number of each text's tokens [N]."""
     ids = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
     return (
         np.fromiter(chain.from_iterable(ids), dtype=np.int32),
@@ -229,8 +230,8 @@ def _put(
     kept: NDArray[np.int64],
     start: NDArray[np.int64],
 ) -> None:
-    """Write the first kept[n] of the lengths[n] ids of text n from place start[n] on."""
+    """Write the first kept[n] of the lengths[n] ids of text n to positions from start[n] on."""
     rows = np.repeat(np.arange(len(lengths)), lengths)
-    places = np.arange(len(ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
-    here = places < kept[rows]
-    tokens[rows[here], 0, (start[rows] + places)[here]] = ids[here]
+    positions = np.arange(len(ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    used = positions < kept[rows]
+    tokens[rows[used], 0, (start[rows] + positions)[used]] = ids[used]

@@ -171,7 +171,7 @@ def test_weights_are_forgotten_after_their_last_use(study, common, tmp_path, ref
     )
 
 
-def test_a_pool_that_runs_out_is_told_from_an_error(study, common, tmp_path, capsys):
+def test_a_pool_that_runs_out_has_an_exit_status_of_its_own(study, common, tmp_path, capsys):
     run = copied(study, tmp_path)
     flags = [*common(run, 1, "random", "DIAM"), "--batch_size", 1018, "--may_end"]
     before = sorted(run.rglob("*"))

@@ -5,6 +5,7 @@ import pytest
 
 from active_learning import index_sets
 from active_learning.index_sets import Place
+from tests.made import one_line_error
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_rounds_are_disjoint_complete_and_grow_by_what_was_queried(place):
     assert set(second.labelled) == set(first.labelled) | set(second.queried)
 
 
-def test_round_0_hangs_on_the_seed_alone(place):
+def test_round_0_depends_on_the_seed_only(place):
     first = index_sets.initial(place, 50, 10)
     other = index_sets.initial(place._replace(method="random", model_num=12), 50, 10)
     assert first.digest == other.digest
@@ -74,10 +75,8 @@ def test_a_spoilt_file_is_refused(place, changes, telling):
     if "queried" in changes and changes["queried"] is not None:
         changes = {"queried": second.unlabelled[:3]}
     spoilt(place, 1, **changes)
-    with pytest.raises(ValueError, match=telling) as refused:
+    with one_line_error(telling, str(place.path(1))):
         index_sets.load(place, 1, 50)
-    assert str(place.path(1)) in str(refused.value)
-    assert "\n" not in str(refused.value)
 
 
 def test_what_is_not_there_or_cut_short_is_refused(place):

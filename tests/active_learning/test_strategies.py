@@ -7,6 +7,7 @@ import torch
 from active_learning import cascade_risk, diam_qp
 from active_learning.kcenter import k_center
 from active_learning.strategies import METHODS, Pool, changes, diam_order, select, vote_entropy
+from tests.made import one_line_error
 
 # Votes of two targets, A and B, after each of four epochs, for seven samples.
 #     first: targets that change; second: sum of their entropies over epochs, in nats
@@ -137,7 +138,7 @@ def test_doubts_are_scaled_and_averaged(method):
     assert all(expected[:12] != rows for rows in alone)
 
 
-def test_coreset_risk_and_qp_get_their_own_targets():
+def test_coreset_risk_and_qp_use_the_right_targets():
     pool = made_pool()
     assert (
         pick("coreset", pool, 7)
@@ -206,7 +207,7 @@ def spoiled(array, value):
         ("best", 1, {}, "method 'best' is not known; there are random, entropy"),
         ("random", 0, {}, "batch_size 0: the pool has 60 samples, take 1 to"),
         ("random", 61, {}, "batch_size 61"),
-        ("DIAM", 5, {"votes": np.zeros((4, 3, 59), int)}, r"\[E, T, 60\], not \(4, 3, 59\)"),
+        ("DIAM", 5, {"votes": np.zeros((4, 3, 59), int)}, "[E, T, 60], not (4, 3, 59)"),
         ("CAL", 5, {"votes": np.zeros((0, 3, 60), int)}, "CAL needs votes"),
         ("DIAM", 5, {"votes": np.zeros((1, 3, 60), int)}, "DIAM has no votes to go by"),
         (
@@ -219,17 +220,16 @@ def spoiled(array, value):
         ("margin", 5, {"logits": np.zeros((3, 60, 1))}, "K > 1"),
         ("entropy", 5, {"logits": spoiled(np.zeros((3, 60, 4)), np.nan)}, "logit is not finite"),
         ("risk", 5, {"logits": spoiled(np.zeros((3, 60, 4)), np.inf)}, "logit is not finite"),
-        ("risk", 5, {"edge": 3}, r"edge 3 must be of 0\.\.2"),
+        ("risk", 5, {"edge": 3}, "edge 3 must be of 0..2"),
         ("risk", 5, {"local": -1}, "local -1"),
         ("risk", 5, {"cost_e": math.nan}, "cost_e nan"),
         ("DIAM_qp", 5, {"qp_weight": -1.0}, "qp_weight -1.0"),
-        ("coreset", 5, {"features": {2: np.zeros((60, 3))}}, "need .M, D. and .L, D."),
+        ("coreset", 5, {"features": {2: np.zeros((60, 3))}}, "need [M, D] and [L, D]"),
         ("coreset", 5, {"features": {2: np.zeros((60, 0))}}, "target 2 on the pool"),
         ("coreset", 5, {"features": {2: spoiled(np.zeros((60, 7)), -np.inf)}}, "not finite"),
         ("coreset", 5, {"labelled_features": {2: spoiled(np.ones((9, 7)), np.nan)}}, "labelled"),
     ],
 )
 def test_bad_input_is_one_line(method, batch_size, change, telling):
-    with pytest.raises(ValueError, match=telling) as error:
+    with one_line_error(telling):
         pick(method, made_pool()._replace(**change), batch_size)
-    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ from active_learning.target_models import TARGETS, read_targets
 from models.cost import multiply_adds, parameters
 from models.edgenet import build_edge
 from tests.active_learning.conftest import TINY
+from tests.made import one_line_error
 
 # Parameters (1000 classes) and multiply-adds: published in millions, then exactly, of our specs.
 COUNTS = {
@@ -60,7 +61,7 @@ def test_the_twelve_have_the_published_counts(target):
 
 
 @pytest.mark.parametrize("entry", [TINY, "lenet5", "convnet", "shufflenet_v2_x0_5"])
-def test_weights_come_from_the_seed_alone(tmp_path, entry):
+def test_weights_depend_on_the_seed_only(tmp_path, entry):
     (target,) = read_targets(listed(tmp_path, entry))
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -75,7 +76,7 @@ def test_weights_come_from_the_seed_alone(tmp_path, entry):
     assert net.size == target.settings["size"] == 32
 
 
-def test_a_list_of_ones_own(tmp_path):
+def test_a_list_of_targets_from_a_file(tmp_path):
     targets = read_targets(
         listed(
             tmp_path,
@@ -126,12 +127,10 @@ def test_a_list_of_ones_own(tmp_path):
         (7, "give a name"),
     ],
 )
-def test_entries_that_cannot_be(tmp_path, entry, telling):
+def test_bad_entries(tmp_path, entry, telling):
     path = listed(tmp_path, "lenet5", entry)
-    with pytest.raises(ValueError, match="entry 1") as e:
+    with one_line_error(start=f"{path}: entry 1: {telling}"):
         read_targets(path)
-    assert str(e.value).startswith(f"{path}: entry 1: {telling}")
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(
@@ -143,19 +142,17 @@ def test_entries_that_cannot_be(tmp_path, entry, telling):
         ('["lenet5", "lenet5"]', "entry 1: entry 0 is called lenet5 too"),
     ],
 )
-def test_lists_that_cannot_be(tmp_path, text, telling):
+def test_bad_lists(tmp_path, text, telling):
     path = tmp_path / "targets.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=telling) as e:
+    with one_line_error(telling, start=f"{path}: "):
         read_targets(path)
-    assert str(e.value).startswith(f"{path}: ")
-    assert "\n" not in str(e.value)
 
 
-def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, monkeypatch):
+def test_init_weights_loads_torchvisions_weights(tmp_path, downloads):
     path = listed(tmp_path, "lenet5", "squeezenet1_1")
     theirs = build_edge("squeezenet1_1", 1000, 32, seed=7).net.state_dict()
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    downloads(theirs)
     lenet, plain = read_targets(path)
     assert not plain.pretrained
     assert read_targets(path, init="weights")[0] == lenet
@@ -167,12 +164,8 @@ def test_torchvision_s_weights_are_taken_where_they_are_asked_for(tmp_path, monk
     assert set(state) - set(same) == {"classifier.1.weight", "classifier.1.bias"}
     assert all(torch.equal(state[k], theirs[k]) for k in same)
 
-    def no_network(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(ValueError, match=r"squeezenet1_1: .*no route to host.*--init scratch") as e:
+    downloads()
+    with one_line_error("squeezenet1_1: ", "no route to host", "--init scratch"):
         read_targets(path, init="weights")
-    assert "\n" not in str(e.value)
     with pytest.raises(ValueError, match="--init weights has no effect: no target has any"):
         read_targets(listed(tmp_path, "lenet5", "convnet", TINY), init="weights")

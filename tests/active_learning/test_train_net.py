@@ -134,9 +134,9 @@ def test_nothing_is_trained_twice(study, common, capsys):
     for round_, methods in enumerate((METHODS, TRAINED)):
         flags = [*common(study, round_, *methods), *TRAIN, "--net_id", 0, 1, 2]
         train_net.main([str(a) for a in flags])
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 9
-    assert all(line.endswith(": complete") for line in said)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert all(line.endswith(": complete") for line in lines)
     assert {p: p.stat().st_mtime_ns for p in study.rglob("net.*")} == before
 
 
@@ -211,7 +211,7 @@ def test_bad_flags_are_refused(study, common, refused, flags, telling):
     assert sorted(p for p in study.rglob("*")) == before
 
 
-def test_votes_that_were_not_kept_are_told_before_training(study, common, refused):
+def test_missing_votes_are_an_error_before_training(study, common, refused):
     """A run without votes, asked for them: no silent second training."""
     flags = [*common(study, 1, "random"), *TRAIN, "--mDIS"]
     refused(train_net.main, *flags, telling="no votes; python -m active_learning.train_net --mDIS")

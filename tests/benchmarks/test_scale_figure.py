@@ -41,7 +41,7 @@ def test_steps_of_settings(axes):
     found = lines(axes)
     assert found["one pass"] == [[1, 10, 100], [2, 20, 200]]
     assert found["a run each: $K$ times one run"] == [[1, 10, 100], [2, 20, 200]]
-    assert found["the edge alone"][1] == [2, 2]
+    assert found["the edge net alone"][1] == [2, 2]
     (bars,) = axes.collections
     ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
     assert ends == [[1, 4], [10, 40], [100, 400]]

@@ -9,6 +9,7 @@ from torchvision import transforms
 
 import data.batches
 from data import Batches, Part
+from tests.made import one_line_error
 
 
 def make_part(count, channels=3, height=6, width=5):
@@ -199,9 +200,9 @@ def test_batches_kept_are_not_overwritten():
         ({"batch_size": -3}, "batch_size is -3"),
         ({"part": make_part(0)}, "no images"),
         ({"part": make_part(4, height=0)}, "no images"),
-        ({"part": make_part(4, channels=2)}, r"\[4, 2, 6, 5\]"),
+        ({"part": make_part(4, channels=2)}, "[4, 2, 6, 5]"),
         ({"part": replace(make_part(4), images=torch.zeros(4, 3, 6, 5))}, "torch.float32"),
-        ({"part": replace(make_part(4), images=torch.zeros(4, 6, 5).byte())}, r"\[4, 6, 5\]"),
+        ({"part": replace(make_part(4), images=torch.zeros(4, 6, 5).byte())}, "[4, 6, 5]"),
         ({"seed": -1}, "seed is -1"),
         ({"mean": (0.5, 0.5)}, "mean has 2 numbers"),
         ({"std": (0.5,) * 4}, "std has 4 numbers"),
@@ -211,9 +212,8 @@ def test_batches_kept_are_not_overwritten():
 )
 def test_wrong_arguments(changes, telling):
     arguments = {"part": make_part(4), "batch_size": 2, "device": "cpu", **changes}
-    with pytest.raises(ValueError, match=telling) as caught:
+    with one_line_error(telling):
         Batches(**arguments)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

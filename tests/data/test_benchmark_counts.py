@@ -1,4 +1,4 @@
-"""PFLlib's words: who gets how many of each class, on CIFAR-10's and CIFAR-100's numbers."""
+"""PFLlib's partitions: counts of clients and classes for CIFAR-10 and CIFAR-100."""
 
 from itertools import product
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def test_iid_and_pat_balanced_cut_classes_evenly():
 
 @pytest.mark.parametrize(("kind", "width"), [("-", 20), ("pat", 4)])
 def test_unbalanced_parts_are_a_tenth_of_the_mean_to_the_mean(kind, width):
-    """But for the last holder's of a class, which is what is left."""
+    """The last holder of a class gets the rest."""
     mean = 6000 / width
     parts = []
     for seed in range(40):
@@ -64,13 +64,13 @@ def test_unbalanced_parts_are_a_tenth_of_the_mean_to_the_mean(kind, width):
 
 
 @pytest.mark.parametrize("kind", ["dir", "exdir"])
-def test_balance_says_nothing_of_dirichlet_draws(kind):
+def test_dirichlet_draws_ignore_balance(kind):
     assert np.array_equal(
         counts_of(CIFAR10, 20, kind, True, 1.0), counts_of(CIFAR10, 20, kind, False, 1.0)
     )
 
 
-def test_dir_bounds_no_client_at_the_mean_and_leaves_each_enough():
+def test_dir_bounds_clients_and_gives_each_enough_images():
     """A client beyond the mean gets nothing of later classes, so it has less than a class more."""
     largest = []
     for seed in range(20):
@@ -116,7 +116,7 @@ def test_exdir_gives_the_classes_asked_for():
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 1e4])
-def test_shares_are_cut_without_favour(alpha):
+def test_shares_are_cut_without_bias(alpha):
     """Cuts of 4 images by Dirichlet shares of 10 clients have the mean 0.4 for each of them."""
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.full(10, alpha), 5000).T
@@ -125,7 +125,7 @@ def test_shares_are_cut_without_favour(alpha):
     assert counts.mean(1) == pytest.approx(np.full(10, 0.4), abs=4 * counts.std() / 5000**0.5)
 
 
-def test_a_cut_never_moves_beyond_the_last_image():
+def test_cuts_stay_within_the_images_of_a_class():
     nearly_one = SimpleNamespace(random=lambda count: np.full(count, np.nextafter(1, 0)))
     counts = by_shares(np.full((3, 4), 1 / 3), np.array([1, 2, 7, 10**6]), nearly_one)
     assert counts.sum(0).tolist() == [1, 2, 7, 10**6]

@@ -1,4 +1,4 @@
-"""Who gets how many of each class: the distributions as their formulas say, and sums that hold."""
+"""Counts of clients follow their Dirichlet distribution, and all images are distributed."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ def test_shares_of_a_client_are_dirichlet(alpha, weights):
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0])
-def test_clients_have_as_many_classes_as_with_endless_images(alpha):
-    """What is left over goes to few clients, and not as a crumb to each."""
+def test_clients_have_as_many_classes_as_with_an_unlimited_stock(alpha):
+    """The rest of a class goes to few clients instead of a little to each."""
     rng = np.random.default_rng(0)
     endless = rng.multinomial(50, rng.dirichlet(np.full(20, alpha), 5000))
     counts = dirichlet(np.full(20, 1000), 400, alpha, rng)
@@ -32,7 +32,7 @@ def test_clients_have_as_many_classes_as_with_endless_images(alpha):
     assert (counts > 0).sum(1).mean() == pytest.approx(expected, rel=0.08)
 
 
-def test_whose_claims_are_met_is_chance():
+def test_competing_claims_are_met_at_random():
     first = []
     for seed in range(300):
         shares, wanted = np.array([[1.0, 0], [1.0, 0]]), np.array([10, 10])
@@ -42,8 +42,8 @@ def test_whose_claims_are_met_is_chance():
     assert 110 < sum(first) < 190
 
 
-def test_dirichlet_has_no_last_client():
-    """Where clients take turns, what the last get is no longer far from iid."""
+def test_the_last_clients_are_as_far_from_iid_as_the_first():
+    """If clients took turns, the last ones would get nearly iid images."""
     largest = np.zeros(50)
     for seed in range(40):
         counts = dirichlet(np.full(10, 500), 50, 0.1, np.random.default_rng(seed))
@@ -54,6 +54,6 @@ def test_dirichlet_has_no_last_client():
 
 
 @pytest.mark.parametrize("alpha", [1e-320, 1e308])
-def test_alpha_that_cannot_be_drawn(alpha):
+def test_alpha_out_of_range(alpha):
     with pytest.raises(ValueError, match="give 1e-09 to 1e\\+09"):
         dirichlet(np.full(10, 50), 5, alpha, np.random.default_rng(0))

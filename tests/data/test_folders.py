@@ -1,4 +1,4 @@
-"""Folders that stream: the same cut as in memory, and images that hang on (seed, epoch, row)."""
+"""Streamed folders: the same cut as in memory, and images that depend on (seed, epoch, row)."""
 
 import os
 import re
@@ -14,8 +14,9 @@ import data.folders
 import data.pictures
 from data import Batches, FolderBatches, Part, load, load_folder
 from data.folders import IMAGENET_MEAN, IMAGENET_STD, FolderPart, read_picture
+from tests.made import one_line_error
 
-# torchvision announces another decoder, which is no matter of ours while this one is there.
+# torchvision announces the removal of its decoder; `read_picture` then falls back to PIL.
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 
 PLAIN = {"mean": 0, "std": 1}
@@ -86,19 +87,17 @@ def test_the_same_parts_as_in_memory(tmp_path, test, val_size):
     assert all(Path(file).parent.parent == root / test for file in streamed.test.files)
 
 
-def test_imagenets_own_test_pictures_have_no_classes(tmp_path):
+def test_imagenets_test_folder_without_classes_is_ignored(tmp_path):
     root = make_folder(tmp_path / "pets", "val")
     (root / "test").mkdir()
     shutil.copy(root / "val" / "cat" / "00.png", root / "test" / "ILSVRC2012_test_1.png")
     assert all(Path(file).parent.parent == root / "val" for file in load_folder(root).test.files)
 
 
-def test_what_is_no_folder_of_pictures(copied):
+def test_bad_folders(copied):
     def refused(*telling):
-        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at below
+        with one_line_error(*telling):
             load_folder(copied)
-        assert "\n" not in str(caught.value)
-        assert all(words in str(caught.value) for words in telling)
 
     (copied / "test" / "dog").rename(copied / "test" / "fox")
     refused("train and test differ", "dog, fox")
@@ -125,7 +124,7 @@ def test_fingerprint(copied, tmp_path):
     file = copied / "train" / "cat" / "02.bmp"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + b"x")
-    assert load_folder(copied).fingerprint() == before  # as it says: names and sizes, not content
+    assert load_folder(copied).fingerprint() == before  # names and sizes count, content does not
     file.write_bytes(whole + b"x")
     assert load_folder(copied).fingerprint() != before
     file.write_bytes(whole)
@@ -189,7 +188,7 @@ def test_workers_and_chunks_change_nothing(train, monkeypatch):
     monkeypatch.setattr(data.folders, "CHUNK", 3)
     for workers in (0, 2):
         batches = FolderBatches(train, 4, "cpu", size=16, workers=workers, **PLAIN, **flags)
-        next(batches.epoch(1))  # an epoch left early: what is under way must not be taken for 2's
+        next(batches.epoch(1))  # abandoned early: its chunks must not be mistaken for epoch 2's
         for epoch, images in zip((2, 3), expected, strict=True):
             found = {}
             for index, batch, _ in batches.epoch(epoch):
@@ -197,7 +196,7 @@ def test_workers_and_chunks_change_nothing(train, monkeypatch):
             assert_same_images(found, images)
 
 
-def test_augmentation_hangs_on_seed_epoch_and_row_alone(train):
+def test_augmentation_depends_on_seed_epoch_and_row_only(train):
     flags = {"train": True, "seed": 7}
     expected = images_of(train, 2, **flags)
     assert_same_images(images_of(train, 2, **flags), expected)
@@ -219,8 +218,8 @@ def test_global_random_state_is_neither_read_nor_changed(train):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_crops_are_of_the_area_and_aspect_said_and_half_are_mirrored(tmp_path):
-    """A picture that says of each pixel where it is: red its column, green its row."""
+def test_crops_have_the_documented_area_aspect_and_flips(tmp_path):
+    """The picture encodes positions: red is the column, green the row of a pixel."""
     level = np.linspace(0, 255, 256).astype(np.uint8)
     pixels = np.stack([*np.meshgrid(level, level), np.zeros((256, 256), np.uint8)], -1)
     save(tmp_path / "where.png", pixels)
@@ -268,8 +267,9 @@ def test_a_rank_may_have_nothing_of_the_last_batch(train):
     assert shapes == [(1, 3, 16, 16), (0, 3, 16, 16)]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("damage", ["text", "empty", "cut", "gone"])
+@pytest.mark.parametrize(
+    ("workers", "damage"), [(0, "text"), (0, "empty"), (0, "cut"), (0, "gone"), (2, "cut")]
+)
 def test_an_unreadable_picture_is_named_in_one_line(copied, workers, damage):
     part = load_folder(copied, 3).train
     file = Path(part.files[9])
@@ -280,18 +280,18 @@ def test_an_unreadable_picture_is_named_in_one_line(copied, workers, damage):
     batches = FolderBatches(part, 4, "cpu", size=16, workers=workers).epoch(0)
     for _ in range(2):
         next(batches)
-    # Not pytest.raises: it keeps the batches in a cycle, and workers of what the collector finds
-    # in one take 5 s each to end.
+    # Not pytest.raises, which keeps the batches in a reference cycle: workers that the garbage
+    # collector ends take 5 s each.
     try:
         next(batches)
-        said = "nothing"
+        message = "no error"
     except ValueError as error:
-        said = str(error)
-    assert said.startswith(f"picture {file} cannot be read (")
-    assert "\n" not in said
+        message = str(error)
+    assert message.startswith(f"picture {file} cannot be read (")
+    assert "\n" not in message
 
 
-def test_pictures_of_any_kind_are_rgb(tmp_path, monkeypatch):
+def test_pictures_of_all_modes_and_formats_become_rgb(tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     smooth = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
     smooth = smooth.resize((50, 40), Image.Resampling.BICUBIC)
@@ -322,7 +322,7 @@ def test_a_picture_under_another_suffix_is_read(tmp_path):
     assert (read_picture(str(tmp_path / "claimed.jpg")) == 9).all()
 
 
-def test_file_names_of_any_letters(tmp_path):
+def test_file_names_with_unusual_characters(tmp_path):
     names = ["ä ö.png", "line\nbreak.png", "日本.png"]
     for name in names:
         save(tmp_path / name, np.full((4, 4, 3), 9, np.uint8))

@@ -92,7 +92,7 @@ def test_a_folder_that_does_not_fit_is_refused_before_it_is_read(machine, pets, 
     monkeypatch.delattr(data.datasets, "_decode")
     with pytest.raises(TooLarge) as caught:
         load(str(pets), val_size=2)
-    said = str(caught.value)
-    assert said.startswith(f"{pets} takes about 0.0 GB")
-    assert "--stream" in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"{pets} takes about 0.0 GB")
+    assert "--stream" in message
+    assert "\n" not in message

@@ -55,7 +55,7 @@ def test_every_network_can_be_compacted(arch, t):
     torch.testing.assert_close(logits, answers, rtol=1e-4, atol=1e-4)
 
 
-def test_a_block_is_given_those_that_have_not_left_and_no_others():
+def test_a_block_gets_only_samples_that_have_not_left():
     net = Toy().eval()
     thresholds = [-0.1, -0.2, -0.1, -INF]
     stop, _ = early_exit_logits(net, torch.randn(100, 3, 2, 2), thresholds)
@@ -110,7 +110,7 @@ def test_a_confidence_equal_to_the_threshold_leaves():
 
 
 @pytest.mark.parametrize("digits", [8, 20, 100])
-def test_the_nearly_certain_are_told_apart(digits):
+def test_confidences_close_to_one_are_distinguished(digits):
     """1 - 1e-8 and 1 - 1e-9 are both 1 in float32, 1 - 1e-20 is in float64."""
     images = torch.zeros(2, 3, 2, 2)
     images[:, 0, 0, 0] = np.log(10) * torch.tensor([digits, digits + 1]) + np.log(4)
@@ -118,7 +118,7 @@ def test_the_nearly_certain_are_told_apart(digits):
     assert stop.tolist() == [3, 0]
 
 
-def test_logits_that_are_no_numbers_go_to_the_end():
+def test_samples_with_nan_logits_go_to_the_last_exit():
     images = torch.full((1, 3, 2, 2), torch.nan)
     assert early_exit_logits(Fixed(), images, [-1.0, -1.0, -1.0, -INF])[0].item() == 3
 

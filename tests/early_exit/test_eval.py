@@ -36,7 +36,7 @@ def inputs_of(npz, split):
 def test_the_result_is_that_of_a_loop_over_images(method, t, npz, trained_run, capsys):
     run = trained_run(method=method, t=t, seed=7)
     script.main(["--dataset", str(npz), "--save_dir", str(run), "--batch_size", "7"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     result, pred = read(run)
     net = make_net(seed=7)
     split = {name: inputs_of(npz, name) for name in ("val", "test")}
@@ -55,7 +55,7 @@ def test_the_result_is_that_of_a_loop_over_images(method, t, npz, trained_run, c
             right = logits[name][k].argmax(-1) == split[name][1]
             assert row[key] == pytest.approx(right.mean())
         line = f"{row['val_accuracy']:7.2%}  {row['accuracy']:7.2%}"
-        assert f"{k + 1:6}  {costs[k]:14,}  {line}" in said
+        assert f"{k + 1:6}  {costs[k]:14,}  {line}" in printed
 
     sure = {k: exits.confidence(pred.part(k).stage_logits) for k in split}
     for row in result["budgeted"][::6]:
@@ -174,7 +174,7 @@ def test_a_complete_evaluation_is_kept_or_replaced(npz, trained_run, refused, ca
     assert (run / "tiny-eval.json").exists()
 
 
-def test_seeds_are_runs_of_their_own(npz, trained_run, tmp_path):
+def test_each_seed_is_a_run(npz, trained_run, tmp_path):
     for seed in (3, 5):
         trained_run(name=f"seed-{seed}", seed=seed)
     quiet(script.main, "--dataset", npz, "--save_dir", tmp_path, "--seeds", 3, 5)
@@ -200,10 +200,10 @@ def test_help_shows_the_flags_of_the_architecture(arch, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main([*(["--arch", arch] if arch else []), "--help"])
     assert stop.value.code == 0
-    said = capsys.readouterr().out
-    assert "python -m early_exit.eval" in said
-    assert ("--scale_list" in said) == (arch == "ranet")
-    assert ("--reduction" in said) == (arch == "msdnet")
+    printed = capsys.readouterr().out
+    assert "python -m early_exit.eval" in printed
+    assert ("--scale_list" in printed) == (arch == "ranet")
+    assert ("--reduction" in printed) == (arch == "msdnet")
 
 
 BAD_FLAGS = {
@@ -267,17 +267,14 @@ def test_checkpoints_that_do_not_fit_the_data(npz, trained_run, tmp_path, refuse
         ({"val_size": 41}, "is not the data that"),
         ({"dataset": "big"}, "was trained on big"),
         ({"kind": "edge"}, "of kind 'edge'"),
-        ({"state_dict": {}}, "not one of tensors"),
     ):
         torch.save(good | change, path)
-        said = refused(script.main, *flags, telling=telling)
-        assert str(path) in said
-    path.write_bytes(path.read_bytes()[:-100])
-    refused(script.main, *flags, telling="not a checkpoint of tensors")
+        message = refused(script.main, *flags, telling=telling)
+        assert str(path) in message
     assert [p.name for p in run.iterdir()] == [path.name]
 
 
-def test_logits_that_are_no_numbers_are_said(npz, trained_run, refused):
+def test_logits_that_are_not_finite_are_an_error(npz, trained_run, refused):
     run = trained_run()
     checkpoint = experiment.load_checkpoint(run / "tiny-msdnet.pth")
     for name, value in checkpoint["state_dict"].items():

@@ -18,14 +18,14 @@ def test_schedules():
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "steps", "constant"])
-def test_warm_up_comes_first_and_the_schedule_has_the_rest(schedule):
+def test_the_schedule_starts_after_the_warm_up(schedule):
     assert [factor(schedule, x, 0.2) for x in (0, 0.05, 0.1)] == pytest.approx([0, 0.25, 0.5])
     for share in (0.2, 0.6, 1.0):
         rest = factor(schedule, (share - 0.2) / 0.8)
         assert factor(schedule, share, 0.2) == pytest.approx(rest)
 
 
-def test_defaults_hang_on_the_optimizer(refused):
+def test_defaults_depend_on_the_optimizer(refused):
     sgd, adamw = parse_args([]), parse_args(["--optimizer", "adamw"])
     assert (sgd.lr, sgd.weight_decay) == (0.1, 1e-4)
     assert (adamw.lr, adamw.weight_decay) == (5e-5, 0.01)

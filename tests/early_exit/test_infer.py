@@ -55,10 +55,10 @@ def test_what_is_done_is_what_eval_said(method, t, npz, evaluated):
     rows = json.loads((run / "tiny-eval.json").read_text())["budgeted"]
     assert [p["q"] for p in result["points"]] == [0.5, 1.0, 1.5, 1.95]
     for point in result["points"]:
-        said = rows[round(point["q"] * 20) - 1]
+        expected = rows[round(point["q"] * 20) - 1]
         assert point["differences"] == 0
         for key in ("max_doubt", "shares", "accuracy", "multiply_adds"):
-            assert point[key] == pytest.approx(said[key])
+            assert point[key] == pytest.approx(expected[key])
     assert len({p["multiply_adds"] for p in result["points"]}) > 2
     assert result["all_exits"]["multiply_adds"] == rows_last(run)["multiply_adds"]
     assert result["all_exits"]["accuracy"] == rows_last(run)["accuracy"]
@@ -145,10 +145,10 @@ def test_what_is_timed(npz, evaluated, capsys):
     assert result["hardware"]
     assert result["threads"] == torch.get_num_threads()
     script.print_report(result)
-    said = capsys.readouterr().out
-    assert result["hardware"] in said
-    assert "early exit, q 0.5" in said
-    assert "0 of 120 decisions differ" in said
+    printed = capsys.readouterr().out
+    assert result["hardware"] in printed
+    assert "early exit, q 0.5" in printed
+    assert "0 of 120 decisions differ" in printed
 
 
 def test_a_boosted_last_exit_needs_the_others(npz, evaluated):

@@ -118,7 +118,7 @@ def test_all_processes_stream_or_none(folder, npz):
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_training_streams_by_itself_and_says_so(folder, tmp_path, capsys, refused):
+def test_training_streams_folders_that_do_not_fit_in_memory(folder, tmp_path, capsys, refused):
     flags = ["--dataset", folder, "--arch", "resnet", "--width", 4, "--exits", 4, "--size", 32]
     flags += ["--batch_size", 5, "--epochs", 1, "--val_size", 2, "--workers", 0, "--device", "cpu"]
     train.main([str(x) for x in [*flags, "--save_dir", tmp_path / "run"]])

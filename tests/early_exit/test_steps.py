@@ -51,7 +51,7 @@ def run(method, sizes=SIZES, rates=RATES):
     return torch.stack(found), [x for net in nets for x in net.state_dict().values()]
 
 
-def test_a_graph_finds_nothing_of_the_optimizers_on_the_host():
+def test_optimizer_state_for_graphs_is_on_the_device():
     """Of a state that was saved by a run without graphs, Adam's count of steps too."""
     method = method_of(L2W)
     run(method, SIZES[:1], RATES[:1])

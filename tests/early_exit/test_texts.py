@@ -131,7 +131,7 @@ def test_resumed_is_as_never_killed(task, trained, tmp_path, monkeypatch):
         assert torch.equal(weight, whole[name]), name
 
 
-def test_metrics_of_the_task_stand_beside_accuracy():
+def test_results_have_the_metrics_of_the_task():
     """F1 and Matthews of every exit and budget, from their definitions."""
     draw = np.random.default_rng(0)
     labels, logits = draw.integers(0, 2, 200), draw.normal(size=(2, 200, 2)).astype(np.float32)
@@ -165,7 +165,7 @@ def test_bad_input_is_refused(task, trained, tmp_path, refused):
     new = ["--save_dir", tmp_path / "run"]
     bert = ["--arch", "bert", *SMALL, *new]
     refused(train.main, "--dataset", "digits", "--task", "RTE", *new, telling="--task goes with")
-    refused(train.main, "--dataset", "digits", *bert, telling="'digits' is no task's name")
+    refused(train.main, "--dataset", "digits", *bert, telling="'digits' is not the name of a task")
     refused(train.main, "--dataset", task, "--augment", "flip_crop", *bert, telling="for images")
     refused(train.main, "--dataset", task, "--task", "STS-B", *bert, telling="a regression")
     refused(train.main, "--dataset", task, *bert, "--num_heads", 5, telling="--num_heads 5")

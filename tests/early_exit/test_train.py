@@ -164,7 +164,7 @@ def test_boosted_steps_on_its_loss_with_its_flags(arch, extra, t, equilibrium):
         (["--size", "9"], "images of 17 to 48 px with --stem cifar, or 65 to 192 px with --stem"),
         (["--size", "64"], "these have 64: give such a --size"),
         (["--arch", "ranet", "--size", "64"], "images of 17 to 48 px, and these have 64"),
-        (["--arch", "vit", "--size", "9"], "give one that does, or a multiple of it as --vit_size"),
+        (["--arch", "vit", "--size", "9"], "give a divisor, or a multiple of it as --vit_size"),
         (["--meta_interval", "0"], "--meta_interval"),
         (["--nesterov", "--momentum", "0"], "--nesterov"),
         (["--equilibrium", "all"], "--equilibrium goes with --method boosted"),
@@ -187,8 +187,8 @@ def test_a_broken_picture_in_the_middle(folder, tmp_path, refused):
         path.write_bytes(path.read_bytes()[:90])
     flags = ["--dataset", broken, "--stream", "--arch", "resnet", "--width", 4, "--size", 32]
     flags += ["--batch_size", 4, "--workers", 0, "--val_size", 2, "--save_dir", tmp_path / "run"]
-    said = refused(train.main, *flags, telling="cannot be read")
-    assert "dog" in said
+    message = refused(train.main, *flags, telling="cannot be read")
+    assert "dog" in message
     assert not list((tmp_path / "run").glob("*.pth"))
 
 

@@ -1,6 +1,5 @@
 """A network with exits that costs nothing, and checkpoints and runs made by hand."""
 
-import argparse
 import copy
 import functools
 
@@ -12,6 +11,7 @@ import data
 from early_exit.inputs import pixel_stats
 from models.exit_net import ExitNet
 from models.exit_nets import EXIT_NETS
+from tests.made import settings_of
 
 TINY = {"n_blocks": 3, "base": 1, "step": 1, "n_channels": 4, "growth_rate": 2}
 TINY_FLAGS = [x for name, value in TINY.items() for x in (f"--{name}", str(value))]
@@ -49,13 +49,6 @@ class Toy(ExitNet):
 
     def head(self, k, state):
         return self.heads[k](state[0])
-
-
-def settings_of(arch, **changes):
-    """All flags of an architecture, those of `changes` changed."""
-    parser = argparse.ArgumentParser()
-    EXIT_NETS[arch].add_flags(parser.add_argument_group())
-    return vars(parser.parse_args([])) | changes
 
 
 def make_net(arch="msdnet", num_classes=4, size=32, seed=0):

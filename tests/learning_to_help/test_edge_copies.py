@@ -173,7 +173,7 @@ def test_an_outage_keeps_the_copy_and_its_end_brings_the_edge():
     assert copies.refreshes["1"] == STEPS - 7
 
 
-def test_without_an_outage_the_synchronous_answers_are_the_edge_s_own():
+def test_without_an_outage_synchronous_copies_equal_the_edge_net():
     edge = new_edge()
     copies = EdgeCopies(edge, [1, 4])
     assert set(copies.copies) == {4}
@@ -182,7 +182,7 @@ def test_without_an_outage_the_synchronous_answers_are_the_edge_s_own():
     assert copies.refreshes == {"1": STEPS, "4": STEPS // 4}
 
 
-def test_looking_at_the_probe_leaves_the_edge_alone():
+def test_evaluating_the_probe_does_not_change_the_edge_net():
     edge, other = new_edge(), new_edge()
     copies = EdgeCopies(edge, [adaptive(0)], probe=PROBE, probe_every=1)
     for _ in follow(copies, edge):

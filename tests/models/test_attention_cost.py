@@ -4,7 +4,6 @@ n tokens of width d, with a hidden layer of 4 d: 3 n d^2 for queries, keys and v
 for QK^T and for AV (over all heads), n d^2 for what comes out, 8 n d^2 for the hidden layer.
 """
 
-import argparse
 import contextlib
 
 import pytest
@@ -14,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.bert_exits import BertExits
 from models.cost import exit_multiply_adds, multiply_adds
 from models.vit_exits import ViTExits
+from tests.made import settings_of
 
 DIM, HEADS, LAYERS, EXITS, CLASSES, PATCH = 32, 4, 3, [1, 3], 5, 4
 DEVICES = [
@@ -90,9 +90,7 @@ def test_padding_is_computed_and_counted():
 def test_bert_of_the_defaults():
     """What the class's docstring says, at 128 tokens and 2 classes."""
     pytest.importorskip("transformers")
-    parser = argparse.ArgumentParser()
-    BertExits.add_flags(parser.add_argument_group())
-    net = BertExits.from_settings(vars(parser.parse_args([])), 2, 128)
+    net = BertExits.from_settings(settings_of("bert"), 2, 128)
     n, d = 128, 128
     layer, head = 12 * n * d**2 + 2 * n**2 * d, d**2 + 2 * d
     by_hand = [e * layer + (k + 1) * head for k, e in enumerate((2, 3, 4))]

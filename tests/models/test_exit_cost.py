@@ -1,7 +1,5 @@
 """Multiply-adds of networks with exits against closed forms, and counting without side effects."""
 
-import argparse
-
 import pytest
 import torch
 from torch.backends import mha
@@ -14,6 +12,7 @@ from models.msdnet import MSDNet
 from models.ranet import RANet
 from models.resnet_exits import ResNetExits
 from models.vit_exits import ViTExits
+from tests.made import settings_of
 
 
 def vit(exits=(1, 3), dim=32, heads=4, mlp=48, patch=8, size=32, classes=10):
@@ -121,15 +120,9 @@ def test_the_last_exit_costs_what_the_network_costs():
         assert exit_multiply_adds(net, images)[-1] == multiply_adds(net, images)
 
 
-def flags_of(arch, **changes):
-    parser = argparse.ArgumentParser()
-    arch.add_flags(parser.add_argument_group())
-    return vars(parser.parse_args([])) | changes
-
-
 def test_as_the_releases_count():
     """ReLUs, pooling and biases of one layer on two scales, 16 and 8 px, and one head, by hand."""
-    flags = flags_of(MSDNet, n_blocks=1, base=1, gr_factor="1-2", bn_factor="1-2")
+    flags = settings_of("msdnet", n_blocks=1, base=1, gr_factor="1-2", bn_factor="1-2")
     net, image = MSDNet.from_settings(flags, 10, 16), torch.zeros(1, 3, 16, 16)
     relus = 256 * (16 + 6 + 6 + 6) + 64 * (32 + 6 + 12 + 6) + 128 * (16 + 4)
     expected = exit_multiply_adds(net, image)[0] + relus + 128 * 4 + 10
@@ -141,17 +134,17 @@ def test_as_the_releases_count():
 # 10 classes for the network of 5 blocks that grow, 100 for the others.
 RELEASED = [
     (
-        MSDNet, flags_of(MSDNet, n_blocks=5, base=1, step=1, step_mode="lin_grow"), 10,
+        MSDNet, settings_of("msdnet", n_blocks=5, base=1, step=1, step_mode="lin_grow"), 10,
         [6781184, 14185984, 27244288, 41327616, 58030336],
         [6848266, 14326804, 27501854, 41668136, 58422578],
     ),
     (
-        MSDNet, flags_of(MSDNet, n_blocks=7), 100,
+        MSDNet, settings_of("msdnet", n_blocks=7), 100,
         [14967296, 25259008, 36780544, 45972480, 56933888, 66529280, 75487744],
         [15140452, 25505992, 37095980, 46331024, 57335540, 66960728, 75937724],
     ),
     (
-        RANet, flags_of(RANet), 100,
+        RANet, settings_of("ranet"), 100,
         [13390336, 28836864, 42137472, 47839616, 58013248, 61012032],
         [13450340, 28930760, 42314540, 48029072, 58336948, 61341976],
     ),
@@ -179,7 +172,7 @@ def test_a_counter_that_knows_no_fused_attention(device, monkeypatch):
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
-def test_counting_leaves_everything_as_it_was(fast_path):
+def test_counting_changes_no_state(fast_path):
     before = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(fast_path)
     try:

@@ -5,17 +5,16 @@ import torch
 
 from models.msdnet import MSDNet
 from models.ranet import RANet
+from tests.made import settings_of
 from tests.models.test_msdnet import SMALL
-from tests.models.test_msdnet import settings as msdnet
 from tests.models.test_ranet import SMALL as SMALL_RANET
-from tests.models.test_ranet import settings as ranet
 
 
 def make(arch):
     torch.manual_seed(0)
     if arch == "msdnet":
-        return MSDNet.from_settings(msdnet(**SMALL), 4, 32).double().eval()
-    return RANet.from_settings(ranet(**SMALL_RANET), 4, 20).double().eval()
+        return MSDNet.from_settings(settings_of("msdnet", **SMALL), 4, 32).double().eval()
+    return RANet.from_settings(settings_of("ranet", **SMALL_RANET), 4, 20).double().eval()
 
 
 @pytest.mark.parametrize(("arch", "size"), [("msdnet", 32), ("ranet", 20)])

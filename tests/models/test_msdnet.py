@@ -1,16 +1,15 @@
-"""MSDNet against published counts and names, and its layers written out from the names."""
+"""MSDNet: published counts and names, logits of fixed weights, scales, transitions, sizes."""
 
-import argparse
 import hashlib
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from models.cost import exit_multiply_adds, parameters
 from models.exit_net import keep
 from models.msdnet import MSDNet
+from tests.made import fill_by_formula, one_line_error, settings_of
 
 IMAGENET = {
     "n_channels": 32,
@@ -21,17 +20,10 @@ IMAGENET = {
 SMALL = {"n_blocks": 3, "base": 1, "step": 1, "n_channels": 4, "growth_rate": 2}
 
 
-def settings(**changes):
-    """The defaults of the flags, with changes."""
-    parser = argparse.ArgumentParser()
-    MSDNet.add_flags(parser.add_argument_group())
-    return vars(parser.parse_args([])) | changes
-
-
 def new(num_classes=5, size=32, **changes):
     """A network whose batch norm has seen something."""
     torch.manual_seed(0)
-    net = MSDNet.from_settings(settings(**changes), num_classes, size)
+    net = MSDNet.from_settings(settings_of("msdnet", **changes), num_classes, size)
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.weight.data.uniform_(0.5, 1.5)
@@ -79,64 +71,22 @@ PUBLISHED = {
 def test_published(name):
     changes, classes, size, count, cost, names = PUBLISHED[name]
     with torch.device("meta"):  # shapes only: nothing is computed
-        net = MSDNet.from_settings(settings(**changes), classes, size)
+        net = MSDNet.from_settings(settings_of("msdnet", **changes), classes, size)
         assert exit_multiply_adds(net, torch.zeros(1, 3, size, size)) == cost
     assert parameters(net) == count
     assert digest(net) == names
 
 
-def test_names_that_one_can_read():
-    state = new().state_dict()
-    assert next(iter(state)) == "blocks.0.0.layers.0.net.0.weight"
-    for name, shape in {
-        "blocks.0.1.layers.2.conv_down.net.3.weight": (12, 24, 3, 3),
-        "blocks.1.1.m.0.net.0.weight": (46, 92, 1, 1),
-        "classifier.4.m.1.net.0.weight": (128, 128, 3, 3),
-        "classifier.0.linear.weight": (5, 128),
-    }.items():
-        assert state[name].shape == shape
+def test_logits_of_fixed_weights():
+    """The order of the concatenated features is part of the format of published weights.
 
-
-def conv(state, name, x, stride=1):
-    """Convolution, batch norm in eval mode and ReLU of `name`.N and `name`.N+1."""
-    stem, at = name.rsplit(".", 1)
-    weight = state[f"{name}.weight"]
-    x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
-    bn = f"{stem}.{int(at) + 1}"
-    values = [state[f"{bn}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
-    return F.relu(F.batch_norm(x, *values))
-
-
-def test_layers_written_out():
-    """The order of the concatenated features is part of the format of published weights."""
-    net = new(**SMALL)
-    state, x = net.state_dict(), torch.randn(2, 3, 32, 32)
-
-    def new_features(layer, scale, kind, maps, stride):
-        inner = conv(state, f"{layer}.layers.{scale}.{kind}.net.0", maps)
-        return conv(state, f"{layer}.layers.{scale}.{kind}.net.3", inner, stride)
-
-    maps = [conv(state, "blocks.0.0.layers.0.net.0", x)]
-    for s in (1, 2):
-        maps.append(conv(state, f"blocks.0.0.layers.{s}.net.0", maps[-1], 2))
-    grown = [torch.cat([maps[0], new_features("blocks.0.1", 0, "conv_normal", maps[0], 1)], 1)]
-    for s in (1, 2):
-        down = new_features("blocks.0.1", s, "conv_down", maps[s - 1], 2)
-        same = new_features("blocks.0.1", s, "conv_normal", maps[s], 1)
-        grown.append(torch.cat([maps[s], down, same], 1))
-    # Block 1: the finest scale is dropped, the two others are grown and narrowed.
-    narrow = []
-    for s in (1, 2):
-        down = new_features("blocks.1.0", s - 1, "conv_down", grown[s - 1], 2)
-        same = new_features("blocks.1.0", s - 1, "conv_normal", grown[s], 1)
-        wide = torch.cat([grown[s], down, same], 1)
-        narrow.append(conv(state, f"blocks.1.1.m.{s - 1}.net.0", wide))
-    for k, coarsest in ((0, grown[2]), (1, narrow[1])):
-        h = conv(state, f"classifier.{k}.m.0.net.0", coarsest, 2)
-        h = F.avg_pool2d(conv(state, f"classifier.{k}.m.1.net.0", h, 2), 2).flatten(1)
-        name = f"classifier.{k}.linear"
-        logits = h @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-        torch.testing.assert_close(net(x)[k], logits, rtol=1e-4, atol=1e-5)
+    Layers written out from the parameter names gave the same logits of class 0 at each exit.
+    """
+    net = fill_by_formula(MSDNet.from_settings(settings_of("msdnet", **SMALL), 5, 32))
+    image = torch.cos(torch.arange(3072, dtype=torch.float64) * 0.37).view(1, 3, 32, 32)
+    with torch.no_grad():
+        logits = [y[0, 0].item() for y in net(image)]
+    assert logits == pytest.approx([0.606492, 0.806882, 0.467280], abs=2e-6)
 
 
 @pytest.mark.parametrize("changes", [SMALL, SMALL | {"prune": "min", "base": 4}])
@@ -193,9 +143,8 @@ def test_transitions_of_every_reduction(reduction, shapes):
     ],
 )
 def test_bad_settings(changes, size, telling):
-    with pytest.raises(ValueError, match=telling) as refused:
-        MSDNet.from_settings(settings(**changes), 10, size)
-    assert "\n" not in str(refused.value)
+    with one_line_error(telling):
+        MSDNet.from_settings(settings_of("msdnet", **changes), 10, size)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +155,10 @@ def test_image_sizes(scales, stem, least, most):
     """What is refused is what the heads fail at, and the line says which sizes do."""
     small = {"gr_factor": scales, "bn_factor": scales, "stem": stem, "n_channels": 4}
     for size in (least, most):
-        net = MSDNet.from_settings(settings(**small), 5, size).eval()
+        net = MSDNet.from_settings(settings_of("msdnet", **small), 5, size).eval()
         assert {y.shape for y in net(torch.zeros(2, 3, size, size))} == {(2, 5)}
     for size in (least - 1, most + 1):
         with pytest.raises(ValueError, match=f"images of {least} to {most} px .* have {size}:"):
-            MSDNet.from_settings(settings(**small), 5, size)
+            MSDNet.from_settings(settings_of("msdnet", **small), 5, size)
         with pytest.raises(RuntimeError):
             net(torch.zeros(2, 3, size, size))

@@ -149,7 +149,7 @@ def test_edge_weights_come_from_the_seed():
 
 
 @pytest.mark.parametrize(("name", "near"), [("resnet81", "resnet18"), ("alexnett", "alexnet")])
-def test_unknown_edge_says_the_near_ones(name, near):
+def test_unknown_edge_net_lists_similar_names(name, near):
     with pytest.raises(ValueError, match=f"unknown; near: .*{near}"):
         build_edge(name, 10, 32)
 
@@ -159,18 +159,15 @@ def test_edge_that_cannot_run_at_a_size():
         build_edge("vit_b_16", 10, 30)
 
 
-def test_pretrained_weights_that_cannot_be_had(monkeypatch):
-    def no_network(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(ValueError, match=r"cannot be had \(no route to host\).*--no-pretrained"):
+def test_pretrained_weights_that_cannot_be_downloaded(downloads):
+    downloads()
+    with pytest.raises(ValueError, match=r"downloaded \(no route to host\).*--no-pretrained"):
         build_edge("squeezenet1_1", 10, 64, pretrained=True)
 
 
-def test_pretrained_weights_are_taken_but_for_the_head(monkeypatch):
+def test_pretrained_weights_are_taken_but_for_the_head(downloads):
     theirs = build_edge("squeezenet1_1", 1000, 64, seed=7).net.state_dict()
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    downloads(theirs)
     net = build_edge("squeezenet1_1", 10, 64, seed=8, pretrained=True).net
     differ = {k for k, v in net.state_dict().items() if v.shape != theirs[k].shape}
     assert differ == {"classifier.1.weight", "classifier.1.bias"}

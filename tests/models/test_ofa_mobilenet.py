@@ -14,6 +14,7 @@ from models.ofa_mobilenet import (
     shape_of_spec,
     squeezed_channels,
 )
+from tests.made import one_line_error
 
 TINY = {
     "depths": [1, 2, 1, 2, 1],
@@ -154,10 +155,8 @@ def test_gradients_reach_every_parameter_and_it_learns():
     ],
 )
 def test_specs_that_do_not_fit(changed, telling):
-    with pytest.raises(ValueError, match=r"^(depths|kernels|expansions|widths): ") as e:
+    with one_line_error(start=telling):
         shape_of_spec(TINY | changed)
-    assert str(e.value).startswith(telling)
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("size", [0, 15, 2000, 32.0, "32", None, True])

@@ -1,7 +1,5 @@
 """The ResNet with exits against torchvision's, and its flags."""
 
-import argparse
-
 import pytest
 import torch
 from torch import nn
@@ -9,18 +7,11 @@ from torchvision.models import get_model, resnet18
 
 from models.cost import parameters
 from models.resnet_exits import ResNetExits
-
-
-def settings(**changed):
-    parser = argparse.ArgumentParser()
-    ResNetExits.add_flags(parser.add_argument_group())
-    values = vars(parser.parse_args([]))
-    assert changed.keys() <= values.keys()
-    return values | changed
+from tests.made import one_line_error, settings_of
 
 
 def make(size=32, num_classes=10, **changed):
-    return ResNetExits.from_settings(settings(**changed), num_classes, size)
+    return ResNetExits.from_settings(settings_of("resnet", **changed), num_classes, size)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -85,7 +76,7 @@ def test_width():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"exits": "1-2-3"}, "--exits 1-2-3: the last one must be 4, the number of stages"),
         ({"exits": "3-2-4"}, "give stages that increase"),
@@ -94,29 +85,24 @@ def test_width():
         ({"resnet": "resnet19"}, "--resnet resnet19: unknown; resnet18, "),
     ],
 )
-def test_settings_that_cannot_be(changed, said):
-    with pytest.raises(ValueError, match=said) as error:
+def test_impossible_settings(changed, message):
+    with one_line_error(message):
         make(**changed)
-    assert "\n" not in str(error.value)
 
 
-def test_weights_that_cannot_be_had(monkeypatch):
-    def no_network(*args, **kwargs):
-        raise OSError("no route to host\nat all")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(ValueError, match=r"resnet18 cannot be had \(no route to host\)") as error:
+def test_weights_that_cannot_be_downloaded(downloads):
+    downloads()
+    with one_line_error("resnet18 cannot be downloaded (no route to host)"):
         make(pretrained=True)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("size", "new"), [(96, set()), (32, {"conv1.weight"})])
-def test_a_start_from_torchvisions_weights(size, new, monkeypatch):
+def test_a_start_from_torchvisions_weights(size, new, downloads):
     theirs = resnet18().state_dict()
     # The files of the first versions do not count batches.
     theirs = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
     theirs["bn1.running_mean"] += 3
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    downloads(theirs)
     net = make(size=size, pretrained=True)
     ours = net.state_dict()
     different = {k for k, v in theirs.items() if k not in ours or not torch.equal(ours[k], v)}
@@ -124,9 +110,9 @@ def test_a_start_from_torchvisions_weights(size, new, monkeypatch):
     assert net.training
 
 
-def test_weights_that_do_not_fit(monkeypatch):
+def test_weights_that_do_not_fit(downloads):
     theirs = get_model("resnet34").state_dict()
     theirs["layer1.0.conv1.weight"] = torch.zeros(3)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
+    downloads(theirs)
     with pytest.raises(ValueError, match=r"weights of resnet34: .*layer1.0.conv1.weight is \[3\]"):
         make(resnet="resnet34", pretrained=True)

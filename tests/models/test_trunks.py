@@ -1,7 +1,5 @@
 """What holds for every network with exits on a torchvision trunk, and where their exits may be."""
 
-import argparse
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,30 +10,24 @@ from models.exit_net import keep
 from models.resnet_exits import ResNetExits
 from models.trunks import exit_points
 from models.vit_exits import ViTExits
+from tests.made import settings_of
 
 SMALL = {
     ViTExits: {"hidden_dim": 32, "mlp_dim": 48, "patch_size": 8, "num_layers": 3},
     ResNetExits: {"width": 8},
 }
+ARCHS = {ViTExits: "vit", ResNetExits: "resnet"}
 BOTH = pytest.mark.parametrize("cls", [ViTExits, ResNetExits])
-
-
-def settings(cls, **changed):
-    parser = argparse.ArgumentParser()
-    cls.add_flags(parser.add_argument_group())
-    values = vars(parser.parse_args([]))
-    assert changed.keys() <= values.keys()
-    return values | changed
 
 
 def small(cls, num_classes=10, size=32, seed=0, **changed):
     torch.manual_seed(seed)
-    return cls.from_settings(settings(cls, **SMALL[cls] | changed), num_classes, size)
+    return cls.from_settings(settings_of(ARCHS[cls], **SMALL[cls] | changed), num_classes, size)
 
 
 @BOTH
 def test_the_defaults_take_small_images(cls):
-    values = settings(cls)
+    values = settings_of(ARCHS[cls])
     assert all(isinstance(v, (int, float, str, bool)) for v in values.values())
     net = cls.from_settings(values, 10, 32).eval()
     logits = net(torch.randn(2, 3, 32, 32))
@@ -67,7 +59,7 @@ def test_gradients_reach_every_parameter(cls):
 
 
 @BOTH
-def test_an_exit_sends_no_gradient_past_itself(cls):
+def test_an_exit_gives_later_layers_no_gradient(cls):
     net = small(cls)
     net(torch.randn(4, 3, 32, 32))[0].sum().backward()
     later = net.encoder.layers[1:] if cls is ViTExits else net.layer2
@@ -153,7 +145,7 @@ def test_exit_points(text, points):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("2-4", "--exits 2-4: the last one must be 6, the number of layers"),
         ("2-7", "the last one must be 6"),
@@ -164,6 +156,6 @@ def test_exit_points(text, points):
         ("", "whole numbers from 1"),
     ],
 )
-def test_exit_points_that_cannot_be(text, said):
-    with pytest.raises(ValueError, match=said):
+def test_impossible_exit_points(text, message):
+    with pytest.raises(ValueError, match=message):
         exit_points(text, 6, "layers")

@@ -1,7 +1,5 @@
 """The vision transformer with exits against torchvision's, and its flags."""
 
-import argparse
-
 import pytest
 import torch
 from torch import nn
@@ -10,20 +8,13 @@ from torchvision.models import VisionTransformer, vit_b_16
 from models.cost import parameters
 from models.localnet import resize
 from models.vit_exits import NAMED, SHAPE, ViTExits
+from tests.made import one_line_error, settings_of
 
 TINY = dict(zip(SHAPE, (8, 32, 3, 4, 48), strict=True))
 
 
-def settings(**changed):
-    parser = argparse.ArgumentParser()
-    ViTExits.add_flags(parser.add_argument_group())
-    values = vars(parser.parse_args([]))
-    assert changed.keys() <= values.keys()
-    return values | changed
-
-
 def tiny(size=32, num_classes=10, **changed):
-    return ViTExits.from_settings(settings(**TINY | changed), num_classes, size)
+    return ViTExits.from_settings(settings_of("vit", **TINY | changed), num_classes, size)
 
 
 def torchvision_of(net, k):
@@ -62,12 +53,12 @@ def test_parameters_at_the_defaults():
     tokens, d, mlp = 65, 128, 256
     layer = 3 * d * (d + 1) + d * (d + 1) + (d + 1) * mlp + (mlp + 1) * d + 2 * 2 * d
     total = d * (48 + 1) + d + tokens * d + 6 * layer + 3 * (2 * d + 10 * (d + 1))
-    assert parameters(ViTExits.from_settings(settings(), 10, 32)) == total == 814_238
+    assert parameters(ViTExits.from_settings(settings_of("vit"), 10, 32)) == total == 814_238
 
 
 def test_a_named_network_has_torchvisions_parameters():
     with torch.device("meta"):
-        net = ViTExits.from_settings(settings(vit_name="vit_b_16"), 10, 32)
+        net = ViTExits.from_settings(settings_of("vit", vit_name="vit_b_16"), 10, 32)
         theirs = vit_b_16().state_dict()
     assert net.size == 224
     assert net.bounds == [0, 4, 8, 12]
@@ -96,7 +87,7 @@ def test_named_sizes_are_torchvisions(name):
 @pytest.mark.parametrize(
     ("layers", "bounds"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 3]), (4, [0, 2, 3, 4])]
 )
-def test_exits_by_themselves_are_after_each_third(layers, bounds):
+def test_default_exits_follow_each_third(layers, bounds):
     assert tiny(num_layers=layers).bounds == bounds
 
 
@@ -110,60 +101,58 @@ def test_images_are_resized():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"exits": "1-2"}, "--exits 1-2: the last one must be 3, the number of layers"),
         ({"patch_size": 5}, "--patch_size 5 does not divide images of 32 px"),
         ({"vit_size": 30}, "--patch_size 8 does not divide images of 30 px"),
         ({"vit_size": -8}, "-8 px"),
-        ({"hidden_dim": 30}, "--hidden_dim 30 does not divide into --num_heads 4"),
+        ({"hidden_dim": 30}, "--hidden_dim 30 is not a multiple of --num_heads 4"),
         ({"num_layers": 0}, "--num_layers 0: give 1 or more"),
         ({"vit_dropout": 1.0}, "--vit_dropout 1: give 0 or more, below 1"),
-        ({"pretrained": True}, "ImageNet weights for --vit_name only"),
+        ({"pretrained": True}, "ImageNet weights exist for networks of --vit_name only"),
         ({"vit_name": "vit_x"}, "--vit_name vit_x: unknown; vit_b_16"),
-        ({"vit_name": "vit_b_16"}, "--patch_size 8: vit_b_16 has 16; leave out one"),
+        ({"vit_name": "vit_b_16"}, "--patch_size 8: vit_b_16 has 16; omit one"),
     ],
 )
-def test_settings_that_cannot_be(changed, said):
-    with pytest.raises(ValueError, match=said) as error:
+def test_impossible_settings(changed, message):
+    with one_line_error(message):
         tiny(**changed)
-    assert "\n" not in str(error.value)
 
 
-def test_weights_that_cannot_be_had(monkeypatch):
-    def no_network(*args, **kwargs):
-        raise OSError("no route to host\nat all")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(ValueError, match=r"vit_b_16 cannot be had \(no route to host\)") as error:
-        ViTExits.from_settings(settings(vit_name="vit_b_16", pretrained=True), 10, 32)
-    assert "\n" not in str(error.value)
+def test_weights_that_cannot_be_downloaded(downloads):
+    downloads()
+    with one_line_error("vit_b_16 cannot be downloaded (no route to host)"):
+        ViTExits.from_settings(settings_of("vit", vit_name="vit_b_16", pretrained=True), 10, 32)
 
 
-def start_from(theirs, monkeypatch, **changed):
-    """A network that starts from torchvision's weights, were vit_b_16 as small as TINY."""
-    monkeypatch.setitem(NAMED, "vit_b_16", TINY)
-    monkeypatch.setattr(
-        "torchvision.models._api.load_state_dict_from_url", lambda *a, **k: dict(theirs)
-    )
-    return tiny(vit_name="vit_b_16", pretrained=True, **changed)
+@pytest.fixture
+def start_from(monkeypatch, downloads):
+    """start_from(weights): a network with pretrained weights of vit_b_16, as small as TINY."""
+
+    def start(theirs, **changed):
+        monkeypatch.setitem(NAMED, "vit_b_16", TINY)
+        downloads(theirs)
+        return tiny(vit_name="vit_b_16", pretrained=True, **changed)
+
+    return start
 
 
-def test_a_start_from_torchvisions_weights(monkeypatch):
+def test_a_start_from_torchvisions_weights(start_from):
     theirs = VisionTransformer(224, 8, 3, 4, 32, 48).state_dict()
-    net = start_from(theirs, monkeypatch)
+    net = start_from(theirs)
     ours = net.state_dict()
     assert net.training
     assert all(torch.equal(ours[k], v) for k, v in theirs.items() if not k.startswith("heads"))
     assert net.heads[0].weight.any()
 
 
-def test_position_embeddings_of_another_size_are_interpolated(monkeypatch):
+def test_position_embeddings_of_another_size_are_interpolated(start_from):
     theirs = VisionTransformer(56, 8, 3, 4, 32, 48).state_dict()
     # A grid of 7 x 7 that falls by a step a row: at 4 x 4, corners on corners, by two.
     rows = torch.arange(7.0).repeat_interleave(7)
     theirs["encoder.pos_embedding"][0, 1:] = -rows[:, None]
-    net = start_from(theirs, monkeypatch, vit_size=32)
+    net = start_from(theirs, vit_size=32)
     position = net.encoder.pos_embedding[0]
     assert torch.equal(position[0], theirs["encoder.pos_embedding"][0, 0])
     assert torch.allclose(position[[1, 2, 13, 16]].mean(1), torch.tensor([0.0, 0, -6, -6]))
@@ -171,8 +160,8 @@ def test_position_embeddings_of_another_size_are_interpolated(monkeypatch):
     assert torch.equal(net.conv_proj.weight, theirs["conv_proj.weight"])
 
 
-def test_weights_that_do_not_fit(monkeypatch):
+def test_weights_that_do_not_fit(start_from):
     theirs = VisionTransformer(224, 8, 3, 4, 32, 48).state_dict()
     del theirs["encoder.ln.bias"]
     with pytest.raises(ValueError, match=r"weights of vit_b_16: .*encoder.ln.bias is missing"):
-        start_from(theirs, monkeypatch)
+        start_from(theirs)

@@ -1,11 +1,10 @@
 """A small BERT with exits, texts for it, and transformers' network of its shape and weights."""
 
-import argparse
-
 import torch
 from torch import nn
 
 from models.bert_exits import BertExits
+from tests.made import settings_of
 
 TINY = {
     "num_layers": 3,
@@ -17,17 +16,9 @@ TINY = {
 }
 
 
-def settings(**changed):
-    parser = argparse.ArgumentParser()
-    BertExits.add_flags(parser.add_argument_group())
-    values = vars(parser.parse_args([]))
-    assert changed.keys() <= values.keys()
-    return values | changed
-
-
 def tiny(num_classes=3, size=12, seed=0, **changed):
     torch.manual_seed(seed)
-    return BertExits.from_settings(settings(**TINY | changed), num_classes, size)
+    return BertExits.from_settings(settings_of("bert", **TINY | changed), num_classes, size)
 
 
 def texts(batch=4, length=9, seed=0):
