@@ -35,6 +35,7 @@ from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
+from models.anynet import load_weights, weights_file
 from models.checkpoints import local_net
 from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
 from models.inference import predict
@@ -64,7 +65,13 @@ def parse_args(argv=None):
     group.add_argument(
         "--edge_net",
         default="alexnet",
-        help=f"{', '.join(EDGE_NETS)}, or a classifier of torchvision by its name",
+        help=f"{', '.join(EDGE_NETS)}, a classifier of torchvision by its name, timm/NAME, or "
+        "FILE.py:FUNCTION (num_classes to a module)",
+    )
+    group.add_argument(
+        "--edge_weights",
+        metavar="FILE",
+        help="start from these weights (.pth, .safetensors); a last layer of other classes is new",
     )
     group.add_argument(
         "--edge_size",
@@ -77,7 +84,12 @@ def parse_args(argv=None):
         help="start from ImageNet weights; by default only vit does",
     )
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=number(int, 1), default=15, help="passes over train")
+    group.add_argument(
+        "--epochs",
+        type=number(int, 0),
+        default=15,
+        help="passes over train; 0, with --edge_only, keeps the weights of --edge_weights",
+    )
     group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
     group.add_argument(
         "--lr",
@@ -140,8 +152,12 @@ def parse_args(argv=None):
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
     if args.pretrained is None:
-        args.pretrained = args.edge_net == "vit"
+        args.pretrained = args.edge_net == "vit" and not args.edge_weights
     check_flags(parser, args, argv)
+    if args.edge_weights and args.pretrained:
+        parser.error("--edge_weights and --pretrained: both are weights to start from")
+    if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
+        parser.error("--epochs 0 goes with --edge_only and --edge_weights or --pretrained")
     if args.lr is None:
         args.lr = 1.6e-3 if args.joint else 1e-3
     if args.seeds and args.local_path:
@@ -232,6 +248,9 @@ def train(args):
         local, local_bytes, inputs = None, None, run.entry().get("inputs", {})
         if settings:
             local, local_bytes, inputs = read_local(args.local_path, dataset, run)
+        if args.edge_weights:
+            weights = weights_file(args.edge_weights)
+            inputs = inputs | {weights.name: experiment.sha256(weights)}
         if added_to:
             inputs[edge_path.name] = added_to.sha256
             added_to.check_inputs(inputs)
@@ -240,6 +259,8 @@ def train(args):
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
         edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained)
+        if args.edge_weights:
+            print(load_weights(edge, args.edge_weights))
         channels_last = args.channels_last
         if channels_last is None:
             channels_last = prefers_channels_last(edge, device)
@@ -341,6 +362,9 @@ def train(args):
             added_to.check_epoch(epoch, metrics["edge_loss"])
         run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
 
+    if args.epochs == 0:
+        val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
+        l1, l2 = [torch.zeros(0)], [torch.zeros(0, 0)]
     edge_checkpoint = {
         "kind": "edge",
         "net": args.edge_net,

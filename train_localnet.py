@@ -27,12 +27,17 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from learning_to_help import exit_as_local as exits
+from models.any_local import build_local, is_local
+from models.anynet import load_weights, weights_file
 from models.cost import multiply_adds, parameters
 from models.exit_local import exit_name
 from models.inference import predict
 from models.localnet import LOCAL_NETS
 
-TRAINING = ("local_classes", "epochs", "batch_size", "lr", "momentum", "log_to", "graph", "seed")
+TRAINING = (
+    "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "momentum",
+    "log_to", "graph", "seed",
+)  # fmt: skip
 
 
 def parse_args(argv=None):
@@ -59,9 +64,26 @@ def parse_args(argv=None):
         type=net_name,
         default="lenet5",
         metavar="NET",
-        help=f"{', '.join(LOCAL_NETS)}; or a trained network's exit, as msdnet:2 or msdnet:last",
+        help=f"{', '.join(LOCAL_NETS)}, a classifier of torchvision by its name, timm/NAME, or "
+        "FILE.py:FUNCTION (num_classes to a module); or a trained network's exit, as msdnet:2 or "
+        "msdnet:last",
     )
-    group.add_argument("--epochs", type=number(int, 1), default=10, help="passes over train")
+    group.add_argument(
+        "--local_size",
+        type=number(int, 1),
+        help="input side in px; what the network was made for if not given",
+    )
+    group.add_argument(
+        "--local_weights",
+        metavar="FILE",
+        help="start from these weights (.pth, .safetensors); a last layer of other classes is new",
+    )
+    group.add_argument(
+        "--epochs",
+        type=number(int, 0),
+        default=10,
+        help="passes over train; 0 keeps the weights of --local_weights as they are",
+    )
     group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
     group.add_argument(
         "--lr", type=number(float, 0, above=True), default=1e-3, help="learning rate"
@@ -87,12 +109,13 @@ def parse_args(argv=None):
 
 def net_name(text: str) -> str:
     """An argparse type: the name of a local net, or of an exit."""
-    if text in LOCAL_NETS:
+    if is_local(text):
         return text
     try:
         exit_name(text)
     except ValueError as e:
-        raise argparse.ArgumentTypeError(f"{e}; or {', '.join(LOCAL_NETS)}") from None
+        known = f"{', '.join(LOCAL_NETS)}, a classifier of torchvision, timm/NAME or FILE.py:NAME"
+        raise argparse.ArgumentTypeError(f"{e}; or {known}") from None
     return text
 
 
@@ -100,9 +123,11 @@ def check_flags(parser, args, given) -> None:
     """Exit with an error where flags contradict each other; given: those on the command line."""
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
-    if args.local_net in LOCAL_NETS:
+    if is_local(args.local_net):
         if args.exits_path is not None:
             parser.error("--exits_path goes with an exit, as --local_net msdnet:2")
+        if args.epochs == 0 and not args.local_weights:
+            parser.error("--epochs 0 keeps weights as they are; --local_weights says which")
         return
     parser.refuse(given, TRAINING, f"--local_net {args.local_net} is trained already; leave it out")
     if args.rejector_val_size:
@@ -191,7 +216,12 @@ def train(args):
         run = experiment.Run(args.save_dir, paths.stem("localnet"), args)
         split = args.val_size, args.split_seed, args.rejector_val_size
         dataset = data.load(args.dataset, args.data_root, *split)
-        if run.is_complete(dataset.fingerprint()):
+        inputs = {}
+        if args.local_weights:
+            inputs[Path(args.local_weights).name] = experiment.sha256(
+                weights_file(args.local_weights)
+            )
+        if run.is_complete(dataset.fingerprint(), inputs):
             return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
         train = dataset.train
@@ -202,7 +232,10 @@ def train(args):
         val = data.Batches(dataset.val, 500, device)
 
         experiment.seed_everything(args.seed)
-        net = LOCAL_NETS[args.local_net](num_classes).to(device)
+        net = build_local(args.local_net, num_classes, args.local_size)
+        if args.local_weights:
+            print(load_weights(net, args.local_weights))
+        net = net.to(device)
         optimizer = torch.optim.SGD(
             net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
         )
@@ -231,9 +264,12 @@ def train(args):
             val_accuracy=val_accuracy,
         )
 
+    if args.epochs == 0:
+        val_accuracy = accuracy(net, val, val.labels)
     checkpoint = {
         "kind": "local",
         "net": args.local_net,
+        "local_size": net.size,
         "num_classes": num_classes,
         "local_classes": args.local_classes or "all",
         "dataset": dataset.name,
@@ -258,7 +294,7 @@ def main(argv=None):
     for args in experiment.each_seed(whole):
         if whole.seeds and args.exits_path:
             args.exits_path = str(Path(args.exits_path) / Path(args.save_dir).name)
-        train(args) if args.local_net in LOCAL_NETS else take_exit(args)
+        train(args) if is_local(args.local_net) else take_exit(args)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from models.any_local import build_local, is_local
+from models.anynet import is_any
 from models.edgenet import build_edge, edge_size
 from models.exit_local import ExitLocal, ExitName, exit_name
 from models.exit_net import ExitNet
@@ -56,10 +58,13 @@ def local_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
     else:
         state, name = checkpoint["state_dict"], checkpoint["net"]
         _check_classes(checkpoint["num_classes"], num_classes, where)
-    if ":" in name:
+    if ":" in name and not is_any(name):
         return _saved_exit(checkpoint, where)
     if name not in LOCAL_NETS:
-        raise ValueError(f"{where}: local net {name!r} is unknown; {', '.join(LOCAL_NETS)}")
+        if not is_local(name):
+            raise ValueError(f"{where}: local net {name!r} is unknown; {', '.join(LOCAL_NETS)}")
+        make = partial(build_local, name, num_classes, checkpoint["local_size"])
+        return restore(make, state, where, name)
     if "fc3.weight" in state:
         _check_classes(len(state["fc3.weight"]), num_classes, where)
     return fill(LOCAL_NETS[name](num_classes), state, where, name)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.anynet import build_any, default_size, is_any
 from models.convnet import ConvNet
 from models.localnet import resize
 
@@ -133,6 +134,8 @@ def _spec(name: str) -> EdgeNet:
     """The edge net `name`; ValueError, with similar names, for an unknown one."""
     if name in EDGE_NETS:
         return EDGE_NETS[name]
+    if is_any(name):
+        return EdgeNet(partial(build_any, name), default_size(name))
     names = edge_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

@@ -335,7 +335,11 @@ def test_bad_files_of_the_release(npz, release_files, tmp_path, refused):
     for name, content, telling in (
         ("tiny-edgenet-best.pth", {}, "nor is this name one of the release's"),
         (f"{JOINT}.pth", LeNet5(4).state_dict(), "not a state dict of the release"),
-        (f"{JOINT}.pth", {"rejector.x": torch.ones(1)}, "needs names that start with rejector. and with edge_net."),
+        (
+            f"{JOINT}.pth",
+            {"rejector.x": torch.ones(1)},
+            "needs names that start with rejector. and with edge_net.",
+        ),
     ):
         torch.save(content, tmp_path / name)
         refused(eval_all.main, *run, telling=telling)
