@@ -11,6 +11,7 @@ from deferral.report.tradeoff import FARTHEST
 from deferral.report.words import number, percent
 
 Row = dict[str, Any]
+MOST_ALONE = 3  # models by themselves, in the first table
 MOST_RULES = 6  # in the first table
 
 
@@ -167,7 +168,9 @@ def _why(choice: dict[str, Any], rows: dict[str, Row], cost: tuple[float, float]
 def table(choice: dict[str, Any]) -> list[Row]:
     """The rows of the first table: each model alone, the chosen rule, the best of each kind."""
     rows = {row["name"]: row for row in choice["rules"]}
-    names = ["never", "always", choice["chosen"], choice["best_confidence"]]
+    alone = [row["name"] for row in choice["rules"] if row["kind"] == "limit"]
+    alone = alone if len(alone) <= MOST_ALONE else ["never", "always"]
+    names = [*alone, choice["chosen"], choice["best_confidence"]]
     for kind in ("estimates", "rejector"):
         of_kind = [row for row in choice["rules"] if row["kind"] == kind]
         if of_kind:
