@@ -59,9 +59,17 @@ def amortized(published: Path) -> str:
 def report(published: Path) -> str:
     """A whole report, from the start of the process."""
     one = benchmark(published, "report")
+    whole = f"predictions.npz, {number(one['test'])} test images, {one['settings']} settings"
+    rows = [[whole, *_seconds_and_memory(one)]]
+    for file in one.get("files", []):
+        what = f"CSV, {number(file['rows'])} rows, {number(file['classes'])} classes"
+        rows.append([what, *_seconds_and_memory(file)])
+    return markdown(["input", "seconds", "highest memory, MB"], rows)
+
+
+def _seconds_and_memory(one: dict) -> list[str]:
     seconds = ratio(one["median"], min(one["seconds"]), max(one["seconds"]), 1)
-    cells = [number(one["test"]), one["settings"], number(one["draws"]), seconds]
-    return markdown(["test images", "settings", "bootstrap draws", "seconds"], [cells])
+    return [seconds, number(one["megabytes"]) if "megabytes" in one else "–"]
 
 
 def floor(published: Path) -> str:
