@@ -1,6 +1,7 @@
 """The chosen rule as a policy, and how the page says to use it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -141,12 +142,22 @@ def _logistic(model: stopping.Estimator) -> Logistic:
     )
 
 
-def how(policy: Policy | None, file: str) -> dict[str, str] | None:
-    """What the page says of it: a sentence, the file, and numpy lines where those suffice."""
+def how(policy: Policy | None, file: str) -> dict[str, Any] | None:
+    """What the page says of it: a sentence, the file, numpy lines where those suffice, and fits.
+
+    coefficients: by model, those of the chances that answers are right, to full precision.
+    """
     if policy is None:
         return None
     text = "The policy decides for new samples; labels are not needed."
-    return {"text": text, "file": file, "code": "\n".join(code(policy))}
+    fits = zip(policy.models, policy.logistic, strict=False)
+    coefficients = {model: asdict(fit) for model, fit in fits}
+    return {
+        "text": text,
+        "file": file,
+        "code": "\n".join(code(policy)),
+        "coefficients": coefficients,
+    }
 
 
 def code(policy: Policy) -> list[str]:

@@ -14,7 +14,7 @@ from deferral.report import flags
 from deferral.report.choice import candidates_of, choose
 from deferral.report.cuts import Wanted
 from deferral.report.numbers import Options
-from deferral.report.use import code, policy_of
+from deferral.report.use import code, how, policy_of
 from tests.deferral.answers_files import reported, table, write
 from tests.figures.conftest import synthetic
 
@@ -238,3 +238,12 @@ def test_files_that_lack_what_is_read(written, tmp_path, refused):
     out.write_text("mine")
     refused(apply.main, policy, tmp_path / "a.csv", "--out", out, telling="--overwrite replaces it")
     assert out.read_text() == "mine"
+
+
+def test_the_report_has_the_policys_coefficients_in_full(tmp_path):
+    runs = runs_of(write(tmp_path / "a.csv", table(200)))
+    _, policy = of_rule(runs, "post_hoc")
+    shown = how(policy, "a-policy.json")["coefficients"]
+    written = json.loads(policy.to_json())["logistic"]
+    assert list(shown.values()) == written
+    assert len(written[0]["weights"]) == 2
