@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from deferral.summary import setting_name
 from results.text import (
     interval,
     markdown,
@@ -145,16 +146,22 @@ def noniid_classes(published: Path) -> str:
 
 def digits_async(published: Path) -> str:
     """Refreshes, bytes and mean risk by S, with the link up and with an outage."""
-    columns: dict[str, list[str]] = {}
+    columns: dict[int | str, list[str]] = {}
     for kind in ("up", "outage"):
-        paths = sorted((published / "digits-async" / kind).glob("*/digits-async_study.csv"))
-        frame = pd.concat(pd.read_csv(path).assign(run=path.parent.name) for path in paths)
-        means = frame.groupby(["refresh", "run"], sort=False).mean(numeric_only=True)
-        for refresh, at in means.groupby(level=0, sort=False):
-            cells = [f"{at.refreshes.mean():.3g}", number(at.bytes_sent.mean() / 1e6, 1)]
-            columns.setdefault(refresh, []).extend([*cells, spread(at.risk_rejector, 3)])
+        frame = summaries(published / "digits-async" / kind)
+        means = frame.groupby(["async_freq", "run"], sort=False).mean(numeric_only=True)
+        for key, at in means.groupby(level=0, sort=False):
+            columns.setdefault(key, []).extend(
+                [
+                    f"{at.refreshes.mean():.3g}"
+                    if at.refreshes.mean() < 100
+                    else number(at.refreshes.mean()),
+                    number(at.bytes_sent.mean() / 1e6, 1),
+                    spread(at.risk_rejector, 3),
+                ]
+            )
     heads = ["refreshes", "MB sent", "risk"]
-    rows = [[refresh.replace("|", r"\|"), *cells] for refresh, cells in columns.items()]
+    rows = [[setting_name(key).replace("|", r"\|"), *cells] for key, cells in columns.items()]
     return markdown(["refresh", *heads, *(f"{head}, outage" for head in heads)], rows)
 
 
