@@ -66,7 +66,7 @@ def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray, groups: int) -> 
         if _chance(then * np.array(before["counts"]), now * new) < rare:
             found.append(f"doubts of {model}: distributed differently (chi-squared)")
     promised = (policy.promise or {}).get("max_reject_rate", 1.0)
-    rate = float((stage > 0).mean())
+    rate = float((stage == len(policy.models) - 1).mean())
     if rate > promised:
         found.append(f"sent: {100 * rate:.1f} %, promised at most {100 * promised:g} %")
     return found

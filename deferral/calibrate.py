@@ -111,6 +111,16 @@ def risk_threshold(
     return passed
 
 
+def risk_is_below(
+    paid: np.ndarray, possible: np.ndarray, max_risk: float, delta: float, seed: int = 0
+) -> bool:
+    """Whether n costs [n] of a rule without a threshold show, at level delta, a risk <= max_risk.
+
+    The test of `risk_threshold`, of all rows. possible: every value that a cost can have.
+    """
+    return _is_below(np.random.default_rng(seed).permutation(paid), possible, max_risk, delta)
+
+
 def simulate(
     score: np.ndarray,
     correct: np.ndarray,

@@ -42,6 +42,7 @@ def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
         signals=[signals_of(names[k], of, scores) for k, of in enumerate(seen)],
         paid=paid(answers, pay),
         group=answers.group,
+        text=answers.text,
     )
     rejectors = answers.rejectors if len(answers.models) == 2 else {}
     always = np.array(list(rejectors.values())).reshape(len(rejectors), len(answers.rows))

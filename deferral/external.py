@@ -20,6 +20,7 @@ Two models or more. Each needs class scores, answers, correctness or quality; cl
 answers need labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from deferral.predictions import read_npz
 from deferral.table import Columns, read
 
 LEAST = 2  # rows of val, and of test
+SHOWN = 200  # characters of a sample's text
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Answers:
     group: np.ndarray | None = None  # int64 [N]
     query_cost: np.ndarray | None = None  # [N], the column cost_e
     rejectors: dict[str, np.ndarray] = field(default_factory=dict)  # [N] each
-    text: np.ndarray | None = None  # [N]
+    text: np.ndarray | None = None  # [N] of str, their first SHOWN characters
     images: np.ndarray | None = None  # [N, C, H, W]
     forms: dict[str, str] = field(default_factory=dict)  # model to the form of its class scores
     class_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # NAME to CLASS, ...
@@ -114,6 +116,8 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
                 f"and measured on test, which need {LEAST} rows each"
             )
     text = roles.single.get("text", roles.single.get("id"))
+    if text:
+        notes.append(("samples", f"{text}, shown with examples"))
     answers = Answers(
         models=tuple(models),
         split=split,
@@ -123,7 +127,7 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         group=group,
         query_cost=cost_e,
         rejectors=rejectors,
-        text=np.array(cells.texts(columns[text])) if text else None,
+        text=_beginnings(cells.texts(columns[text])) if text else None,
         images=cells.images(columns, roles, n),
         forms={model: form.split(" (")[0] for model, form in forms.items()},
         class_columns={model: tuple(by_class) for model, by_class in roles.classes.items()},
@@ -132,6 +136,13 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         source=source,
     )
     return answers if keep.all() else _take(answers, keep)
+
+
+def _beginnings(texts: Sequence[str]) -> np.ndarray:
+    """What is shown of texts, [N] of str; not padded to the longest, as numpy's strings are."""
+    found = np.empty(len(texts), dtype=object)
+    found[:] = [text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…" for text in texts]
+    return found
 
 
 def _count_rows(columns: Columns, roles: Roles) -> int:

@@ -52,7 +52,7 @@ def held_out(run: Predictions, cost: Pair, name: str) -> HeldOut:
         decision = _on_rows_of(run, split, _scored(fit, half, cost, name))
         rows = np.flatnonzero(split[run.split == SPLITS["val"]] == SPLITS["test"])
     whole = prepared(run)
-    rows = _one_of_each_group(run, rows)
+    rows = one_of_each_group(run, rows)
     price = of_rows(whole.val_price(*cost), rows)
     two = as_two(whole.correct_val[:, rows], decision.exit_val[rows], *price)
     return HeldOut(fit, decision, rows, two)
@@ -95,7 +95,7 @@ def _on_rows_of(run: Predictions, split: np.ndarray, decision: ScoredDecision) -
     return replace(decision, stop=stop, **parts)
 
 
-def _one_of_each_group(run: Predictions, rows: np.ndarray) -> np.ndarray:
+def one_of_each_group(run: Predictions, rows: np.ndarray) -> np.ndarray:
     """Rows [M] of val, a random one of each group: those of one group are not independent."""
     if run.own is None or run.own.group is None:
         return rows

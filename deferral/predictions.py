@@ -109,7 +109,8 @@ class Own:
     [E - 1, N], higher is less sure; in place of what the logits tell. signals: after each stage but
     the last, what fitted rules may look at, [N, F]; empty where there is nothing. paid [E, N]: what
     a sample costs if stage e answers it, in the file's unit; None: 0, and 1 for the last stage.
-    group [N]: samples that belong together. `stage_logits` then has K = 0 where no class is known.
+    group [N]: samples that belong together. text [N] of str: to show samples by. `stage_logits`
+    then has K = 0 where no class is known.
     """
 
     quality: np.ndarray
@@ -117,6 +118,7 @@ class Own:
     signals: list[np.ndarray]
     paid: np.ndarray | None = None
     group: np.ndarray | None = None
+    text: np.ndarray | None = None
 
     def part(self, rows: np.ndarray) -> "Own":
         """Some of the samples, rows bool [N]."""
@@ -126,6 +128,7 @@ class Own:
             [signal[rows] for signal in self.signals],
             None if self.paid is None else self.paid[:, rows],
             None if self.group is None else self.group[rows],
+            None if self.text is None else self.text[rows],
         )
 
 

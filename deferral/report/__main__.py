@@ -36,11 +36,12 @@ import numpy as np
 from deferral import external
 from deferral import predictions as saved
 from deferral.cascade import as_predictions, exits_alone
-from deferral.decide import Decision, answered_by, decide, scored
+from deferral.decide import decide, scored
 from deferral.policy import Policy
 from deferral.predictions import Predictions
 from deferral.report import flags, numbers
 from deferral.report.choice import choose
+from deferral.report.examples import pictures, texts
 from deferral.report.flags import Goal, goal, reading
 from deferral.report.guarantee import RATES, rate_promises, risk_promise
 from deferral.report.headline import headline
@@ -51,8 +52,6 @@ from deferral.report.use import how, policy_of
 from deferral.report.words import about_data, facts
 from deferral.stages import device_costs, without_server
 from experiment import one_line_errors, script, sha256, write_bytes
-
-SHOWN_PICTURES = 16  # of each side
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -108,6 +107,13 @@ def _with_cost(run: Predictions, cost_flops: float) -> Predictions:
     if "multiply_adds" not in run.settings:
         raise ValueError(f"--cost_flops: {run.source} does not say what its device computes")
     return replace(run, settings=run.settings | {"cost_flops": cost_flops})
+
+
+def in_unit(run: Predictions, unit: str) -> Predictions:
+    """The same predictions with a name for the unit of their costs."""
+    if run.settings.get("cost_unit") != "file" or "unit_name" in run.settings:
+        raise ValueError(f"--unit: {run.source} has no columns cost_NAME")
+    return replace(run, settings=run.settings | {"unit_name": unit})
 
 
 def _same_data(first: Predictions, other: Predictions) -> None:
@@ -184,6 +190,7 @@ def measure(
         "reliability": numbers.reliability(runs),
         "classes": shown and numbers.classes(runs, main, shown),
         "pictures": shown and pictures(runs[0], decided[shown]),
+        "texts": texts(runs[0], option.test[0]),
     }
     if exits := exit_numbers(runs, main, [row["name"] for row in rows]):
         report["exits"] = exits
@@ -199,36 +206,6 @@ def _because(shown: str | None, setting: dict[str, Any]) -> str:
     if shown == setting["best_confidence"]:
         return "the best confidence rule on val; the file has no rule of its own at these costs"
     return "of the file's own rules the one with least risk on val"
-
-
-def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
-    """Which example pictures of a run the page shows: evenly over those kept, and those sent."""
-    test, stop = answered_by(run.part("test"), decision.exit), decision.stop
-    if test.examples is None or not test.stage_logits.shape[-1]:
-        return None
-    names = [str(name) for name in run.settings["classes"]]
-    answers = test.stage_logits.argmax(-1)
-    sent = stop[test.examples.rows] > 0
-    shown = []
-    for side, members in (("kept", ~sent), ("sent", sent)):
-        places = np.flatnonzero(members)
-        spread = np.linspace(0, len(places) - 1, min(SHOWN_PICTURES, len(places)))
-        for example in places[np.unique(spread.astype(int))]:
-            row = test.examples.rows[example]
-            picture = {"side": side, "example": int(example), "index": int(test.index[row])}
-            picture["class"] = names[test.labels[row]]
-            for stage, net in enumerate(("local", "remote")):
-                picture[net] = names[answers[stage, row]]
-                picture[f"{net}_right"] = bool(test.correct[stage, row])
-            if len(run.correct) > 2:
-                picture["exit"] = int(decision.exit[row]) + 1
-            shown.append(picture)
-    return {
-        "count": len(sent),
-        "kept_count": int((~sent).sum()),
-        "sent_count": int(sent.sum()),
-        "shown": shown,
-    }
 
 
 def output_paths(first: Path, out: Path | None) -> tuple[Path, Path]:
@@ -255,6 +232,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = read_runs(
             args.paths, args.seeds, args.split_seed, args.cost_flops, reading(args), args.pay
         )
+        if args.unit is not None:
+            runs = [in_unit(run, args.unit) for run in runs]
         options = Options(
             args.draws,
             args.seed,

@@ -1,8 +1,9 @@
 """What to do: the rule and thresholds that val prefers for what is wanted, measured on test.
 
-Wanted is the least risk at given costs, the least cost at a quality of at least Q, or the highest
-quality at a mean cost of at most B. `paid` is in the file's unit, or in calls of the last model
-where the file has no costs; quality is accuracy where answers are right or wrong.
+Wanted is the least risk at given costs, the least cost at a quality of at least Q or at a promised
+risk of at most R, or the highest quality at a mean cost of at most B. `paid` is in the file's unit,
+or in calls of the last model where the file has no costs; quality is accuracy where answers are
+right or wrong.
 """
 
 import math
@@ -17,10 +18,10 @@ from deferral.decide import Prepared, ScoredDecision, confidence_rule, prepared,
 from deferral.predictions import Predictions
 from deferral.report import cuts
 from deferral.report.cuts import Wanted
+from deferral.report.intervals import threshold_intervals
 from deferral.report.numbers import Options, plain
 from deferral.report.promised import keep_promise
 from deferral.report.tradeoff import (
-    FARTHEST,
     Option,
     curves,
     measure,
@@ -34,7 +35,6 @@ from deferral.stages import fit_price_thresholds, leave
 
 TIE = 1e-9
 FITTED = 20_000  # the most val rows that thresholds of three models and more are first fitted to
-THRESHOLD_DRAWS, DRAWN_ROWS = 200, 4_000_000  # of val; fewer draws where these are more rows
 
 
 def choose(
@@ -55,6 +55,12 @@ def choose(
         name, loss = candidate.rule.name, _loss(fits, candidate, cost, wanted)
         if name not in losses or loss < losses[name]:
             losses[name], by_rule[name] = loss, candidate
+    if not losses:
+        least = min(_loss(fits, option, cost, Wanted("risk")) for option in every)
+        raise ValueError(
+            f"--max_risk {wanted.value:g}: no rule keeps it with probability "
+            f"{1 - options.delta:g}; the least risk on val is {least:.4g}"
+        )
     met = math.isfinite(min(losses.values()))
     if not met and options.max_reject_rate is None:
         raise ValueError(_nothing(fits, by_rule, cost, wanted))
@@ -64,15 +70,15 @@ def choose(
     least = min(losses.values())
     chosen = next(n for n, loss in losses.items() if loss <= least + TIE * max(1.0, abs(least)))
     best = by_rule[chosen]
-    if "always" not in by_rule:  # differences are to it, whatever is promised
-        by_rule["always"] = next(o for o in every if o.rule.name == "always")
-        losses["always"] = math.inf
+    for option in every[: len(models)]:  # shown beside it, whatever is promised
+        if by_rule.setdefault(option.rule.name, option) is option:
+            losses.setdefault(option.rule.name, math.inf)
     rows = measure(fits, [*by_rule.values()], cost, options)
     for row in rows:
         row["val_loss"] = plain(np.float64(losses[row["name"]]))
     confident = [r for r in rows if r["kind"] == "confidence"]
     rival = min(confident, key=lambda row: losses[row["name"]])["name"] if confident else "always"
-    intervals = _threshold_intervals(runs[0], fits[0], best, cost, wanted, options)
+    intervals = threshold_intervals(runs[0], fits[0], best, cost, wanted, options)
     return best, {
         "best_confidence": rival,
         "wanted": wanted.kind,
@@ -82,6 +88,7 @@ def choose(
         "pay": runs[0].settings.get("pay", "cascade"),
         "chosen": chosen,
         "met": met,
+        "promise": best.promise,
         "rules": rows,
         "models": models,
         "thresholds": best.limits,
@@ -117,7 +124,7 @@ def candidates_of(
         of_runs = [d[name] for d in decided if name in d]
         if len(of_runs) < len(fits):
             continue
-        if wanted.kind == "risk" or f"{name}, fitted" in decided[0]:
+        if wanted.kind in ("risk", "max_risk") or f"{name}, fitted" in decided[0]:
             candidates.append(_option(fits, of_runs, cost))
         elif len(models) == 2:
             candidates += _cut(fits, of_runs, cost, wanted)
@@ -264,35 +271,3 @@ def _nothing(fits: list[Prepared], by_rule: dict[str, Option], cost: Pair, wante
             f"there is {max(found):.4g}"
         )
     return f"--budget {wanted.value:g}: every rule costs more on val; the cheapest {min(found):.4g}"
-
-
-def _threshold_intervals(
-    run: Predictions, fit: Prepared, option: Option, cost: Pair, wanted: Wanted, how: Options
-) -> list[list[float]]:
-    """How far each threshold moves when val is drawn anew: [E - 1] of low and high.
-
-    Empty for thresholds that are not fitted to val. Whole groups are drawn, each a number of times
-    that is Poisson's of mean 1; every threshold is fitted with the others as they are.
-    """
-    name = option.rule.name
-    if not option.thresholds or name not in fit.doubts or option.promise:
-        return []
-    doubt = fit.doubts[name][0]
-    paid = paid_of(fit, "val", cost)
-    if wanted.kind == "risk":
-        paid = stage_costs(fit.correct_val, *fit.val_price(*cost))
-    rows, own, n = cuts.Rows(doubt, fit.correct_val, paid), run.part("val").own, doubt.shape[1]
-    group = np.arange(n)
-    if own is not None and own.group is not None:
-        group = np.unique(own.group, return_inverse=True)[1]
-    rng, found = np.random.default_rng(how.seed), []
-    start = np.array(option.thresholds[0])
-    for _ in range(min(THRESHOLD_DRAWS, max(20, DRAWN_ROWS // n))):
-        weight = rng.poisson(1.0, group.max() + 1)[group].astype(np.float64)
-        if weight.any():
-            goal = wanted.resolved(fit.correct_val[-1], weight)
-            found.append(rows.move(goal, start, weight))
-    values = np.sort(np.clip(found, -FARTHEST, FARTHEST), axis=0)
-    ends = (1 - how.level) / 2 * (len(values) - 1)
-    low, high = values[int(ends)], values[math.ceil(len(values) - 1 - ends)]
-    return [[float(a), float(b)] for a, b in zip(low, high, strict=True)]

@@ -18,7 +18,9 @@ SWEEPS = 30
 
 @dataclass(frozen=True)
 class Wanted:
-    """kind: "risk", "quality" or "budget"; value: Q (0..1) or B; None for the last model's Q."""
+    """kind: "risk", "quality", "budget" or "max_risk" (the least cost at a risk of at most R, which
+    `promised` sees to); value: Q (0..1), B or R; None for the last model's Q.
+    """
 
     kind: str
     value: float | None = None

@@ -14,7 +14,6 @@ from deferral.cascade import PAY
 from deferral.external import Reading
 from deferral.predictions import Predictions
 from deferral.report.cuts import Wanted
-from deferral.report.guarantee import RATES
 from deferral.risk import Pair
 from deferral.scores import FORMS
 from experiment import Parser, number
@@ -117,12 +116,19 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         "--scores", choices=("auto", *FORMS), default="auto",
         help="what class scores are (default: auto, said on the page)",
     )  # fmt: skip
+    group.add_argument(
+        "--unit", metavar="NAME", help="what the columns cost_NAME are in, such as dollars"
+    )
     group = parser.add_argument_group("promises")
     group.add_argument(
         "--max_reject_rate", type=number(float, 0, 1, above=True, below=True), metavar="Q",
-        help=f"a reject rate to promise, beside {', '.join(f'{r:g}' for r in RATES)}",
+        help="send at most a share Q of the samples, which holds with probability 1 - delta",
     )  # fmt: skip
-    group.add_argument("--max_risk", type=number(float, 0), metavar="R", help="a risk to promise")
+    group.add_argument(
+        "--max_risk", type=number(float, 0), metavar="R",
+        help="the least cost at a risk of at most R, in local errors, which holds with probability "
+        "1 - delta; where no costs are given, a share of wrong answers",
+    )  # fmt: skip
     group.add_argument(
         "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
         help="probability with which a promise may be broken",
@@ -201,11 +207,19 @@ def reading(args: argparse.Namespace) -> Reading:
 
 def goal(args: argparse.Namespace, runs: Sequence[Predictions]) -> Goal:
     """ValueError for flags that these files give no meaning to."""
-    if args.budget is not None and args.min_quality is not None:
-        raise ValueError("--budget and --min_quality: give one of them")
+    goals = ("budget", "min_quality", "max_risk")
+    given = [f"--{name}" for name in goals if getattr(args, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: give one of them")
     main, about, paper = _main_costs(args, runs[0])
     wanted = Wanted("risk" if about != NO_COSTS else "quality")
-    if args.budget is not None:
+    if args.max_risk is not None:
+        wanted = Wanted("max_risk", args.max_risk)
+        if about == NO_COSTS:
+            if len(runs[0].correct) > 2:
+                raise ValueError("--max_risk with three models or more needs costs")
+            main = main[0], 0.0
+    elif args.budget is not None:
         wanted = Wanted("budget", args.budget)
     elif args.min_quality is not None:
         value, share = args.min_quality

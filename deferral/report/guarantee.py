@@ -63,6 +63,20 @@ def rate_cut(held: HeldOut, max_rate: float, delta: float) -> float:
     return calibrate.reject_rate_threshold(held.score, max_rate, delta)
 
 
+def risk_cut(held: HeldOut, max_risk: float, delta: float, highest: float) -> float | None:
+    """`calibrate.risk_threshold` of the rows held out; None where no threshold is safe."""
+    if held.rows.size < 2:
+        return None
+    right, price = held.two
+    return calibrate.risk_threshold(held.score, right, *price, max_risk, delta, highest=highest)
+
+
+def highest_cost(run: Predictions, cost: Pair) -> float:
+    """The highest cost of a sample: an exit at which no val sample stops has a cost, too."""
+    query, error = prepared(run).price(*cost)
+    return float((query.T + error.T).max())
+
+
 def risk_promise(
     runs: Sequence[Predictions], cost: Pair, name: str, max_risk: float, delta: float
 ) -> dict[str, Any]:
@@ -75,16 +89,9 @@ def risk_promise(
     held = [held_out(run, cost, name) for run in runs]
     decisions = [one.decision for one in held]
     on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
-    query, error = prepared(runs[0]).price(*cost)
-    highest = float((query.T + error.T).max())  # an exit that no val sample stops at costs it too
-    cuts = []
-    for one in held:
-        right, price = one.two
-        if one.rows.size > 1:
-            cut = calibrate.risk_threshold(
-                one.score, right, *price, max_risk, delta, highest=highest
-            )
-            cuts += [cut] if cut is not None else []
+    highest = highest_cost(runs[0], cost)
+    found = [risk_cut(one, max_risk, delta, highest) for one in held]
+    cuts = [cut for cut in found if cut is not None]
     promise: dict[str, Any] = {"rule": name, "max_risk": max_risk, "delta": delta}
     promise |= {"promised_runs": len(cuts), "threshold": None, "splits": SPLITS}
     if len(cuts) == len(runs):

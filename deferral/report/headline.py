@@ -144,13 +144,20 @@ def _why(choice: dict[str, Any], rows: dict[str, Row], cost: tuple[float, float]
         "quality": "that is cheapest at a quality of at least "
         + (f"{choice['models'][-1]}'s" if value is None else f"{100 * (value or 0):.4g} %"),
         "budget": f"with the highest quality at a mean cost of at most {value}, in {unit}",
+        "max_risk": f"that is cheapest with at most {100 * (value or 0):.4g} % wrong answers"
+        if cost == (1, 0)
+        else f"that is cheapest with a risk of at most {value}, where {errors} and {at},",
     }[choice["wanted"]]
+    if choice["promise"]:
+        goal += f" and keeps that with probability {1 - choice['promise']['delta']:g}"
     words = [f"Of {len(rows)} rules this is, on val, the one {goal}."]
     if not choice["met"]:
         words = [f"Of {len(rows)} rules none is, on val, the one {goal}: this one comes closest."]
     short = chosen["quality_change_high"] if value is None else chosen["quality_high"] - value
     if choice["wanted"] == "quality" and round(short, 4) < 0:
         words.append("On test it falls short of that.")
+    if choice["wanted"] == "max_risk" and value is not None and chosen["risk_low"] > value:
+        words.append("On test its risk is higher than that.")
     if choice["wanted"] == "budget" and value is not None and chosen["cost_low"] > value:
         words.append("On test it costs more than that.")
     thresholds = [row for row in rows.values() if row["kind"] == "confidence"]

@@ -297,6 +297,7 @@ def test_the_headline_says_lower_only_of_an_interval_below_zero():
             "chosen": "margin",
             "models": ["a", "b"],
             "wanted": "risk",
+            "promise": None,
             "met": True,
         }
         choice |= {

@@ -133,6 +133,39 @@ def test_the_chosen_rule_sends_no_more_than_is_promised(exits, wanted):
     assert (unbounded.test[0] == exits).mean() > 0.3
 
 
+@pytest.mark.parametrize("cost", [(1.0, 0.0), (1.25, 0.1)])
+def test_the_chosen_rule_has_no_more_risk_than_is_promised(cost):
+    """In all draws of val but a share of delta; a rule without a threshold has to keep it, too."""
+    rng, broken, draws = np.random.default_rng(0), 0, 30
+    test = samples(rng, 4000)
+    options = Options(draws=1, delta=0.2)
+    for _ in range(draws):
+        run = predictions(samples(rng, 800), test)
+        risk = 0.98 - run.part("test").correct[0].mean()  # the local model alone breaks it
+        option, choice = choose([run], cost, Wanted("max_risk", risk), options)
+        row = next(r for r in choice["rules"] if r["name"] == choice["chosen"])
+        broken += row["risk"] > risk
+        assert option.promise == {"max_risk": risk, "delta": 0.2} == choice["promise"]
+        assert row["thresholds"]
+    assert broken <= 0.2 * draws
+
+
+def test_the_promise_of_a_risk_is_kept_at_the_least_cost():
+    rng = np.random.default_rng(0)
+    run = predictions(samples(rng, 3000), samples(rng, 3000))
+    never = 1 - run.part("test").correct[0].mean()
+    sent = []
+    for risk in (never + 0.05, never - 0.03, never - 0.06):
+        _, choice = choose([run], (1.0, 0.0), Wanted("max_risk", risk), Options(draws=1))
+        sent.append(next(r["sent"] for r in choice["rules"] if r["name"] == choice["chosen"]))
+    assert sent[0] == 0 < sent[1] < sent[2] < 1
+    both = Options(draws=1, max_reject_rate=(sent[1] + sent[2]) / 2)
+    option, _ = choose([run], (1.0, 0.0), Wanted("max_risk", never - 0.03), both)
+    assert set(option.promise or {}) == {"max_risk", "max_reject_rate", "delta"}
+    with pytest.raises(ValueError, match=r"no rule keeps it .* the least risk on val is 0"):
+        choose([run], (1.0, 0.0), Wanted("max_risk", never - 0.06), both)
+
+
 def test_a_policy_of_estimates_decides_as_the_rule_whose_promise_it_makes():
     """Its coefficients are of the fit without the rows held out."""
     rng = np.random.default_rng(0)
