@@ -2,6 +2,7 @@
 
     python -m results.tables            # write them
     python -m results.tables --check    # status 1, and their names, if any differs
+    python -m results.tables --published results/runs/NAME/kept --show NAME    # print one
 
 A page marks the place of a table by its name here:
 
@@ -21,11 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import experiment
-from results import cascade_tables, overview, speed_tables, study_tables
+from results import cascade_tables, overview, rule_tables, speed_tables, study_tables
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "overview": overview.overview,
     "folders": overview.folders,
+    "cifar10-resnets": rule_tables.cifar10_resnets,
+    "cifar10-lite0": rule_tables.cifar10_lite0,
     "digits": cascade_tables.digits,
     "digits-mean": cascade_tables.digits_mean,
     "digits-noniid": cascade_tables.noniid,
@@ -109,8 +112,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--root", type=Path, default=experiment.ROOT, help="the repository (default: this one)"
     )
+    parser.add_argument(
+        "--published", type=Path, help="folder of the studies (default: results/published)"
+    )
+    parser.add_argument("--show", nargs="+", default=[], metavar="TABLE", help="print, write none")
     args = parser.parse_args(argv)
+    if args.published and not args.show:
+        parser.error("--published goes with --show")
     with experiment.one_line_errors():
+        for name in args.show:
+            if name not in TABLES:
+                raise ValueError(f"table {name!r} is unknown: there are {', '.join(TABLES)}")
+            print(TABLES[name](args.published or args.root / "results" / "published"))
+        if args.show:
+            return
         changed = update(args.root, args.check)
     for name in changed:
         print(f"{name}: {'differs' if args.check else 'written'}")
