@@ -55,6 +55,11 @@ def with_student(run: Predictions, student: int) -> Predictions:
     )
 
 
+def share(gain: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """gain / way; nan where the ceiling is no lower than the confidence rule."""
+    return np.where(way > 0, gain / np.where(way > 0, way, 1), np.nan)
+
+
 def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
     """Rows of COLUMNS, lowest risk last; rules that do not exist at all of COSTS are left out.
 
@@ -77,8 +82,7 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
     way = from_zero[0] - comparison.risk[one, -1], from_zero[1] - comparison.draws[:, one, -1]
 
     def row(rule: str, of: Comparison, r: int, multiply_adds: int | None) -> dict[str, Any]:
-        gains = (from_zero[1] - of.draws[:, r, -1]) / way[1]
-        low, high = interval(gains, comparison.level)
+        low, high = interval(share(from_zero[1] - of.draws[:, r, -1], way[1]), comparison.level)
         return {
             "rule": rule,
             "multiply_adds": multiply_adds,
@@ -86,7 +90,7 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
             "risk_std": of.risk_std[r, -1],
             "sent": of.reject_rate[r, -1],
             "accuracy": of.accuracy[r, -1],
-            "gain": (from_zero[0] - of.risk[r, -1]) / way[0],
+            "gain": float(share(from_zero[0] - of.risk[r, -1], way[0])),
             "low": low,
             "high": high,
         }

@@ -55,6 +55,11 @@ def test_gains_and_students(folder, tmp_path):
     assert float(asking[1]["risk"]) < float(asking[0]["risk"])
 
 
+def test_without_a_way_to_the_ceiling_there_is_no_share():
+    gains = ceiling.share(np.array([0.1, 0.1, 0.0]), np.array([0.2, 0.0, -0.1]))
+    np.testing.assert_array_equal(gains, [0.5, np.nan, np.nan])
+
+
 def test_runs_of_other_students_are_refused(folder, tmp_path, refused):
     for path in saved.find(folder):
         arrays = dict(np.load(path))
