@@ -15,7 +15,8 @@ and surrogate on the same student instead, for comparison.
 train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir.
 Writes {dataset}-rejector-{input}.pth for each input, {dataset}-rejector-{input}-{net}.pth for each
 other --rejector_net, and, last, {dataset}-rejector.json; eval_all.py adds the estimates to the
-predictions. On features, a minute on one CPU core for CIFAR-10; small and large, 5 to 10.
+predictions. On one CPU core for CIFAR-10: a minute on features, some 10 with small, 25 with
+large.
 """
 
 import itertools

@@ -38,7 +38,7 @@ class Recipe(NamedTuple):
 
 
 LENET_RECIPE = Recipe(14, 2e-3, "none")  # AdamW, cosine schedule; students on features too
-STUDENT_RECIPE = Recipe(30, 0.2, "flip_crop")  # SGD, one cycle
+STUDENT_RECIPE = Recipe(60, 0.2, "flip_crop")  # SGD, one cycle
 
 
 class LocalNet(Protocol):
