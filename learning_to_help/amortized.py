@@ -82,7 +82,8 @@ def train_student(
     AdamW with a cosine schedule; for a net of STUDENTS SGD with one cycle (Smith and Topin, 2017).
     edge_logits [N, K], features [N, D] and right [N, 2] are of the images without augmentation.
     Where the batches are augmented, the local net computes features of the augmented images. The
-    edge does not: asking `convnet` anew made an epoch of `small` 7 times as long (75 against 11 s).
+    edge does not: with `convnet` asked anew an epoch of `small` took 7 times as long (75 against
+    11 s), for no lower risk (0.3549 against 0.3545; 10,000 images of CIFAR-10, 8 epochs, 1 seed).
     """
     weights = [p for name, p in net.named_parameters() if not name.startswith("combiner")]
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(weights, lr, weight_decay=0.01)

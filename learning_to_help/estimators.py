@@ -76,7 +76,8 @@ def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
 def build(checkpoint: dict, where: str) -> AmortizedRejector:
     """The network of a checkpoint of `read`; where: its file in an error message."""
     sizes = [checkpoint[k] for k in ("input", "num_classes", "num_features", "hidden")]
-    net = AmortizedRejector(*sizes, net=checkpoint.get("net", "lenet5"))
+    sizes.append(checkpoint.get("net", "lenet5"))  # checkpoints of older versions name none
+    net = AmortizedRejector(*sizes)
     fill(net, checkpoint["state_dict"], where, "amortized rejector")
     return net
 
