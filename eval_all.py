@@ -31,6 +31,7 @@ from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
+from learning_to_help.amortized import student_logits
 from learning_to_help.settings import release_reads
 from models.checkpoints import edge_net, local_net, rejector_net
 from models.edgenet import ViT
@@ -180,22 +181,30 @@ def split_rejectors(arrays, rejectors) -> tuple[dict[str, dict], list[dict]]:
     return costed, [setting for _, setting in estimated]
 
 
-def predict_later(arrays, costed, later, local, dataset, batch_size, device) -> list[dict]:
-    """Add train_rejector.py's estimates and scores to the arrays; returns the new settings."""
+def predict_later(arrays, costed, later, local, dataset, batch_size, device):
+    """Add what the rejectors of train_rejector.py say to the arrays.
+
+    Returns settings of those that estimate, and the names of those whose students are on the image
+    alone and so classify by themselves.
+    """
     batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
-    estimating = []
+    estimating, students = [], {}
     for stem, checkpoint in later.items():
         net = estimators.build(checkpoint, stem).to(device)
         if checkpoint["amortized"]:
             estimates, setting = estimators.amortized(net, local, batches, checkpoint)
             before = arrays.get("estimates", np.zeros((0, *estimates.shape), np.float32))
             arrays["estimates"] = np.concatenate([before, estimates.cpu().numpy()[None]])
+            if net.on_image:
+                students[setting["name"]] = student_logits(net, batches).cpu().numpy()
             estimating.append(setting)
         if "per_cost" in checkpoint:
             scores, settings = estimators.per_cost(net, local, batches, checkpoint, stem)
             arrays["scores"] = np.concatenate([arrays["scores"], scores.cpu().numpy()])
             costed |= {setting.pop("stem"): setting for setting in settings}
-    return estimating
+    if students:
+        arrays["student_logits"] = np.stack([*students.values()])
+    return estimating, [*students]
 
 
 def release_layout(pred) -> dict:
@@ -341,10 +350,12 @@ def evaluate(args):
     nets = edge_module, local_module, modules
     arrays = predict_all(dataset, *nets, args.batch_size, device)
     costed, estimating = split_rejectors(arrays, rejectors)
+    students = []
     if later:
-        estimating += predict_later(
+        more, students = predict_later(
             arrays, costed, later, local_module, dataset, args.batch_size, device
         )
+        estimating += more
     if costed and losses:
         columns = [losses["stems"].tolist().index(stem) for stem in costed if stem in rejectors]
         arrays |= {k: losses[k] for k in ("loss_step", "loss_edge")}
@@ -360,6 +371,7 @@ def evaluate(args):
         "inputs": {"data": fingerprint, **run.inputs},
         "rejectors": [{"stem": stem, **setting} for stem, setting in costed.items()],
         "estimators": estimating,
+        "students": students,
     }
     if seen is not None:
         settings["local_classes"] = seen

@@ -2,7 +2,7 @@
 
   python train_rejector.py --dataset digits --save_dir results/runs/first
   python train_rejector.py --dataset cifar10 --save_dir results/runs/first \\
-      --rejector_input features image both
+      --rejector_input features both --rejector_net small large
 
 `--rejector amortized` is one rejector for all costs: it estimates P(m right | x) and
 P(e right | x), and the Bayes rule of Wu et al. (ICLR 2025) answers for any (c_1, c_e) without
@@ -13,8 +13,10 @@ Its calibration is fitted on val. `--rejector per_cost` fits a linear rejector f
 and surrogate on the same student instead, for comparison.
 
 train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir.
-Writes {dataset}-rejector-{input}.pth for each input and, last, {dataset}-rejector.json; eval_all.py
-adds the estimates to the predictions. On features, a minute on one CPU core for CIFAR-10.
+Writes {dataset}-rejector-{input}.pth for each input, {dataset}-rejector-{input}-{net}.pth for each
+other --rejector_net, and, last, {dataset}-rejector.json; eval_all.py adds the estimates to the
+predictions. On one CPU core for CIFAR-10: a minute on features, some 10 with small, 25 with
+large.
 """
 
 import itertools
@@ -29,7 +31,7 @@ from experiment import number
 from learning_to_help import amortized
 from learning_to_help.flags import add_cost_flags, check_bounded, cost_pairs
 from losses.surrogates import DEFAULT, KNOWING_COSTS
-from models.amortized import INPUTS, AmortizedRejector
+from models.amortized import INPUTS, REJECTOR_NETS, STUDENTS, AmortizedRejector
 from models.checkpoints import edge_net, local_net
 from models.cost import multiply_adds, parameters
 from models.inference import predict
@@ -39,6 +41,7 @@ REJECTORS = ("amortized", "per_cost")
 
 
 def parse_args(argv=None):
+    lenet, student = amortized.LENET_RECIPE, amortized.STUDENT_RECIPE
     parser = experiment.Parser(__doc__)
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
@@ -56,8 +59,16 @@ def parse_args(argv=None):
         choices=INPUTS,
         nargs="+",
         default=["features"],
-        help="features: the local net's features and logits, computed anyway; image: a LeNet-5 on "
-        "the image, as in the paper; both: both",
+        help="features: the local net's features and logits, computed anyway; image: a network of "
+        "its own on the image, as in the paper; both: both",
+    )
+    group.add_argument(
+        "--rejector_net",
+        choices=REJECTOR_NETS,
+        nargs="+",
+        default=["lenet5"],
+        help="the network on the image: lenet5, or a depthwise separable one of at most a third of "
+        "LeNet-5's multiply-adds (small) or as many (large), which the edge net teaches better",
     )
     add_cost_flags(group)
     group.add_argument(
@@ -68,14 +79,24 @@ def parse_args(argv=None):
         help="losses of --rejector per_cost",
     )
     group = parser.add_argument_group("training of the student")
-    group.add_argument("--epochs", type=number(int, 1), default=14, help="passes over train")
+    group.add_argument(
+        "--epochs",
+        type=number(int, 1),
+        help=f"passes over train; {lenet.epochs} if not given, {student.epochs} of small and large",
+    )
     group.add_argument("--batch_size", type=number(int, 1), default=128, help="images a step")
     group.add_argument(
-        "--lr", type=number(float, 0, above=True), default=2e-3, help="learning rate"
+        "--lr",
+        type=number(float, 0, above=True),
+        help="highest learning rate, of AdamW and a cosine schedule or, of small and large, of SGD "
+        f"and one cycle; {lenet.lr:g} if not given, {student.lr:g} of small and large",
     )
     group.add_argument("--hidden", type=number(int, 1), default=256, help="hidden units")
     group.add_argument(
-        "--augment", choices=data.AUGMENTATIONS, default="none", help="augmentation of the images"
+        "--augment",
+        choices=data.AUGMENTATIONS,
+        help=f"augmentation of the images; {lenet.augment} if not given, {student.augment} of "
+        "small and large: give none where a mirror image means something else, as of digits",
     )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
@@ -85,8 +106,25 @@ def parse_args(argv=None):
         parser.refuse(given, names, "goes with --rejector per_cost")
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
+    if args.rejector_input == ["features"]:
+        parser.refuse(given, ["rejector_net"], "goes with --rejector_input image or both")
+    if args.rejector_net == ["lenet5"]:  # args.json records the values of the only recipe
+        vars(args).update(recipe_of("lenet5", args)._asdict())
     check_bounded(parser, "surrogates", args.surrogates, cost_pairs(args))
     return args
+
+
+def recipe_of(net, args):
+    """The recipe of a network on the image, with the flags that are given in its place."""
+    recipe = amortized.STUDENT_RECIPE if net in STUDENTS else amortized.LENET_RECIPE
+    given = {name: getattr(args, name) for name in recipe._fields}
+    return recipe._replace(**{k: value for k, value in given.items() if value is not None})
+
+
+def students(inputs, nets):
+    """Input and network of every student, by the end of its checkpoint's name."""
+    pairs = [(kind, net) for kind in inputs for net in (["lenet5"] if kind == "features" else nets)]
+    return {kind if net == "lenet5" else f"{kind}-{net}": (kind, net) for kind, net in pairs}
 
 
 def read_nets(save_dir, dataset_name, data_root):
@@ -144,9 +182,10 @@ def train(args):
         local, edge = local.to(device), edge.to(device)
         parts = {"train": dataset.train, "val": dataset.val}
         parts["held"] = dataset.rejector if len(dataset.rejector.labels) else dataset.val
-        paths = {kind: run_paths.checkpoint(f"rejector-{kind}") for kind in args.rejector_input}
+        kinds = students(args.rejector_input, args.rejector_net)
+        paths = {name: run_paths.checkpoint(f"rejector-{name}") for name in kinds}
         pattern = run_paths.pattern("rejector-*.pth")
-        run.start(device, dataset.fingerprint(), paths.values(), [pattern])
+        state = run.start(device, dataset.fingerprint(), paths.values(), [pattern])
 
     batches = {k: data.Batches(part, 500, device) for k, part in parts.items()}
     answers = {
@@ -156,32 +195,36 @@ def train(args):
         k: amortized.both_right(logits, edge_logits, batches[k].labels)
         for k, (logits, _, edge_logits) in answers.items()
     }
-    augment = data.AUGMENTATIONS[args.augment]
-    shuffled = data.Batches(
-        parts["train"], args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
-    )
-    files, seconds = {}, {}
-    for kind in args.rejector_input:
-        start = time.perf_counter()
+    # A killed run goes on after the last student that it finished.
+    done = state or {"epoch": 0, "files": {}, "seconds": {}}
+    files, seconds = done["files"], done["seconds"]
+    for name in [name for name in kinds if name not in seconds]:
+        kind, net_name = kinds[name]
+        start, recipe = time.perf_counter(), recipe_of(net_name, args)
+        shuffled = data.Batches(
+            parts["train"], args.batch_size, device, shuffle=True, seed=args.seed,
+            augment=data.AUGMENTATIONS[recipe.augment],
+        )  # fmt: skip
         experiment.seed_everything(args.seed)
-        logits, features, edge_logits = answers["train"]
-        net = AmortizedRejector(kind, len(dataset.classes), features.shape[1], args.hidden)
-        net = net.to(device)
+        _, features, edge_logits = answers["train"]
+        net = AmortizedRejector(
+            kind, len(dataset.classes), features.shape[1], args.hidden, net_name
+        ).to(device)
         losses = amortized.train_student(
             net, shuffled, local, edge_logits, features, right["train"],
-            epochs=args.epochs, lr=args.lr,
+            epochs=recipe.epochs, lr=recipe.lr,
         )  # fmt: skip
         for epoch, loss in enumerate(losses, 1):
             if not math.isfinite(loss):
                 experiment.fail(f"loss is {loss} in epoch {epoch}: training diverged; lower --lr")
-            print(f"{run.stem} {kind}  epoch {epoch}/{args.epochs}  loss {loss:.4g}", flush=True)
+            print(f"{run.stem} {name}  epoch {epoch}/{recipe.epochs}  loss {loss:.4g}", flush=True)
         described = amortized.describe_all(net, local, batches["held"])
         checkpoint = {}
         if "amortized" in args.rejector:
             amortized.fit_combiner(net, described, right["held"])
             on_val = net.combiner(amortized.describe_all(net, local, batches["val"]))
             amortized.calibrate(net, on_val.detach(), right["val"])
-        seconds[kind] = time.perf_counter() - start
+        seconds[name] = time.perf_counter() - start
         if "per_cost" in args.rejector:
             logits, _, edge_logits = answers["held"]
             fitted = amortized.fit_per_cost(
@@ -194,11 +237,12 @@ def train(args):
             "kind": "amortized",
             "amortized": "amortized" in args.rejector,
             "input": kind,
+            "net": net_name,
             "num_classes": net.num_classes,
             "num_features": net.num_features,
             "hidden": net.hidden,
             "seed": args.seed,
-            "seconds": seconds[kind],
+            "seconds": seconds[name],
             "fitted_on": f"{len(described)} images kept from both nets"
             if len(dataset.rejector.labels)
             else f"{len(described)} images of val",
@@ -206,7 +250,9 @@ def train(args):
             **belongs_to,
             "state_dict": {k: v.cpu() for k, v in net.state_dict().items()},
         }
-        files[paths[kind].name] = experiment.save_checkpoint(paths[kind], checkpoint)
+        files[paths[name].name] = experiment.save_checkpoint(paths[name], checkpoint)
+        done["epoch"] += 1  # a student
+        experiment.save_checkpoint(run.state_file, done)
     run.finish({"seconds": seconds, "sha256": files})
     return print(f"{run.dir}: {', '.join(files)}")
 

@@ -113,6 +113,11 @@ RULES: dict[str, Rule] = {
             Look("#009E73", (), "D"), with_exits="the cheapest stage of each sample; sees labels",
         ),
         Rule(
+            "ceiling", "ceiling (sees the remote's scores)", "oracle",
+            "a bound: estimates of who is right from both nets' logits, fitted on val; Bayes rule",
+            Look("#66BFA0", (2, 1.2)), summarised=False,
+        ),
+        Rule(
             "exits only", "exits only", "confidence",
             "the server is never asked; 1 - highest probability; the thresholds of least risk on "
             "val, one an exit",

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deferral import estimates, rules, stages
+from deferral import ceiling, estimates, rules, stages
 from deferral.catalogue import DOUBTS, RULES, Rule
 from deferral.predictions import Predictions
 from deferral.risk import Costs, Pair, costs, risk
@@ -53,9 +53,10 @@ class ScoredDecision(Decision):
 def decide(predictions: Predictions, cost_1: float, cost_e: float) -> dict[str, Decision]:
     """The decision of every rule on the test rows at (c_1, c_e), by name, in this order:
 
-    never, always, oracle; the confidence rules of deferral/catalogue.py: the local net's doubt
-    against the threshold of least risk on val; post_hoc and every estimator of the file, by its
-    name: the Bayes rule with the estimates put in, send iff `estimates.bayes_score` > 0; every
+    never, always, oracle; `ceiling.both_right` of two stages whose logits are in the file, which
+    like the oracle has no score; the confidence rules of deferral/catalogue.py: the local net's
+    doubt against the threshold of least risk on val; post_hoc and every estimator of the file, by
+    its name: the Bayes rule with the estimates put in, send iff `estimates.bayes_score` > 0; every
     rejector that was trained at exactly these costs: send iff its score > 0. A rejector has the
     name of its surrogate, with ", S = 100" or ", joint" unless S = 1. A second rule of one name
     gets " #2".
@@ -111,6 +112,9 @@ class Prepared:
         self.order = {name: stages.falling_order(doubt) for name, doubt in on_val.items()}
         fitted = val.own is None or len(val.own.signals) > 0
         self.stopping = Stopping(val, test) if fitted else None
+        self.ceiling = None
+        if not self.last and val.own is None:
+            self.ceiling = ceiling.both_right(val, test)
         self.estimators: list[tuple[Rule, np.ndarray, np.ndarray]] = []
         if val.estimates is not None and test.estimates is not None:
             for setting, *estimated in zip(
@@ -172,7 +176,7 @@ class Prepared:
             if not 0 <= cost < math.inf:
                 raise ValueError(f"{name} {cost}: a cost must be a number >= 0")
         price = self.val_price(cost_1, cost_e)
-        decisions = self._limits(self.price(cost_1, cost_e))
+        decisions = self._limits((cost_1, cost_e))
         decisions += [self._confidence(confidence_rule(name), price) for name in self.doubts]
         if self.last and self.doubts:
             decisions.append(self._exits_only(price))
@@ -188,8 +192,8 @@ class Prepared:
                 decisions.append(self._by_score(_rejector_rule(setting), on_val, on_test, price))
         return _by_name(decisions)
 
-    def _limits(self, price: Costs) -> list[Decision]:
-        """Each stage alone, and the oracle; the stages in `price` are exits and the server."""
+    def _limits(self, pair: Pair) -> list[Decision]:
+        """Each stage alone, the oracle, and the ceiling where there is one."""
         n, last = len(self.test_labels), self.last
         at_last = np.full(n, last, dtype=np.int64)
         alone = [
@@ -200,8 +204,8 @@ class Prepared:
             )
             for k in range(last)
         ]
-        cheapest = rules.oracle(self.correct_test, *price)
-        return [
+        cheapest = rules.oracle(self.correct_test, *self.price(*pair))
+        limits = [
             Decision(self._limit("never"), rules.never(n), at_last),
             Decision(self._limit("always"), rules.always(n), at_last),
             *alone,
@@ -211,6 +215,10 @@ class Prepared:
                 np.minimum(cheapest, last),
             ),
         ]
+        if self.ceiling is not None:
+            send = rules.threshold(estimates.bayes_score(self.ceiling, *pair), 0.0)
+            limits.append(Decision(RULES["ceiling"], send, at_last))
+        return limits
 
     def _limit(self, name: str) -> Rule:
         rule = RULES[name]

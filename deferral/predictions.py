@@ -10,6 +10,8 @@ settings       str      []             JSON: dataset, classes, edge, local, ...,
 example_index  int64    [M]            optional: rows of the arrays above, with a picture each
 example_images uint8    [M, C, H, W]
 estimates      float32  [A, 2, N]      optional: per estimator, P(m right | x) and P(e right | x)
+student_logits float32  [B, N, K]      optional: what the students of some estimators, `students` in
+                                       the settings, answer by themselves
 loss_step      int64    [T]            optional: training steps at which a loss was written
 loss_edge      float32  [T]            L1, the edge's cross-entropy
 loss_rejector  float32  [T, L]         L2 of the first L rejectors, those trained beside the edge
@@ -62,6 +64,7 @@ OPTIONAL = {
     "example_index": ("iu", "M"),
     "example_images": ("u", "MCHW"),
     "estimates": ("f", "A2N"),
+    "student_logits": ("f", "BNK"),
     "loss_step": ("iu", "T"),
     "loss_edge": ("f", "T"),
     "loss_rejector": ("f", "TL"),
@@ -145,6 +148,7 @@ class Predictions:
     example_index: np.ndarray | None = None
     example_images: np.ndarray | None = None
     estimates: np.ndarray | None = None
+    student_logits: np.ndarray | None = None
     loss_step: np.ndarray | None = None
     loss_edge: np.ndarray | None = None
     loss_rejector: np.ndarray | None = None
@@ -199,6 +203,7 @@ class Predictions:
             index=self.index[rows],
             scores=self.scores[:, rows],
             estimates=None if self.estimates is None else self.estimates[..., rows],
+            student_logits=None if self.student_logits is None else self.student_logits[:, rows],
             own=self.own and self.own.part(rows),
         )
         if self.examples is None:
@@ -310,6 +315,11 @@ def _check(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if (arrays["split"][arrays.get("example_index", [])] != SPLITS["test"]).any():
         raise ValueError("example_index holds rows that are not test rows")
     settings = _check_settings(str(arrays["settings"]), size["K"], size["R"], size.get("A", 0))
+    students = settings.get("students")
+    if "student_logits" in arrays and (
+        not isinstance(students, list) or len({*map(str, students)}) != size["B"]
+    ):
+        raise ValueError(f"settings must name each of the {size['B']} students of student_logits")
     _check_exits(settings, size["E"])
     return settings
 

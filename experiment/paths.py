@@ -4,7 +4,7 @@ DATASET-localnet.pth, .json            train_localnet.py
 DATASET-edgenet.pth, .json             train_edgenet_async.py: the edge net
 DATASET-edgenet-....pth                a rejector for each setting (learning_to_help.settings)
 DATASET-losses.npz                     training losses; -2 and so on for settings added later
-DATASET-rejector-INPUT.pth, .json      train_rejector.py
+DATASET-rejector-INPUT[-NET].pth       train_rejector.py; its result is DATASET-rejector.json
 DATASET-ARCH.pth, .json                early_exit.train
 DATASET-predictions.npz                eval_all.py and early_exit.eval
 DATASET-eval_all.json, -eval_extra.json, DATASET-eval.json, DATASET-infer.json

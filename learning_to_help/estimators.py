@@ -76,9 +76,15 @@ def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
 def build(checkpoint: dict, where: str) -> AmortizedRejector:
     """The network of a checkpoint of `read`; where: its file in an error message."""
     sizes = [checkpoint[k] for k in ("input", "num_classes", "num_features", "hidden")]
+    sizes.append(checkpoint.get("net", "lenet5"))  # checkpoints of older versions name none
     net = AmortizedRejector(*sizes)
     fill(net, checkpoint["state_dict"], where, "amortized rejector")
     return net
+
+
+def rejector_name(net: AmortizedRejector) -> str:
+    """The input, and the network on the image unless it is the paper's: "both, small"."""
+    return net.input if net.net == "lenet5" else f"{net.input}, {net.net}"
 
 
 def amortized(
@@ -88,7 +94,7 @@ def amortized(
     estimates = torch.cat([estimate_all(net, local, b) for b in batches], -1)
     about = f"amortized: one rejector for all costs, on {INPUT_WORDS[net.input]}"
     keys = ("parameters", "multiply_adds", "seconds", "fitted_on", "seed")
-    settings = {"name": f"amortized, {net.input}", "about": about}
+    settings = {"name": f"amortized, {rejector_name(net)}", "about": about}
     return estimates, settings | {k: checkpoint[k] for k in keys}
 
 
@@ -109,7 +115,7 @@ def per_cost(
             "async_freq": 1,  # fitted on the final edge
             "cost_1": cost_1,
             "cost_e": cost_e,
-            "surrogate": f"{surrogate}, {net.input}",
+            "surrogate": f"{surrogate}, {rejector_name(net)}",
             "about": f"one a cost: linear on {INPUT_WORDS[net.input]}, by the {surrogate} loss",
             "seed": checkpoint["seed"],
             "fitted_on": checkpoint["fitted_on"],

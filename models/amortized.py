@@ -10,13 +10,24 @@ them into the two estimates. It is fitted on images that neither net was trained
 as often as on new images.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.depthwise import DepthwiseNet
 from models.localnet import LeNet5
 
 INPUTS = ("features", "image", "both")
+# Students on the image alone, by outputs: at 10 classes, with the combiner, no more than a third of
+# LeNet-5's multiply-adds and no more than LeNet-5's. A new one is a line here.
+STUDENTS: dict[str, Callable[[int], nn.Module]] = {
+    "small": partial(DepthwiseNet, stem=8, blocks=((16, 2), (32, 1), (60, 2), (60, 1))),
+    "large": partial(DepthwiseNet, stem=10, blocks=((24, 1), (48, 2), (48, 1), (92, 2), (92, 1))),
+}
+REJECTOR_NETS = ("lenet5", *STUDENTS)
 LARGEST_INDEXED = 100  # classes; with more, the combiner gets sorted probabilities only
 LOWEST = -20.0  # log-probabilities are clamped to it, since a linear layer follows
 TOP = 5  # highest log-probabilities among the inputs of the combiner
@@ -26,23 +37,40 @@ class AmortizedRejector(nn.Module):
     """Logits [B, 2] of P(m right | x) and P(e right | x).
 
     input: `features`, what the local net has computed anyway (num_features values) and its logits;
-    `image`, a LeNet-5 of its own on the image, as the paper's rejector, and nothing of m; `both`.
+    `image`, a network of its own on the image, as the paper's rejector, and nothing of m; `both`.
+    net: the network on the image. `lenet5` shares a layer with the features if the input is `both`;
+    a net of STUDENTS never sees them: the combiner alone joins its answer with the local net's.
     """
 
     mean: Tensor  # of the features, and std: buffers, unless the input is `image`
     std: Tensor
 
-    def __init__(self, input: str, num_classes: int, num_features: int, hidden: int = 256):
+    def __init__(
+        self,
+        input: str,
+        num_classes: int,
+        num_features: int,
+        hidden: int = 256,
+        net: str = "lenet5",
+    ):
         super().__init__()
-        if input not in INPUTS:
-            raise ValueError(f"rejector input {input!r} is unknown; there are {', '.join(INPUTS)}")
-        self.input, self.num_classes = input, num_classes
+        for kind, value, known in (("input", input, INPUTS), ("net", net, REJECTOR_NETS)):
+            if value not in known:
+                raise ValueError(
+                    f"rejector {kind} {value!r} is unknown; there are {', '.join(known)}"
+                )
+        if input == "features" and net != "lenet5":
+            raise ValueError(f"rejector net {net!r} needs the image: input image or both")
+        self.input, self.net, self.num_classes = input, net, num_classes
         self.num_features, self.hidden = num_features, hidden
+        # Whether the student sees the image and nothing else.
+        self.on_image = input == "image" or net in STUDENTS
         seen = 0
         if input != "features":
-            self.image_net = LeNet5(num_classes + 2 if input == "image" else hidden)
-            seen += 0 if input == "image" else hidden
-        if input != "image":
+            outputs = num_classes + 2 if self.on_image else hidden
+            self.image_net = STUDENTS.get(net, LeNet5)(outputs)
+            seen += 0 if self.on_image else hidden
+        if not self.on_image:
             seen += num_features
             self.register_buffer("mean", torch.zeros(num_features))
             self.register_buffer("std", torch.ones(num_features))
@@ -58,9 +86,9 @@ class AmortizedRejector(nn.Module):
     def student(self, images: Tensor | None, features: Tensor | None) -> Tensor:
         """Guessed logits of the edge, then of m and of e being right: [B, K + 2].
 
-        images [B, 3, H, W] unless the input is `features`; features [B, D] unless it is `image`.
+        images [B, 3, H, W] unless the input is `features`; features [B, D] unless `on_image`.
         """
-        if self.input == "image":
+        if self.on_image:
             return self.image_net(images)
         if features is None:
             raise ValueError(f"rejector input {self.input!r} needs the local net's features")

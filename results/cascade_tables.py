@@ -80,7 +80,7 @@ def cifar10_compare(published: Path) -> str:
     rows = []
     rules = report["grid"]["rules"]
     last = float("inf")
-    for rule in sorted(rules, key=lambda r: (r["name"] == "oracle", r.get("risk") or last)):
+    for rule in sorted(rules, key=lambda r: (r["kind"] == "oracle", r.get("risk") or last)):
         name = rule["name"]
         fit = fits[name.split(", ")[1]] if name.startswith("amortized") else []
         rows.append(
@@ -120,7 +120,7 @@ def noniid(published: Path) -> str:
     report = read(published / "digits-noniid" / "report.json")
     rows = []
     here = at_costs(report, 1.25, 0.25)
-    for rule in sorted(report["grid"]["rules"], key=lambda r: (r["name"] == "oracle", r["risk"])):
+    for rule in sorted(report["grid"]["rules"], key=lambda r: (r["kind"] == "oracle", r["risk"])):
         one = rule_named(here, rule["name"])
         cells = [risk(one, 3), difference(one, 3), risk(rule, 3), difference(rule, 3)]
         rows.append([f"`{rule['name']}`", *cells])

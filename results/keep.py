@@ -26,7 +26,8 @@ from deferral.summary import summarise
 from learning_to_help.flags import cost_pair
 
 MEGABYTES = 8  # a study
-NEEDED = ("labels", "stage_logits", "split", "index", "scores", "settings", "estimates")
+LOGITS = ("stage_logits", "student_logits")
+NEEDED = (*LOGITS, "labels", "split", "index", "scores", "settings", "estimates")
 DIGITS = 4  # the most that a table prints of a share or a risk
 
 
@@ -42,7 +43,7 @@ def portable_json(value: Any) -> Any:
 def compact(path: Path, dtype: type[np.floating]) -> dict[str, np.ndarray]:
     """The arrays of a predictions file that numbers are computed from, its logits in `dtype`."""
     arrays = predictions.read_npz(path, NEEDED)
-    arrays["stage_logits"] = arrays["stage_logits"].astype(dtype)
+    arrays |= {name: arrays[name].astype(dtype) for name in LOGITS if name in arrays}
     settings = portable_json(json.loads(str(arrays["settings"])))
     return arrays | {"settings": np.array(json.dumps(settings))}
 
@@ -56,6 +57,9 @@ def numbers(pred: Predictions, pairs: list[Pair]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if len(pred.stage_logits) == 2:
         found["summary"] = summarise(pred)
+    if pred.student_logits is not None:
+        right = pred.student_logits.argmax(-1) == pred.labels
+        found["students"] = right[:, pred.split == predictions.SPLITS["test"]].mean(1).tolist()
     machine = prepared(pred)
     for pair in pairs:
         for name, decision in decide(pred, *pair).items():

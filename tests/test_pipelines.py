@@ -18,7 +18,7 @@ from tests.shell import ROOT, bash, commands, run
 ROOT_SCRIPTS = ("train-conf-score", "eval", "plot", "train-async", "eval-async", "plot-async")
 ROOT_SCRIPTS += ("train-edgeonly",)
 RUNS = ("noniid", "compare", "exits-and-server", "l2w-cifar", "l2w-imagenet", "boosted-cifar")
-RUNS += ("compare-exits",)
+RUNS += ("compare-exits", "ceiling")
 PIPELINES = [f"{name}.sh" for name in ROOT_SCRIPTS] + [f"runs/{name}.sh" for name in RUNS]
 
 
@@ -203,6 +203,19 @@ def test_compare(tmp_path, chain):
     text = (folder / "tiny-report.json").read_text()
     assert "amortized, both" in text
     assert "stage_switching, features" in text
+
+
+def test_ceiling(tmp_path, chain):
+    """Two seeds and both students: the table has them as rejectors and as the local net."""
+    chain("runs/ceiling.sh", tmp_path, SEEDS="3 4", EXTRA_STUDENT="--augment none")
+    text = (tmp_path / "ceiling/tiny/figures/tiny-ceiling.md").read_text()
+    for row in ("amortized, features", "amortized, both, small", "amortized, both, large"):
+        assert f"| {row} |" in text
+    assert "ceiling (sees the remote's scores)" in text
+    assert "amortized, both, large: its student as the local net, never" in text
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.pth")}
+    assert chain("runs/ceiling.sh", tmp_path, SEEDS="3 4", EXTRA_STUDENT="--augment none")
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.pth")} == before
 
 
 def test_early_exit(tmp_path, chain):

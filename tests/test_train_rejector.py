@@ -155,6 +155,67 @@ def test_complete_is_kept_and_a_second_run_refused(held, refused, capsys):
     assert (run / "tiny-rejector.json").read_bytes() == before
 
 
+@pytest.fixture(scope="module")
+def with_students(held, tmp_path_factory):
+    """A copy of the run with rejectors on features and of two networks on the image, evaluated."""
+    npz, run = held
+    copied = shutil.copytree(run, tmp_path_factory.mktemp("students") / "run")
+    common = ["--dataset", npz, "--save_dir", copied, "--overwrite"]
+    nets = ["--rejector_input", "features", "both", "--rejector_net", "small", "lenet5"]
+    quiet(train_rejector.main, *common, *FEW, *nets)
+    quiet(eval_all.main, *common)
+    return copied
+
+
+def test_students_have_names_costs_and_answers_of_their_own(held, with_students):
+    npz, _ = held
+    pred = saved.load(with_students / "tiny-predictions.npz")
+    settings = {e["name"]: e for e in pred.settings["estimators"]}
+    names = {"amortized, features", "amortized, both", "amortized, both, small"}
+    assert names <= set(settings)
+    assert names <= set(decide(pred, 1.25, 0.25))
+    counts = [settings[name]["multiply_adds"] for name in sorted(names)]
+    assert counts[1] < 220_000 < 651_720 < counts[0]
+    assert pred.settings["students"] == ["amortized, both, small"]
+    net = build(experiment.load_checkpoint(with_students / "tiny-rejector-both-small.pth"), "here")
+    dataset = data.load(str(npz), val_size=30, rejector_val_size=40)
+    images = torch.cat([dataset.val.images, dataset.test.images]) / 127.5 - 1
+    with torch.no_grad():
+        answers = net.eval().student(images, None)[:, :4]
+    np.testing.assert_allclose(pred.student_logits[0], answers, atol=1e-3)
+    assert pred.part("test").student_logits.shape == (1, 60, 4)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(held, with_students, tmp_path, monkeypatch):
+    npz, run = held
+    copied = shutil.copytree(run, tmp_path / "run")
+    common = ["--dataset", npz, "--save_dir", copied, *FEW]
+    common += ["--rejector_input", "features", "both", "--rejector_net", "small", "lenet5"]
+
+    def killed(net, *args, own=amortized.train_student, **kwargs):
+        if net.net == "small":
+            raise KeyboardInterrupt
+        return own(net, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(amortized, "train_student", killed)
+        with pytest.raises(SystemExit):
+            quiet(train_rejector.main, *common, "--overwrite")
+    features = copied / "tiny-rejector-features.pth"
+    before = features.stat().st_mtime_ns
+    assert not (copied / "tiny-rejector.json").exists()
+    quiet(train_rejector.main, *common, "--resume")
+    assert features.stat().st_mtime_ns == before
+    for path in sorted(with_students.glob("tiny-rejector-*.pth")):
+        weights = [
+            experiment.load_checkpoint(folder / path.name)["state_dict"]
+            for folder in (with_students, copied)
+        ]
+        assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
+    digests = json.loads((copied / "tiny-rejector.json").read_text())["sha256"]
+    assert set(digests) == {path.name for path in copied.glob("tiny-rejector-*.pth")}
+
+
 def test_the_report_reads_it(held, tmp_path):
     out = tmp_path / "page.html"
     flags = ["--cost_1", 1.25, "--cost_e", 0.25, "--draws", 50, "--out", out]
@@ -191,6 +252,10 @@ def test_bad_input(held, npz, tmp_path, refused):
         train_rejector.main, "--dataset", made, "--save_dir", tmp_path, telling="train_localnet.py"
     )
     assert not list(tmp_path.iterdir())
+    refused(
+        train_rejector.main, "--dataset", made, "--save_dir", run, "--rejector_net", "small",
+        telling="--rejector_net: goes with --rejector_input image or both",
+    )  # fmt: skip
     copied = shutil.copytree(run, tmp_path / "run")
     common = ["--save_dir", copied, "--overwrite"]
     refused(train_rejector.main, "--dataset", npz, *common, telling="is not what")

@@ -66,7 +66,7 @@ def row(compared, name):
     return [rule.name for rule in compared.rules].index(name)
 
 
-BASE = ["never", "always", "oracle", "max_softmax", "margin", "entropy", "post_hoc"]
+BASE = ["never", "always", "oracle", "ceiling", "max_softmax", "margin", "entropy", "post_hoc"]
 
 
 def test_names_and_kinds_of_all_rules(one):

@@ -61,10 +61,12 @@ def full(arrays):
         {"name": "amortized", "about": "on local features", "parameters": 10, "seconds": 0.5},
         {"name": "other", "about": "on pictures"},
     ]
-    settings = json.loads(str(arrays["settings"])) | {"estimators": described}
+    settings = json.loads(str(arrays["settings"]))
+    settings |= {"estimators": described, "students": ["other"]}
     return arrays | {
         "settings": np.array(json.dumps(settings)),
         "estimates": np.random.default_rng(1).random((2, 2, 14)).astype(np.float32),
+        "student_logits": np.random.default_rng(2).normal(size=(1, 14, 3)).astype(np.float32),
         "progress_step": np.array([5, 10, 12]),
         "progress_seconds": np.array([0.5, 1.25, 1.5]),
         "progress_risk": np.ones((3, 2), np.float32),
@@ -78,6 +80,7 @@ def test_estimates_are_split_and_groups_are_whole(full, save):
     np.testing.assert_array_equal(p.estimates, full["estimates"])
     np.testing.assert_array_equal(p.part("val").estimates, p.estimates[:, :, :6])
     np.testing.assert_array_equal(p.part("test").estimates, p.estimates[:, :, 6:])
+    np.testing.assert_array_equal(p.part("test").student_logits, full["student_logits"][:, 6:])
     for part in (p, p.part("val")):
         for name in ("step", "seconds", "risk", "accuracy", "bytes"):
             np.testing.assert_array_equal(getattr(part.progress, name), full[f"progress_{name}"])
@@ -185,6 +188,8 @@ SPOILT = {
     "settings hold no list of estimators": settings(estimators="two"),
     "settings of estimator 1 need name and about": estimator(1, name=None),
     "settings name an estimator twice: amortized, amortized": estimator(1, name="amortized"),
+    "student_logits .* K is 2 here and 3": replaced("student_logits", lambda x: x[..., 1:]),
+    "settings must name each of the 1 students": settings(students=[]),
     "settings hold parameters 1.5: not a whole number": estimator(1, parameters=1.5),
     "settings hold bytes_sent -1: not a whole number": rejector(bytes_sent=-1),
     "multiply_adds that are not whole numbers": settings(multiply_adds=[10, 2.5]),

@@ -41,6 +41,32 @@ def test_what_each_input_costs():
     assert counts["both"][1] > counts["features"][1] + 651_720 - 840
 
 
+@pytest.mark.parametrize(
+    ("name", "student", "share"),
+    [
+        ("small", (8_736, 212_368), 1 / 3),
+        ("large", (21_032, 643_600), 1),
+    ],
+)
+def test_what_each_student_costs(name, student, share):
+    """With the combiner no more than its share of LeNet-5's multiply-adds."""
+    net = AmortizedRejector("both", 10, 604, net=name)
+    assert net.on_image
+    combiner = 2 * (2 + 2 * (5 + 2 + 10 + 10) + 5)
+    counts = parameters(net), multiply_adds(net, *inputs(1))
+    assert counts == (student[0] + combiner + 2, student[1] + combiner)
+    assert counts[1] <= share * multiply_adds(LeNet5(10), inputs(1)[0])
+
+
+def test_a_student_of_its_own_does_not_see_the_features():
+    images, logits, features = inputs()
+    net = AmortizedRejector("both", 10, 604, net="small").eval()
+    estimated = net(images, logits, None)
+    assert torch.equal(estimated, net(images, logits, features))
+    assert not torch.equal(estimated, net(images.flip(3), logits, features))
+    assert not torch.equal(estimated, net(images, logits.flip(1), features))
+
+
 @pytest.mark.parametrize("kind", INPUTS)
 def test_it_looks_at_its_input_only(kind):
     images, logits, features = inputs()
@@ -82,6 +108,10 @@ def test_extreme_logits_stay_finite():
 def test_unknown_input():
     with pytest.raises(ValueError, match="unknown; there are features, image, both"):
         AmortizedRejector("smell", 10, 604)
+    with pytest.raises(ValueError, match="unknown; there are lenet5, small, large"):
+        AmortizedRejector("both", 10, 604, net="huge")
+    with pytest.raises(ValueError, match="needs the image"):
+        AmortizedRejector("features", 10, 604, net="small")
 
 
 def test_the_features_of_the_local_net_are_those_of_its_logits():

@@ -25,6 +25,17 @@ def test_a_run_is_kept_with_its_numbers(trained, tmp_path):
     assert str(tmp_path.parent) not in (out / "args.json").read_text()
 
 
+def test_students_are_kept(trained, tmp_path):
+    arrays = dict(np.load(trained / "tiny-predictions.npz"))
+    settings = json.loads(str(arrays["settings"])) | {"students": ["small"], "inputs": {}}
+    arrays |= {"student_logits": arrays["stage_logits"][:1], "settings": json.dumps(settings)}
+    (tmp_path / "run").mkdir()
+    np.savez(tmp_path / "run" / "tiny-predictions.npz", **arrays)
+    quiet(keep.main, tmp_path / "run", tmp_path / "kept")
+    kept = predictions.load(tmp_path / "kept" / "tiny-predictions.npz")
+    np.testing.assert_array_equal(kept.student_logits, kept.stage_logits[:1])
+
+
 def test_float16_is_not_used_where_it_changes_a_number(exit_file, tmp_path):
     """Logits that only float32 tells apart: the first exit's answers would all be class 0."""
     run = exit_file(close=True)

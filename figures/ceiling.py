@@ -1,0 +1,139 @@
+"""How much of what estimates can gain each rule has: a table over the paper's costs.
+
+    python -m figures.ceiling results/runs/ceiling/cifar10
+
+Takes every *-predictions.npz of eval_all.py in or below the folder; several of one data set are
+runs of several seeds. Risks are means over c_1 in {1, 1.25} and c_e in {0, 0.025, ..., 0.5}. The
+gain is the way from the confidence rule of least risk on val, 0, to the ceiling, 1: estimates that
+also see the remote's scores, which no rule on the device has. Differences and gains have 95 %
+paired bootstrap intervals over test samples and runs.
+
+A student on the image alone is also a classifier: "as the local net" it answers in place of m, with
+its multiply-adds instead of m's, and never asks or asks by the best threshold on its own answers.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import experiment
+from deferral.bootstrap import interval
+from deferral.catalogue import RULES
+from deferral.compare import Comparison, compare
+from deferral.predictions import Predictions
+from figures import style
+from figures.command import read
+from figures.tables import Column, fixed, print_table, write_table
+
+COSTS = [(cost_1, round(0.025 * k, 3)) for cost_1 in (1.0, 1.25) for k in range(21)]
+COLUMNS = [
+    Column("rule", "rule"),
+    Column("multiply_adds", "multiply-adds", lambda count: f"{count:,}" if count else ""),
+    Column("risk", "risk", fixed(4)),
+    Column("risk_std", "± std", fixed(4)),
+    Column("sent", "sent %", fixed(1, 100)),
+    Column("accuracy", "accuracy %", fixed(1, 100)),
+    Column("gain", "gain %", fixed(0, 100)),
+    Column("low", "low", fixed(0, 100), group="95 % interval"),
+    Column("high", "high", fixed(0, 100), group="95 % interval"),
+]
+
+
+def with_student(run: Predictions, student: int) -> Predictions:
+    """The run with the answers of one of its students in place of the local net's."""
+    if run.student_logits is None:
+        raise ValueError(f"{run.source}: holds no students, as other runs of its data set do")
+    return replace(
+        run,
+        stage_logits=np.stack([run.student_logits[student], run.stage_logits[-1]]),
+        scores=run.scores[:0],
+        estimates=None,
+        settings=run.settings | {"rejectors": [], "estimators": []},
+    )
+
+
+def share(gain: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """gain / way; nan where the ceiling is no lower than the confidence rule."""
+    return np.where(way > 0, gain / np.where(way > 0, way, 1), np.nan)
+
+
+def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
+    """Rows of COLUMNS, lowest risk last; rules that do not exist at all of COSTS are left out.
+
+    ValueError where the runs have other students, and as `compare`.
+    """
+    settings = runs[0].settings
+    names = [run.settings.get("students", []) for run in runs]
+    if any(other != names[0] for other in names):
+        raise ValueError(
+            f"{runs[0].source}: other runs of {settings['dataset']} have other students"
+        )
+    adds = {e["name"]: e.get("multiply_adds") for e in settings.get("estimators") or []}
+    comparison = compare(runs, COSTS, draws)
+    labels = {rule.name: rule.name for rule in comparison.rules} | {
+        "ceiling": RULES["ceiling"].label
+    }
+    place = {rule.name: r for r, rule in enumerate(comparison.rules)}
+    zero, one = place[comparison.best_confidence], place["ceiling"]
+    from_zero = comparison.risk[zero, -1], comparison.draws[:, zero, -1]
+    way = from_zero[0] - comparison.risk[one, -1], from_zero[1] - comparison.draws[:, one, -1]
+
+    def row(rule: str, of: Comparison, r: int, multiply_adds: int | None) -> dict[str, Any]:
+        low, high = interval(share(from_zero[1] - of.draws[:, r, -1], way[1]), comparison.level)
+        return {
+            "rule": rule,
+            "multiply_adds": multiply_adds,
+            "risk": of.risk[r, -1],
+            "risk_std": of.risk_std[r, -1],
+            "sent": of.reject_rate[r, -1],
+            "accuracy": of.accuracy[r, -1],
+            "gain": float(share(from_zero[0] - of.risk[r, -1], way[0])),
+            "low": low,
+            "high": high,
+        }
+
+    rows = [row(labels[name], comparison, r, adds.get(name)) for name, r in place.items()]
+    for k, name in enumerate(names[0]):
+        # The same test rows and seed, so the same draws: gains stay paired.
+        alone = compare([with_student(run, k) for run in runs], COSTS, draws)
+        for r, rule in enumerate(alone.rules):
+            if rule.name in ("never", alone.best_confidence):
+                said = f"{name}: its student as the local net, {rule.name}"
+                rows.append(row(said, alone, r, adds.get(name)))
+    whole = [row for row in rows if not np.isnan(row["risk"])]
+    return sorted(whole, key=lambda row: -row["risk"])
+
+
+@experiment.script
+def main(argv: list[str] | None = None) -> None:
+    parser = experiment.Parser(__doc__)
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="holds *-predictions.npz")
+    parser.add_argument(
+        "--draws", type=experiment.number(int, 1), default=1000, help="bootstrap draws"
+    )
+    parser.add_argument("--out", type=Path, help="where the table goes (default: RUN_DIR/figures)")
+    args = parser.parse_args(argv)
+    with experiment.one_line_errors():
+        by_data = defaultdict(list)
+        for predictions in read(args.run_dir).values():
+            by_data[predictions.settings["dataset"]].append(predictions)
+        tables = {name: table(runs, args.draws) for name, runs in by_data.items()}
+    for name, rows in tables.items():
+        runs = by_data[name]
+        nets = " and ".join(str(runs[0].settings[k]) for k in ("local", "edge"))
+        caption = (
+            f"{name}: {nets}, {style.tested(runs[0])}, {len(runs)} runs. Mean over {len(COSTS)} "
+            f"costs; fitted on val. Gain: 0 is the best confidence rule on val, 100 the ceiling. "
+            f"Evaluated at {style.made_by(runs[0])}."
+        )
+        print_table(rows, COLUMNS, caption)
+        out = args.out or args.run_dir / "figures"
+        for path in write_table(rows, COLUMNS, out, f"{name}-ceiling", caption):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Small depthwise separable networks: students of the amortized rejector on an image.
+
+Depthwise separable convolutions are those of MobileNet (Howard et al., 2017): a 3 x 3 convolution
+of each channel by itself, then a 1 x 1 convolution over channels.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, channels_last, nn
+
+from models.localnet import resize
+
+
+def _convolved(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Convolution without bias that keeps the size but for the stride, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _Separable(nn.Sequential):
+    """A depthwise separable convolution; the input is added where the shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__(
+            _convolved(inputs, inputs, 3, stride, groups=inputs), _convolved(inputs, outputs, 1)
+        )
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x) if self.residual else super().forward(x)
+
+
+class DepthwiseNet(nn.Module):
+    """A 3 x 3 convolution of stride 2, depthwise separable blocks, the mean of the last map.
+
+    outputs: values that `forward` returns. stem: channels of the first convolution. blocks:
+    (channels, stride) of each block. Images of other sizes than 32 x 32 are resized to it.
+    """
+
+    size = 32
+
+    def __init__(self, outputs: int, stem: int, blocks: Sequence[tuple[int, int]]):
+        super().__init__()
+        layers, width = [_convolved(3, stem, 3, stride=2)], stem
+        for channels, stride in blocks:
+            layers.append(_Separable(width, channels, stride))
+            width = channels
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width, outputs)
+        self.to(memory_format=channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to [B, outputs]."""
+        images = resize(images, self.size).contiguous(memory_format=channels_last)
+        return self.head(F.adaptive_avg_pool2d(self.features(images), 1).flatten(1))
