@@ -30,7 +30,7 @@ import data
 import experiment
 from experiment import number
 from experiment.cuda_graph import portable, set_lr, steer
-from learning_to_help import steps
+from learning_to_help import finetune, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
@@ -96,6 +96,7 @@ def parse_args(argv=None):
         type=number(float, 0, above=True),
         help="learning rate of the edge; 1e-3 if not given, 1.6e-3 with --joint, as in the release",
     )
+    finetune.add_flags(group)
     group.add_argument(
         "--lr_rejector",
         type=number(float, 0, above=True),
@@ -115,7 +116,7 @@ def parse_args(argv=None):
         "--schedule",
         choices=("constant", "cosine"),
         default="constant",
-        help="both learning rates: constant as in the paper, or falling to 0 along a half cosine",
+        help="all learning rates: constant as in the paper, or falling to 0 along a half cosine",
     )
     group.add_argument(
         "--augment",
@@ -267,9 +268,8 @@ def train(args):
         order = torch.channels_last if channels_last else torch.contiguous_format
         edge = edge.to(device, memory_format=order)
         optimizer = torch.optim.SGD(
-            edge.parameters(),
-            args.lr,
-            args.momentum,
+            finetune.parameter_groups(edge, size, args.lr, args.lr_trunk),
+            momentum=args.momentum,
             weight_decay=args.weight_decay,
             fused=device.type != "mps",
         )
@@ -317,6 +317,8 @@ def train(args):
             print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
         if local_bytes:
             experiment.write_bytes(local_path, local_bytes)
+        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
+        rates = [[group["lr"] for group in sgd.param_groups] for sgd in optimizers]
         done, l1, l2 = 0, [], []
         if state:
             edge.load_state_dict(state["edge"])
@@ -326,7 +328,6 @@ def train(args):
             if progress:
                 progress.load(state)
             done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
-        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
         rates_on_device = args.schedule != "constant" and args.graph and device.type == "cuda"
         for sgd in optimizers:
             steer(sgd, device if rates_on_device else None)
@@ -339,8 +340,8 @@ def train(args):
         def schedule(i, before=before, total=total):
             if args.schedule == "cosine":
                 share = (1 + math.cos(math.pi * (before + i) / total)) / 2
-                for sgd, lr in zip(optimizers, (args.lr, args.lr_rejector), strict=False):
-                    set_lr(sgd, lr * share)
+                for sgd, initial in zip(optimizers, rates, strict=True):
+                    set_lr(sgd, [share * lr for lr in initial])
 
         label = f"epoch {epoch}"
         losses = train_one_epoch(

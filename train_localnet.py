@@ -27,6 +27,7 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from learning_to_help import exit_as_local as exits
+from learning_to_help import finetune
 from models.any_local import build_local, is_local
 from models.anynet import load_weights, weights_file
 from models.cost import multiply_adds, parameters
@@ -35,8 +36,8 @@ from models.inference import predict
 from models.localnet import LOCAL_NETS
 
 TRAINING = (
-    "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "momentum",
-    "log_to", "graph", "seed",
+    "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "lr_trunk",
+    "momentum", "log_to", "graph", "seed",
 )  # fmt: skip
 
 
@@ -88,6 +89,7 @@ def parse_args(argv=None):
     group.add_argument(
         "--lr", type=number(float, 0, above=True), default=1e-3, help="learning rate"
     )
+    finetune.add_flags(group)
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="SGD momentum")
     group.add_argument(
         "--graph",
@@ -236,9 +238,8 @@ def train(args):
         if args.local_weights:
             print(load_weights(net, args.local_weights))
         net = net.to(device)
-        optimizer = torch.optim.SGD(
-            net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
-        )
+        groups = finetune.parameter_groups(net, net.size, args.lr, args.lr_trunk)
+        optimizer = torch.optim.SGD(groups, momentum=args.momentum, fused=device.type != "mps")
         path = paths.local
         state = run.start(device, dataset.fingerprint(), [path])
         if not batches.resident:
