@@ -29,7 +29,7 @@ import torch
 import data
 import experiment
 from experiment import number
-from experiment.cuda_graph import portable, set_lr, steer
+from experiment.cuda_graph import autocast, portable, set_lr, steer
 from learning_to_help import finetune, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
@@ -155,6 +155,7 @@ def parse_args(argv=None):
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit" and not args.edge_weights
     check_flags(parser, args, argv)
+    finetune.check_flags(parser, args, parser.given(args, argv))
     if args.edge_weights and args.pretrained:
         parser.error("--edge_weights and --pretrained: both are weights to start from")
     if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
@@ -177,12 +178,14 @@ def train_one_epoch(
     label,
     schedule=lambda i: None,
     progress=None,
+    pictures=None,
 ):
     """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
 
     rejectors and local_logits [N, K], of every training image, are None with --edge_only;
     schedule(i) is called before step i of the epoch; progress, unless None, evaluates val when it
-    is due. Only that evaluation and an adaptive copy's probe wait for the device.
+    is due; pictures are the batches of images where `batches` has features. Only progress and an
+    adaptive copy's probe wait for the device.
     """
     edge = edge_step.edge
     edge.train()
@@ -198,7 +201,8 @@ def train_one_epoch(
         if rejectors:
             plain = images if batches.augment is None else batches.plain(rows)
             local = local_logits[rows]
-            l1[i], l2[i] = steps.step(i, edge_step, rejectors, images, plain, labels, local)
+            seen = pictures.plain(rows) if pictures else None
+            l1[i], l2[i] = steps.step(i, edge_step, rejectors, images, plain, labels, local, seen)
         else:
             l1[i], _ = edge_step(images, labels)
         if progress:
@@ -267,19 +271,27 @@ def train(args):
             channels_last = prefers_channels_last(edge, device)
         order = torch.channels_last if channels_last else torch.contiguous_format
         edge = edge.to(device, memory_format=order)
-        optimizer = torch.optim.SGD(
-            finetune.parameter_groups(edge, size, args.lr, args.lr_trunk),
-            momentum=args.momentum,
-            weight_decay=args.weight_decay,
-            fused=device.type != "mps",
-        )
         augment = data.AUGMENTATIONS[args.augment]
         batches = data.Batches(
             dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
         )
         val = data.Batches(dataset.val, 250, device)
+        # What is trained, and what it sees: the edge and images, or its last layer and features.
+        trained, inputs_of, val_inputs, pictures = edge, batches, val, None
+        if args.train_head_only:
+            parts = [(batches, data.Batches(dataset.train, 250, device)), (val, val)]
+            trained, (inputs_of, val_inputs) = finetune.head_and_features(
+                edge, size, parts, autocast(device, args.bf16)
+            )
+            pictures, channels_last = batches, False
+        optimizer = torch.optim.SGD(
+            finetune.parameter_groups(trained, size, args.lr, args.lr_trunk),
+            momentum=args.momentum,
+            weight_decay=args.weight_decay,
+            fused=device.type != "mps",
+        )
         edge_step = EdgeStep(
-            edge,
+            trained,
             optimizer,
             args.batch_size,
             bf16=args.bf16,
@@ -293,19 +305,23 @@ def train(args):
             local_logits = predict(local.to(device), data.Batches(dataset.train, 500, device))
             rejectors = Rejectors(
                 settings,
-                edge,
+                trained,
                 device,
                 seed=args.seed,
                 lr=args.lr_rejector,
                 momentum=args.momentum,
                 graph=args.graph,
                 outages=args.outage,
-                probe=probe_images(val, args.probe_size, args.seed) if args.adaptive else None,
+                probe=probe_images(val_inputs, args.probe_size, args.seed)
+                if args.adaptive
+                else None,
                 probe_every=args.probe_every,
                 ask=edge_step.ask,
             )
             if args.progress_every != 0:
-                progress = Progress(settings, predict(local, val), val, args.progress_every)
+                progress = Progress(
+                    settings, predict(local, val), val, args.progress_every, val_inputs
+                )
 
         losses_path = paths.losses(run.stem)
         outputs = [run.dir / f"{s.stem(name)}.pth" for s in settings] + [losses_path]
@@ -321,7 +337,7 @@ def train(args):
         rates = [[group["lr"] for group in sgd.param_groups] for sgd in optimizers]
         done, l1, l2 = 0, [], []
         if state:
-            edge.load_state_dict(state["edge"])
+            trained.load_state_dict(state["edge"])
             optimizer.load_state_dict(state["optimizer"])
             if rejectors:
                 rejectors.load(state)
@@ -345,14 +361,22 @@ def train(args):
 
         label = f"epoch {epoch}"
         losses = train_one_epoch(
-            edge_step, rejectors, batches, local_logits, epoch, label, schedule, progress
+            edge_step,
+            rejectors,
+            inputs_of,
+            local_logits,
+            epoch,
+            label,
+            schedule,
+            progress,
+            pictures,
         )
         l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
-        val_logits = predict(edge, val)
+        val_logits = predict(trained, val_inputs)
         val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
         if progress:
             progress.after_epoch(val_logits, rejectors)
-        state = {"edge": edge.state_dict(), "optimizer": portable(optimizer)}
+        state = {"edge": trained.state_dict(), "optimizer": portable(optimizer)}
         state |= {"l1": l1[0], "l2": l2[0]}
         for part in (rejectors, progress):
             state |= part.state() if part else {}

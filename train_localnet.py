@@ -37,7 +37,7 @@ from models.localnet import LOCAL_NETS
 
 TRAINING = (
     "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "lr_trunk",
-    "momentum", "log_to", "graph", "seed",
+    "train_head_only", "momentum", "log_to", "graph", "seed",
 )  # fmt: skip
 
 
@@ -125,6 +125,7 @@ def check_flags(parser, args, given) -> None:
     """Exit with an error where flags contradict each other; given: those on the command line."""
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
+    finetune.check_flags(parser, args, given)
     if is_local(args.local_net):
         if args.exits_path is not None:
             parser.error("--exits_path goes with an exit, as --local_net msdnet:2")
@@ -238,7 +239,12 @@ def train(args):
         if args.local_weights:
             print(load_weights(net, args.local_weights))
         net = net.to(device)
-        groups = finetune.parameter_groups(net, net.size, args.lr, args.lr_trunk)
+        # What is trained, and what it sees: the net and images, or its last layer and features.
+        trained, inputs_of, val_inputs = net, batches, val
+        if args.train_head_only:
+            parts = [(batches, data.Batches(train, 500, device)), (val, val)]
+            trained, (inputs_of, val_inputs) = finetune.head_and_features(net, net.size, parts)
+        groups = finetune.parameter_groups(trained, net.size, args.lr, args.lr_trunk)
         optimizer = torch.optim.SGD(groups, momentum=args.momentum, fused=device.type != "mps")
         path = paths.local
         state = run.start(device, dataset.fingerprint(), [path])
@@ -246,21 +252,21 @@ def train(args):
             print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
         done = 0
         if state:
-            net.load_state_dict(state["net"])
+            trained.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
             done = state["epoch"]
-        step = StepGraph(training_step(net, optimizer), device, args.graph)
+        step = StepGraph(training_step(trained, optimizer), device, args.graph)
 
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
-        loss = train_one_epoch(net, step, batches, epoch, f"epoch {epoch}")
-        val_accuracy = accuracy(net, val, val.labels)
+        loss = train_one_epoch(trained, step, inputs_of, epoch, f"epoch {epoch}")
+        val_accuracy = accuracy(trained, val_inputs, val.labels)
         run.end_epoch(
             epoch,
             args.epochs,
             time.perf_counter() - start,
-            {"net": net.state_dict(), "optimizer": optimizer.state_dict()},
+            {"net": trained.state_dict(), "optimizer": optimizer.state_dict()},
             loss=loss,
             val_accuracy=val_accuracy,
         )
