@@ -150,7 +150,7 @@ def parse_args(argv=None):
         default=True,
         help="on CUDA: launch each step as one CUDA graph",
     )
-    parser.add_common(seed=43, logs=True)
+    parser.add_common(seed=43, logs=True, saves=True)
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit" and not args.edge_weights
@@ -179,24 +179,25 @@ def train_one_epoch(
     schedule=lambda i: None,
     progress=None,
     pictures=None,
+    within=None,
 ):
     """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
 
     rejectors and local_logits [N, K], of every training image, are None with --edge_only;
     schedule(i) is called before step i of the epoch; progress, unless None, evaluates val when it
-    is due; pictures are the batches of images where `batches` has features. Only progress and an
-    adaptive copy's probe wait for the device.
+    is due; pictures are the batches of images where `batches` has features; within is the state
+    in the middle of an epoch. Only progress and an adaptive copy's probe wait for the device.
     """
-    edge = edge_step.edge
+    edge, within = edge_step.edge, within or experiment.WithinEpoch()
     edge.train()
     if progress:
         progress.start()
     l1 = torch.zeros(len(batches), device=batches.device)
     l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, device=batches.device)
     if rejectors:
-        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain)
-    batch_bar = experiment.progress(batches.epoch(epoch), len(batches), label)
-    for i, (rows, images, labels) in enumerate(batch_bar):
+        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain, within.first)
+    sums = {"l1": l1, "l2": l2}
+    for i, (rows, images, labels) in within.steps(batches, epoch, label, sums):
         schedule(i)
         if rejectors:
             plain = images if batches.augment is None else batches.plain(rows)
@@ -335,7 +336,7 @@ def train(args):
             experiment.write_bytes(local_path, local_bytes)
         optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
         rates = [[group["lr"] for group in sgd.param_groups] for sgd in optimizers]
-        done, l1, l2 = 0, [], []
+        done, l1, l2 = 0, torch.zeros(0), torch.zeros(0, len(settings))
         if state:
             trained.load_state_dict(state["edge"])
             optimizer.load_state_dict(state["optimizer"])
@@ -343,11 +344,25 @@ def train(args):
                 rejectors.load(state)
             if progress:
                 progress.load(state)
-            done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
+            done, l1, l2 = state["epoch"], state["l1"], state["l2"]
         rates_on_device = args.schedule != "constant" and args.graph and device.type == "cuda"
         for sgd in optimizers:
             steer(sgd, device if rates_on_device else None)
 
+    def state_now():
+        state = {"edge": trained.state_dict(), "optimizer": portable(optimizer), "l1": l1, "l2": l2}
+        for part in (rejectors, progress):
+            state |= part.state() if part else {}
+        return state
+
+    def save_within(epoch, entry):
+        if progress:
+            progress.stop(rejectors)
+        run.save_state(epoch - 1, state_now() | {"within": entry})
+        if progress:
+            progress.start()
+
+    within = experiment.WithinEpoch(device, state, save_within, args.save_every)
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
@@ -370,26 +385,23 @@ def train(args):
             schedule,
             progress,
             pictures,
+            within,
         )
-        l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
+        l1, l2 = torch.cat([l1, losses[0]]), torch.cat([l2, losses[1]])
         val_logits = predict(trained, val_inputs)
         val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
         if progress:
             progress.after_epoch(val_logits, rejectors)
-        state = {"edge": trained.state_dict(), "optimizer": portable(optimizer)}
-        state |= {"l1": l1[0], "l2": l2[0]}
-        for part in (rejectors, progress):
-            state |= part.state() if part else {}
         metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
         if rejectors:
             metrics["rejector_loss"] = losses[1].mean().item()
         if added_to:
             added_to.check_epoch(epoch, metrics["edge_loss"])
-        run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
+        seconds = within.seconds + time.perf_counter() - start
+        run.end_epoch(epoch, args.epochs, seconds, state_now(), **metrics)
 
     if args.epochs == 0:
         val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
-        l1, l2 = [torch.zeros(0)], [torch.zeros(0, 0)]
     edge_checkpoint = {
         "kind": "edge",
         "net": args.edge_net,
@@ -431,9 +443,9 @@ def train(args):
         files[path.name] = experiment.save_checkpoint(path, checkpoint)
     experiment.write_npz(
         losses_path,
-        loss_step=np.arange(len(l1[0])),
-        loss_edge=l1[0].numpy(),
-        loss_rejector=l2[0].numpy(),
+        loss_step=np.arange(len(l1)),
+        loss_edge=l1.numpy(),
+        loss_rejector=l2.numpy(),
         stems=np.array([s.stem(dataset.name) for s in settings], dtype=str),
         **(progress.arrays() if progress else {}),
     )

@@ -38,6 +38,7 @@ from models.localnet import LOCAL_NETS
 TRAINING = (
     "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "lr_trunk",
     "train_head_only", "momentum", "log_to", "graph", "seed",
+    "save_every",
 )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def parse_args(argv=None):
         "with --seeds a folder with a run in each seed-N",
     )
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
-    parser.add_common(seed=42, logs=True)
+    parser.add_common(seed=42, logs=True, saves=True)
     args = parser.parse_args(argv)
     check_flags(parser, args, parser.given(args, argv))
     return args
@@ -155,11 +156,15 @@ def training_step(net, optimizer):
     return step
 
 
-def train_one_epoch(net, step, batches, epoch, label) -> float:
-    """One pass over the training batches; returns the mean loss a step."""
+def train_one_epoch(net, step, batches, epoch, label, within=None) -> float:
+    """One pass over the training batches; returns the mean loss a step.
+
+    within: the state in the middle of an epoch.
+    """
+    within = within or experiment.WithinEpoch()
     net.train()
     total = torch.zeros((), device=batches.device)
-    for _, images, labels in experiment.progress(batches.epoch(epoch), len(batches), label):
+    for _, (_, images, labels) in within.steps(batches, epoch, label, {"loss": total}):
         total += step(images, labels)
     return total.item() / len(batches)
 
@@ -257,16 +262,23 @@ def train(args):
             done = state["epoch"]
         step = StepGraph(training_step(trained, optimizer), device, args.graph)
 
+    def state_now():
+        return {"net": trained.state_dict(), "optimizer": optimizer.state_dict()}
+
+    def save_within(epoch, entry):
+        run.save_state(epoch - 1, state_now() | {"within": entry})
+
+    within = experiment.WithinEpoch(device, state, save_within, args.save_every)
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
-        loss = train_one_epoch(trained, step, inputs_of, epoch, f"epoch {epoch}")
+        loss = train_one_epoch(trained, step, inputs_of, epoch, f"epoch {epoch}", within)
         val_accuracy = accuracy(trained, val_inputs, val.labels)
         run.end_epoch(
             epoch,
             args.epochs,
-            time.perf_counter() - start,
-            {"net": trained.state_dict(), "optimizer": optimizer.state_dict()},
+            within.seconds + time.perf_counter() - start,
+            state_now(),
             loss=loss,
             val_accuracy=val_accuracy,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -16,16 +17,18 @@ class FeatureBatches(Steps):
     of `source`; its augmentation is not applied.
     """
 
-    augment = None
+    augment = augment_state = None
 
     def __init__(self, features: Tensor, source: Batches) -> None:
         self.features, self.source = features, source
         self.labels, self.device = source.labels, source.device
         self.batch_size, self._used = source.batch_size, source._used
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, features, labels)` for each batch of one epoch."""
-        for rows in self.rows(epoch):
+    def epoch(
+        self, epoch: int, start: int = 0, augment_state: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """Yield `(index, features, labels)` for each batch of one epoch, from `start` on."""
+        for rows in itertools.islice(self.rows(epoch), start, None):
             yield rows, self.plain(rows), self.labels[rows]
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
