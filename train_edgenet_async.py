@@ -78,6 +78,7 @@ def parse_args(argv=None):
         type=number(int, 1),
         help="input side in px; depends on the net if not given",
     )
+    finetune.add_scaling_flags(group, "edge")
     group.add_argument(
         "--pretrained",
         action=argparse.BooleanOptionalAction,
@@ -156,6 +157,7 @@ def parse_args(argv=None):
         args.pretrained = args.edge_net == "vit" and not args.edge_weights
     check_flags(parser, args, argv)
     finetune.check_flags(parser, args, parser.given(args, argv))
+    finetune.check_scaling_flags(parser, args, "edge")
     if args.edge_weights and args.pretrained:
         parser.error("--edge_weights and --pretrained: both are weights to start from")
     if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
@@ -264,7 +266,10 @@ def train(args):
             return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
-        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained)
+        scaling = finetune.chosen_scaling(
+            args.edge_net, args.edge_mean, args.edge_std, args.pretrained, args.edge_weights
+        )
+        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained, scaling)
         if args.edge_weights:
             print(load_weights(edge, args.edge_weights))
         channels_last = args.channels_last
@@ -406,6 +411,7 @@ def train(args):
         "kind": "edge",
         "net": args.edge_net,
         "edge_size": size,
+        **scaling.entries("edge"),
         "num_classes": num_classes,
         "dataset": dataset.name,
         "data": dataset.fingerprint(),

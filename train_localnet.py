@@ -36,8 +36,8 @@ from models.inference import predict
 from models.localnet import LOCAL_NETS
 
 TRAINING = (
-    "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "lr_trunk",
-    "train_head_only", "momentum", "log_to", "graph", "seed",
+    "local_size", "local_mean", "local_std", "local_weights", "local_classes", "epochs",
+    "batch_size", "lr", "lr_trunk", "train_head_only", "momentum", "log_to", "graph", "seed",
     "save_every",
 )  # fmt: skip
 
@@ -75,6 +75,7 @@ def parse_args(argv=None):
         type=number(int, 1),
         help="input side in px; what the network was made for if not given",
     )
+    finetune.add_scaling_flags(group, "local")
     group.add_argument(
         "--local_weights",
         metavar="FILE",
@@ -127,6 +128,7 @@ def check_flags(parser, args, given) -> None:
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     finetune.check_flags(parser, args, given)
+    finetune.check_scaling_flags(parser, args, "local")
     if is_local(args.local_net):
         if args.exits_path is not None:
             parser.error("--exits_path goes with an exit, as --local_net msdnet:2")
@@ -240,7 +242,10 @@ def train(args):
         val = data.Batches(dataset.val, 500, device)
 
         experiment.seed_everything(args.seed)
-        net = build_local(args.local_net, num_classes, args.local_size)
+        scaling = finetune.chosen_scaling(
+            args.local_net, args.local_mean, args.local_std, False, args.local_weights
+        )
+        net = build_local(args.local_net, num_classes, args.local_size, scaling=scaling)
         if args.local_weights:
             print(load_weights(net, args.local_weights))
         net = net.to(device)
@@ -289,6 +294,7 @@ def train(args):
         "kind": "local",
         "net": args.local_net,
         "local_size": net.size,
+        **scaling.entries("local"),
         "num_classes": num_classes,
         "local_classes": args.local_classes or "all",
         "dataset": dataset.name,

@@ -15,8 +15,75 @@ import experiment
 from data import Batches, FeatureBatches
 from data.memory import fits_device
 from experiment import Parser, number
+from models.edgenet import EDGE_NETS, edge_names
 from models.features import last_layer, with_features
 from models.head import Head
+from models.localnet import LOCAL_NETS
+from models.scaling import HALF, Scaling, saved_scaling, torchvision_scaling
+
+
+def add_scaling_flags(group: argparse._ActionsContainer, kind: str) -> None:
+    """--edge_mean and --edge_std, or those of the "local" net."""
+    weights = "--edge_weights or --pretrained" if kind == "edge" else "--local_weights"
+    group.add_argument(
+        f"--{kind}_mean",
+        type=number(float, 0, 1),
+        nargs="+",
+        metavar="MEAN",
+        help="mean of the images that the network was trained with, one number or one a channel, "
+        "of the full range 0..1, for networks of torchvision, timm and FILE.py; if not given: "
+        f"that of torchvision's ImageNet weights for its networks with {weights}, timm's own for "
+        "timm's, that of a checkpoint of this project, else 0.5",
+    )
+    std = "their standard deviation, in the same way"
+    if kind == "edge":
+        std += "; alexnet and vit always take images of 0.5 and 0.5, as in the paper's release"
+    group.add_argument(
+        f"--{kind}_std", type=number(float, 0, 1, above=True), nargs="+", metavar="STD", help=std
+    )
+
+
+def check_scaling_flags(parser: Parser, args: argparse.Namespace, kind: str) -> None:
+    """Exit with an error where mean or std is missing, or has neither one number nor three."""
+    values = {f"{kind}_{what}": getattr(args, f"{kind}_{what}") for what in ("mean", "std")}
+    for name, numbers in values.items():
+        if numbers and len(numbers) not in (1, 3):
+            parser.error(f"--{name}: {len(numbers)} numbers; give one, or one a channel")
+        if not numbers and any(values.values()):
+            parser.error(f"--{name} is missing; mean and std go together")
+
+
+def chosen_scaling(
+    name: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    pretrained: bool,
+    file: str | None,
+) -> Scaling:
+    """The scaling of a network that is to be trained.
+
+    In this order: `mean` and `std`; what a checkpoint of this project says, if `file`, the file of
+    weights, is one; for a torchvision network with ImageNet weights (`pretrained`) or those of
+    another file, torchvision_scaling; 0.5. timm's networks have their own where this is 0.5.
+    """
+    if mean and std:
+        return Scaling(tuple(mean), tuple(std))
+    if name in EDGE_NETS or name in LOCAL_NETS:
+        return HALF
+    if file and (checkpoint := _checkpoint(file)):
+        return saved_scaling(checkpoint, checkpoint["kind"])
+    of_torchvision = (pretrained or file) and name in edge_names()
+    return torchvision_scaling(name) if of_torchvision else HALF
+
+
+def _checkpoint(file: str) -> dict[str, Any] | None:
+    """A checkpoint of this project without reading its tensors; None for any other file."""
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # another format; models.anynet.load_weights says what is wrong with it
+        return None
+    ours = isinstance(found, dict) and found.get("kind") in ("local", "edge")
+    return found if ours else None
 
 
 def add_flags(group: argparse._ActionsContainer) -> None:
