@@ -3,7 +3,6 @@
 test.sh hides GPUs; on a machine with one: .venv/bin/python -m pytest tests/test_cuda.py
 """
 
-import contextlib
 import copy
 
 import pytest
@@ -11,25 +10,14 @@ import torch
 
 import data
 import experiment
-import train_edgenet_async
 import train_localnet
 from early_exit import train as early_exit_train
 from experiment.cuda_graph import EAGER_FIRST, StepGraph, set_lr, steer
-from learning_to_help.edge_copies import EdgeCopies
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
 from models.edgenet import build_edge
 from models.localnet import LeNet5
 from tests.made import make_npz, quiet
-from tests.test_resume import (
-    EVERY_BATCH,
-    HOW,
-    Stop,
-    assert_same_run,
-    edge_flags,
-    local_flags,
-    stop_at,
-)
 from train_edgenet_async import train_one_epoch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -150,33 +138,32 @@ def test_early_exits_learn_with_graphs_as_without(method, tmp_path):
     assert sum(near) > 0.9 * len(near)
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_a_run_resumed_in_the_middle_of_an_epoch(how, trained, npz, tmp_path, monkeypatch):
-    """With dropout, augmentation's generator and CUDA graphs that are captured anew."""
-    flags = ["--device", "cuda", *HOW[how]]
-    for run, call in (("whole", None), ("killed", 13)):
-        with monkeypatch.context() as patch:
-            stop_at(call, patch, EdgeCopies, "answers")
-            with contextlib.nullcontext() if call is None else pytest.raises(Stop):
-                quiet(
-                    train_edgenet_async.main, *edge_flags(npz, tmp_path / run, trained), *flags,
-                    *EVERY_BATCH,
-                )  # fmt: skip
-    state = experiment.load_checkpoint(tmp_path / "killed" / "tiny-edgenet-state.pth")
-    assert (state["epoch"], state["within"]["batch"]) == (1, 4)
-    killed = edge_flags(npz, tmp_path / "killed", trained)
-    quiet(train_edgenet_async.main, *killed, *flags, "--resume")
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("cut", [2, EAGER_FIRST + 1, 8])
+def test_steps_continued_from_a_state_draw_the_same_dropout(graph, cut):
+    """Before and after the capture. ResNet-18: AlexNet's pooling adds in any order on CUDA."""
+    device, steps = torch.device("cuda"), [(i, y) for _, i, y in made_batches().epoch(0)]
 
+    def fresh():
+        edge = build_edge("resnet18", 10, 64, 0).to(device)
+        torch.manual_seed(1)
+        edge.net.fc = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(512, 10)).to(device)
+        optimizer = torch.optim.SGD(edge.parameters(), 0.01, 0.9, fused=True)
+        return edge, optimizer, EdgeStep(edge, optimizer, 16, graph=graph)
 
-@pytest.mark.parametrize("more", [[], ["--train_head_only"], ["--lr_trunk", "0.0001"]])
-def test_the_local_net_resumed_in_the_middle_of_an_epoch(more, npz, tmp_path, monkeypatch):
-    flags = ["--device", "cuda", *more]
-    quiet(train_localnet.main, *local_flags(npz, tmp_path / "whole"), *flags)
-    killed = [*local_flags(npz, tmp_path / "killed"), *flags]
-    with monkeypatch.context() as patch:
-        stop_at(9, patch, experiment.Run, "save_state")
-        with pytest.raises(Stop):
-            quiet(train_localnet.main, *killed, *EVERY_BATCH)
-    quiet(train_localnet.main, *killed, "--resume")
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    found = []
+    for stop in (None, cut):
+        edge, optimizer, step = fresh()
+        torch.manual_seed(5)
+        losses = []
+        for k, (images, labels) in enumerate(steps):
+            if k == stop:
+                state = copy.deepcopy((edge.state_dict(), optimizer.state_dict()))
+                random = experiment.random_state(device)
+                edge, optimizer, step = fresh()
+                edge.load_state_dict(state[0])
+                optimizer.load_state_dict(state[1])
+                experiment.set_random_state(random, device)
+            losses.append(step(images, labels)[0].clone())
+        found.append([torch.stack(losses), *edge.state_dict().values()])
+    assert all(map(torch.equal, *found))
