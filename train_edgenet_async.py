@@ -29,8 +29,8 @@ import torch
 import data
 import experiment
 from experiment import number
-from experiment.cuda_graph import portable, set_lr, steer
-from learning_to_help import steps
+from experiment.cuda_graph import autocast, portable, set_lr, steer
+from learning_to_help import finetune, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
@@ -78,6 +78,7 @@ def parse_args(argv=None):
         type=number(int, 1),
         help="input side in px; depends on the net if not given",
     )
+    finetune.add_scaling_flags(group, "edge")
     group.add_argument(
         "--pretrained",
         action=argparse.BooleanOptionalAction,
@@ -96,6 +97,7 @@ def parse_args(argv=None):
         type=number(float, 0, above=True),
         help="learning rate of the edge; 1e-3 if not given, 1.6e-3 with --joint, as in the release",
     )
+    finetune.add_flags(group)
     group.add_argument(
         "--lr_rejector",
         type=number(float, 0, above=True),
@@ -115,7 +117,7 @@ def parse_args(argv=None):
         "--schedule",
         choices=("constant", "cosine"),
         default="constant",
-        help="both learning rates: constant as in the paper, or falling to 0 along a half cosine",
+        help="all learning rates: constant as in the paper, or falling to 0 along a half cosine",
     )
     group.add_argument(
         "--augment",
@@ -149,11 +151,13 @@ def parse_args(argv=None):
         default=True,
         help="on CUDA: launch each step as one CUDA graph",
     )
-    parser.add_common(seed=43, logs=True)
+    parser.add_common(seed=43, logs=True, saves=True)
     args = parser.parse_args(argv)
     if args.pretrained is None:
         args.pretrained = args.edge_net == "vit" and not args.edge_weights
     check_flags(parser, args, argv)
+    finetune.check_flags(parser, args, parser.given(args, argv))
+    finetune.check_scaling_flags(parser, args, "edge")
     if args.edge_weights and args.pretrained:
         parser.error("--edge_weights and --pretrained: both are weights to start from")
     if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
@@ -176,28 +180,32 @@ def train_one_epoch(
     label,
     schedule=lambda i: None,
     progress=None,
+    pictures=None,
+    within=None,
 ):
     """One pass over the training batches; returns L1 [T] and L2 [T, R] of its steps, on the CPU.
 
     rejectors and local_logits [N, K], of every training image, are None with --edge_only;
     schedule(i) is called before step i of the epoch; progress, unless None, evaluates val when it
-    is due. Only that evaluation and an adaptive copy's probe wait for the device.
+    is due; pictures are the batches of images where `batches` has features; within is the state
+    in the middle of an epoch. Only progress and an adaptive copy's probe wait for the device.
     """
-    edge = edge_step.edge
+    edge, within = edge_step.edge, within or experiment.WithinEpoch()
     edge.train()
     if progress:
         progress.start()
     l1 = torch.zeros(len(batches), device=batches.device)
     l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, device=batches.device)
     if rejectors:
-        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain)
-    batch_bar = experiment.progress(batches.epoch(epoch), len(batches), label)
-    for i, (rows, images, labels) in enumerate(batch_bar):
+        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain, within.first)
+    sums = {"l1": l1, "l2": l2}
+    for i, (rows, images, labels) in within.steps(batches, epoch, label, sums):
         schedule(i)
         if rejectors:
             plain = images if batches.augment is None else batches.plain(rows)
             local = local_logits[rows]
-            l1[i], l2[i] = steps.step(i, edge_step, rejectors, images, plain, labels, local)
+            seen = pictures.plain(rows) if pictures else None
+            l1[i], l2[i] = steps.step(i, edge_step, rejectors, images, plain, labels, local, seen)
         else:
             l1[i], _ = edge_step(images, labels)
         if progress:
@@ -258,7 +266,10 @@ def train(args):
             return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
-        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained)
+        scaling = finetune.chosen_scaling(
+            args.edge_net, args.edge_mean, args.edge_std, args.pretrained, args.edge_weights
+        )
+        edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained, scaling)
         if args.edge_weights:
             print(load_weights(edge, args.edge_weights))
         channels_last = args.channels_last
@@ -266,20 +277,27 @@ def train(args):
             channels_last = prefers_channels_last(edge, device)
         order = torch.channels_last if channels_last else torch.contiguous_format
         edge = edge.to(device, memory_format=order)
-        optimizer = torch.optim.SGD(
-            edge.parameters(),
-            args.lr,
-            args.momentum,
-            weight_decay=args.weight_decay,
-            fused=device.type != "mps",
-        )
         augment = data.AUGMENTATIONS[args.augment]
         batches = data.Batches(
             dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
         )
         val = data.Batches(dataset.val, 250, device)
+        # What is trained, and what it sees: the edge and images, or its last layer and features.
+        trained, inputs_of, val_inputs, pictures = edge, batches, val, None
+        if args.train_head_only:
+            parts = [(batches, data.Batches(dataset.train, 250, device)), (val, val)]
+            trained, (inputs_of, val_inputs) = finetune.head_and_features(
+                edge, size, parts, autocast(device, args.bf16)
+            )
+            pictures, channels_last = batches, False
+        optimizer = torch.optim.SGD(
+            finetune.parameter_groups(trained, size, args.lr, args.lr_trunk),
+            momentum=args.momentum,
+            weight_decay=args.weight_decay,
+            fused=device.type != "mps",
+        )
         edge_step = EdgeStep(
-            edge,
+            trained,
             optimizer,
             args.batch_size,
             bf16=args.bf16,
@@ -293,19 +311,23 @@ def train(args):
             local_logits = predict(local.to(device), data.Batches(dataset.train, 500, device))
             rejectors = Rejectors(
                 settings,
-                edge,
+                trained,
                 device,
                 seed=args.seed,
                 lr=args.lr_rejector,
                 momentum=args.momentum,
                 graph=args.graph,
                 outages=args.outage,
-                probe=probe_images(val, args.probe_size, args.seed) if args.adaptive else None,
+                probe=probe_images(val_inputs, args.probe_size, args.seed)
+                if args.adaptive
+                else None,
                 probe_every=args.probe_every,
                 ask=edge_step.ask,
             )
             if args.progress_every != 0:
-                progress = Progress(settings, predict(local, val), val, args.progress_every)
+                progress = Progress(
+                    settings, predict(local, val), val, args.progress_every, val_inputs
+                )
 
         losses_path = paths.losses(run.stem)
         outputs = [run.dir / f"{s.stem(name)}.pth" for s in settings] + [losses_path]
@@ -317,20 +339,35 @@ def train(args):
             print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
         if local_bytes:
             experiment.write_bytes(local_path, local_bytes)
-        done, l1, l2 = 0, [], []
+        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
+        rates = [[group["lr"] for group in sgd.param_groups] for sgd in optimizers]
+        done, l1, l2 = 0, torch.zeros(0), torch.zeros(0, len(settings))
         if state:
-            edge.load_state_dict(state["edge"])
+            trained.load_state_dict(state["edge"])
             optimizer.load_state_dict(state["optimizer"])
             if rejectors:
                 rejectors.load(state)
             if progress:
                 progress.load(state)
-            done, l1, l2 = state["epoch"], [state["l1"]], [state["l2"]]
-        optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
+            done, l1, l2 = state["epoch"], state["l1"], state["l2"]
         rates_on_device = args.schedule != "constant" and args.graph and device.type == "cuda"
         for sgd in optimizers:
             steer(sgd, device if rates_on_device else None)
 
+    def state_now():
+        state = {"edge": trained.state_dict(), "optimizer": portable(optimizer), "l1": l1, "l2": l2}
+        for part in (rejectors, progress):
+            state |= part.state() if part else {}
+        return state
+
+    def save_within(epoch, entry):
+        if progress:
+            progress.stop(rejectors)
+        run.save_state(epoch - 1, state_now() | {"within": entry})
+        if progress:
+            progress.start()
+
+    within = experiment.WithinEpoch(device, state, save_within, args.save_every)
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
@@ -339,36 +376,42 @@ def train(args):
         def schedule(i, before=before, total=total):
             if args.schedule == "cosine":
                 share = (1 + math.cos(math.pi * (before + i) / total)) / 2
-                for sgd, lr in zip(optimizers, (args.lr, args.lr_rejector), strict=False):
-                    set_lr(sgd, lr * share)
+                for sgd, initial in zip(optimizers, rates, strict=True):
+                    set_lr(sgd, [share * lr for lr in initial])
 
         label = f"epoch {epoch}"
         losses = train_one_epoch(
-            edge_step, rejectors, batches, local_logits, epoch, label, schedule, progress
+            edge_step,
+            rejectors,
+            inputs_of,
+            local_logits,
+            epoch,
+            label,
+            schedule,
+            progress,
+            pictures,
+            within,
         )
-        l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
-        val_logits = predict(edge, val)
+        l1, l2 = torch.cat([l1, losses[0]]), torch.cat([l2, losses[1]])
+        val_logits = predict(trained, val_inputs)
         val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
         if progress:
             progress.after_epoch(val_logits, rejectors)
-        state = {"edge": edge.state_dict(), "optimizer": portable(optimizer)}
-        state |= {"l1": l1[0], "l2": l2[0]}
-        for part in (rejectors, progress):
-            state |= part.state() if part else {}
         metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
         if rejectors:
             metrics["rejector_loss"] = losses[1].mean().item()
         if added_to:
             added_to.check_epoch(epoch, metrics["edge_loss"])
-        run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
+        seconds = within.seconds + time.perf_counter() - start
+        run.end_epoch(epoch, args.epochs, seconds, state_now(), **metrics)
 
     if args.epochs == 0:
         val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
-        l1, l2 = [torch.zeros(0)], [torch.zeros(0, 0)]
     edge_checkpoint = {
         "kind": "edge",
         "net": args.edge_net,
         "edge_size": size,
+        **scaling.entries("edge"),
         "num_classes": num_classes,
         "dataset": dataset.name,
         "data": dataset.fingerprint(),
@@ -406,9 +449,9 @@ def train(args):
         files[path.name] = experiment.save_checkpoint(path, checkpoint)
     experiment.write_npz(
         losses_path,
-        loss_step=np.arange(len(l1[0])),
-        loss_edge=l1[0].numpy(),
-        loss_rejector=l2[0].numpy(),
+        loss_step=np.arange(len(l1)),
+        loss_edge=l1.numpy(),
+        loss_rejector=l2.numpy(),
         stems=np.array([s.stem(dataset.name) for s in settings], dtype=str),
         **(progress.arrays() if progress else {}),
     )

@@ -27,6 +27,7 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from learning_to_help import exit_as_local as exits
+from learning_to_help import finetune
 from models.any_local import build_local, is_local
 from models.anynet import load_weights, weights_file
 from models.cost import multiply_adds, parameters
@@ -35,8 +36,9 @@ from models.inference import predict
 from models.localnet import LOCAL_NETS
 
 TRAINING = (
-    "local_size", "local_weights", "local_classes", "epochs", "batch_size", "lr", "momentum",
-    "log_to", "graph", "seed",
+    "local_size", "local_mean", "local_std", "local_weights", "local_classes", "epochs",
+    "batch_size", "lr", "lr_trunk", "train_head_only", "momentum", "log_to", "graph", "seed",
+    "save_every",
 )  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def parse_args(argv=None):
         type=number(int, 1),
         help="input side in px; what the network was made for if not given",
     )
+    finetune.add_scaling_flags(group, "local")
     group.add_argument(
         "--local_weights",
         metavar="FILE",
@@ -88,6 +91,7 @@ def parse_args(argv=None):
     group.add_argument(
         "--lr", type=number(float, 0, above=True), default=1e-3, help="learning rate"
     )
+    finetune.add_flags(group)
     group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="SGD momentum")
     group.add_argument(
         "--graph",
@@ -101,7 +105,7 @@ def parse_args(argv=None):
         "with --seeds a folder with a run in each seed-N",
     )
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
-    parser.add_common(seed=42, logs=True)
+    parser.add_common(seed=42, logs=True, saves=True)
     args = parser.parse_args(argv)
     check_flags(parser, args, parser.given(args, argv))
     return args
@@ -123,6 +127,8 @@ def check_flags(parser, args, given) -> None:
     """Exit with an error where flags contradict each other; given: those on the command line."""
     if args.seeds:
         parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
+    finetune.check_flags(parser, args, given)
+    finetune.check_scaling_flags(parser, args, "local")
     if is_local(args.local_net):
         if args.exits_path is not None:
             parser.error("--exits_path goes with an exit, as --local_net msdnet:2")
@@ -152,11 +158,15 @@ def training_step(net, optimizer):
     return step
 
 
-def train_one_epoch(net, step, batches, epoch, label) -> float:
-    """One pass over the training batches; returns the mean loss a step."""
+def train_one_epoch(net, step, batches, epoch, label, within=None) -> float:
+    """One pass over the training batches; returns the mean loss a step.
+
+    within: the state in the middle of an epoch.
+    """
+    within = within or experiment.WithinEpoch()
     net.train()
     total = torch.zeros((), device=batches.device)
-    for _, images, labels in experiment.progress(batches.epoch(epoch), len(batches), label):
+    for _, (_, images, labels) in within.steps(batches, epoch, label, {"loss": total}):
         total += step(images, labels)
     return total.item() / len(batches)
 
@@ -232,34 +242,48 @@ def train(args):
         val = data.Batches(dataset.val, 500, device)
 
         experiment.seed_everything(args.seed)
-        net = build_local(args.local_net, num_classes, args.local_size)
+        scaling = finetune.chosen_scaling(
+            args.local_net, args.local_mean, args.local_std, False, args.local_weights
+        )
+        net = build_local(args.local_net, num_classes, args.local_size, scaling=scaling)
         if args.local_weights:
             print(load_weights(net, args.local_weights))
         net = net.to(device)
-        optimizer = torch.optim.SGD(
-            net.parameters(), args.lr, args.momentum, fused=device.type != "mps"
-        )
+        # What is trained, and what it sees: the net and images, or its last layer and features.
+        trained, inputs_of, val_inputs = net, batches, val
+        if args.train_head_only:
+            parts = [(batches, data.Batches(train, 500, device)), (val, val)]
+            trained, (inputs_of, val_inputs) = finetune.head_and_features(net, net.size, parts)
+        groups = finetune.parameter_groups(trained, net.size, args.lr, args.lr_trunk)
+        optimizer = torch.optim.SGD(groups, momentum=args.momentum, fused=device.type != "mps")
         path = paths.local
         state = run.start(device, dataset.fingerprint(), [path])
         if not batches.resident:
             print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
         done = 0
         if state:
-            net.load_state_dict(state["net"])
+            trained.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
             done = state["epoch"]
-        step = StepGraph(training_step(net, optimizer), device, args.graph)
+        step = StepGraph(training_step(trained, optimizer), device, args.graph)
 
+    def state_now():
+        return {"net": trained.state_dict(), "optimizer": optimizer.state_dict()}
+
+    def save_within(epoch, entry):
+        run.save_state(epoch - 1, state_now() | {"within": entry})
+
+    within = experiment.WithinEpoch(device, state, save_within, args.save_every)
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
-        loss = train_one_epoch(net, step, batches, epoch, f"epoch {epoch}")
-        val_accuracy = accuracy(net, val, val.labels)
+        loss = train_one_epoch(trained, step, inputs_of, epoch, f"epoch {epoch}", within)
+        val_accuracy = accuracy(trained, val_inputs, val.labels)
         run.end_epoch(
             epoch,
             args.epochs,
-            time.perf_counter() - start,
-            {"net": net.state_dict(), "optimizer": optimizer.state_dict()},
+            within.seconds + time.perf_counter() - start,
+            state_now(),
             loss=loss,
             val_accuracy=val_accuracy,
         )
@@ -270,6 +294,7 @@ def train(args):
         "kind": "local",
         "net": args.local_net,
         "local_size": net.size,
+        **scaling.entries("local"),
         "num_classes": num_classes,
         "local_classes": args.local_classes or "all",
         "dataset": dataset.name,

@@ -3,6 +3,7 @@
 from data.augment import AUGMENTATIONS
 from data.batches import Batches
 from data.datasets import NAMES, Dataset, TooLarge, keep_classes, load, parse_classes, stem
+from data.features import FeatureBatches
 from data.folders import FolderBatches, load_folder
 from data.parts import Part
 
@@ -11,6 +12,7 @@ __all__ = [
     "NAMES",
     "Batches",
     "Dataset",
+    "FeatureBatches",
     "FolderBatches",
     "Part",
     "TooLarge",

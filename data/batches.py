@@ -129,17 +129,27 @@ class Batches(Steps):
         self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
         self._used = rows_used(len(part.labels), batch_size, shuffle)
+        self._generator: torch.Generator | None = None  # of the augmentation, this epoch
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, images, labels)` for each batch of one epoch.
+    def epoch(
+        self, epoch: int, start: int = 0, augment_state: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """Yield `(index, images, labels)` for each batch of one epoch, from batch `start` on.
 
         index: int64 [B], rows of the part. images: float32 [B, 3, H, W], (x / 255 - mean) / std, a
-        grey image three times over. labels: int64 [B]. All on the device.
+        grey image three times over. labels: int64 [B]. All on the device. The batches before
+        `start` are not read. augment_state: the attribute of this name after batch `start` - 1;
+        without it the augmentation draws the numbers of the epoch's first batches.
         """
         augment_seed = _seeds(self.seed, epoch)[1]
-        order = self.order(epoch)
+        order = self.order(epoch)[start * self.batch_size :]
+        if not len(order):
+            return
         if self.augment is not None:
             generator = torch.Generator(self.device).manual_seed(augment_seed)
+            if augment_state is not None:
+                generator.set_state(augment_state)
+            self._generator = generator
 
         size = self.batch_size
         chunk = size * max(1, CHUNK_VALUES // (size * 3 * math.prod(self._shape)))
@@ -153,6 +163,11 @@ class Batches(Steps):
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
                 yield index[self._share], batch[self._share], target[self._share]
+
+    @property
+    def augment_state(self) -> Tensor | None:
+        """The state of the augmentation's generator after the last batch that was given."""
+        return None if self._generator is None else self._generator.get_state()
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
         """The `index` of each batch of one epoch, for who needs no images."""

@@ -26,6 +26,8 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, jvp
 from torch.optim import SGD, AdamW
 
+from experiment import set_random_state
+
 Tensors = dict[str, Tensor]
 
 
@@ -158,13 +160,5 @@ def call(net: nn.Module, params: Tensors, images: Tensor) -> list[Tensor]:
 def same_dropout(state: list[Tensor], device: torch.device) -> Iterator[None]:
     """Inside, random numbers repeat from `state`; on leaving, the generators continue as before."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.set_rng_state(state[0])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(state[1], device)
+        set_random_state(state, device)
         yield
-
-
-def random_state(device: torch.device) -> list[Tensor]:
-    """The state for `same_dropout`: both passes over one half must drop the same units."""
-    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *cuda]

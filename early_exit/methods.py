@@ -19,6 +19,7 @@ from early_exit import meta_gradient
 from early_exit.meta_gradient import Tensors
 from early_exit.steps import Base, Boosted
 from experiment import cuda_graph as graphs
+from experiment import random_state
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
 from models.weight_net import WeightNet, sample_weights
 
@@ -226,7 +227,7 @@ class L2W(Base):
 
     def random_state(self, half: Half) -> list[Tensor] | None:
         """The random state, to repeat a pass with the same dropout; None under CUDA graphs."""
-        return None if self.graph else meta_gradient.random_state(half.images.device)
+        return None if self.graph else random_state(half.images.device)
 
     def attention(self, half: Half) -> AbstractContextManager:
         """The attention kernel for the pass over a, which is later repeated in forward mode.

@@ -16,11 +16,20 @@ from experiment.files import (
     write_npz,
 )
 from experiment.lock import lock, script
-from experiment.machine import ROOT, commit, hardware, pick_device, seed_everything
+from experiment.machine import (
+    ROOT,
+    commit,
+    hardware,
+    pick_device,
+    random_state,
+    seed_everything,
+    set_random_state,
+)
 from experiment.paths import PREDICTIONS, RunPaths
 from experiment.portable import portable
 from experiment.records import read_args
 from experiment.run import Run
+from experiment.within_epoch import WithinEpoch
 
 __all__ = [
     "PREDICTIONS",
@@ -28,6 +37,7 @@ __all__ = [
     "Parser",
     "Run",
     "RunPaths",
+    "WithinEpoch",
     "checkpoint_bytes",
     "commit",
     "each_seed",
@@ -40,11 +50,13 @@ __all__ = [
     "pick_device",
     "portable",
     "progress",
+    "random_state",
     "read_args",
     "read_json",
     "save_checkpoint",
     "script",
     "seed_everything",
+    "set_random_state",
     "sha256",
     "write_bytes",
     "write_json",

@@ -78,10 +78,13 @@ class Parser(argparse.ArgumentParser):
             if name in given:
                 self.error(f"--{name}: {reason}")
 
-    def add_common(self, seed: int, many: bool = True, logs: bool = False) -> None:
+    def add_common(
+        self, seed: int, many: bool = True, logs: bool = False, saves: bool = False
+    ) -> None:
         """The flags that every script has.
 
-        many: add --seeds (see `each_seed`). logs: add --log_to, for scripts that train.
+        many: add --seeds (see `each_seed`). logs: add --log_to, for scripts that train. saves: add
+        --save_every, for those that resume in the middle of an epoch (experiment.within_epoch).
         """
         group = self.add_argument_group("common")
         group.add_argument("--data_root", default="data_root", help="folder of the data sets")
@@ -101,6 +104,14 @@ class Parser(argparse.ArgumentParser):
                 "--log_to",
                 choices=USED,
                 help="also write metrics.jsonl there, offline; needs requirements-extra.txt",
+            )
+        if saves:
+            group.add_argument(
+                "--save_every",
+                type=number(float, 0, above=True),
+                metavar="MINUTES",
+                help="also write the state for --resume within an epoch, this often; it is written "
+                "after each epoch in any case",
             )
         existing = group.add_mutually_exclusive_group()
         existing.add_argument("--overwrite", action="store_true", help="replace an existing run")
@@ -146,6 +157,14 @@ def number(
     return parse
 
 
-def progress(steps: Iterable[T], total: int, label: str) -> Iterable[T]:
-    """`steps` with a progress bar on a terminal, without one in a log file."""
-    return tqdm(steps, total=total, desc=label, leave=False, disable=None, dynamic_ncols=True)
+def progress(steps: Iterable[T], total: int, label: str, done: int = 0) -> Iterable[T]:
+    """`steps` with a progress bar on a terminal, without one in a log file; `done` came before."""
+    return tqdm(
+        steps,
+        total=total,
+        desc=label,
+        initial=done,
+        leave=False,
+        disable=None,
+        dynamic_ncols=True,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -127,13 +127,15 @@ def steer(optimizer: torch.optim.Optimizer, device: torch.device | None) -> None
         group["lr"] = lr if device is None else torch.tensor(lr, device=device)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all groups, be it a number or a tensor."""
-    for group in optimizer.param_groups:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float | Sequence[float]) -> None:
+    """Set the learning rate of all groups, or one for each; the rates are numbers or tensors."""
+    groups = optimizer.param_groups
+    rates = [lr] * len(groups) if isinstance(lr, float | int) else lr
+    for group, rate in zip(groups, rates, strict=True):
         if isinstance(group["lr"], float):
-            group["lr"] = lr
+            group["lr"] = rate
         else:
-            group["lr"].fill_(lr)
+            group["lr"].fill_(rate)
 
 
 def portable(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -36,6 +36,23 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
+def random_state(device: torch.device | None) -> list[torch.Tensor]:
+    """The state of torch's generators of the CPU and, where it is CUDA, of `device`."""
+    import torch
+
+    on_cuda = device is not None and device.type == "cuda"
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(str(device))] if on_cuda else [])]
+
+
+def set_random_state(state: list[torch.Tensor], device: torch.device | None) -> None:
+    """Continue from a `random_state`; a CUDA device's is not set if that was another device's."""
+    import torch
+
+    torch.set_rng_state(state[0])
+    if device is not None and device.type == "cuda" and len(state) > 1:
+        torch.cuda.set_rng_state(state[1], device)
+
+
 def hardware(device: torch.device) -> str:
     """The name of the device's hardware."""
     import torch

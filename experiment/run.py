@@ -6,7 +6,8 @@ For each run, named by its stem (such as `digits-edgenet`), it holds
                          the run writes}; written first. Paths are relative to the repository;
                          a file outside it has its name and SHA-256 (`inputs`, `outside`)
     metrics.jsonl        one line for each epoch and stem
-    STEM-state.pth       what `--resume` needs; written after every epoch, deleted at the end
+    STEM-state.pth       what `--resume` needs; written after every epoch, and within epochs with
+                         --save_every (experiment.within_epoch); deleted at the end
     STEM.json            the result; written last: if it exists, the run is complete
     .lock                held by the process that writes to the directory
     tensorboard/, wandb/ what `--log_to` writes
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 # Flags that a resumed run may change without changing its weights.
 FREE_TO_CHANGE = {
     "resume", "overwrite", "device", "data_root", "save_dir", "local_path", "log_to", "graph",
+    "save_every",
 }  # fmt: skip
 
 
@@ -227,7 +229,7 @@ class Run:
         except OSError as e:
             fail(f"{self.dir}/metrics.jsonl: cannot be written ({e.strerror}); --resume continues")
         if state is not None:
-            save_checkpoint(self.state_file, state | {"epoch": epoch})
+            self.save_state(epoch, state)
         if self.mirror:
             self.mirror.log(epoch, metrics | {"seconds": line["seconds"]})
         if state is None:
@@ -238,6 +240,10 @@ class Run:
             f"{self.stem}  epoch {epoch}/{epochs}  {values}  {seconds:.1f} s  {left} left",
             flush=True,
         )
+
+    def save_state(self, epoch: int, state: dict) -> None:
+        """Write the state to resume from; epoch: those that are complete."""
+        save_checkpoint(self.state_file, state | {"epoch": epoch})
 
     def finish(self, result: dict, name_inputs: bool = True) -> None:
         """Write the result after all other files, and delete the state.

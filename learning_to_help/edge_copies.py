@@ -114,13 +114,20 @@ class EdgeCopies:
         # Predictions computed ahead: the first batch that they are for, and [B] for each batch.
         self.ahead: dict[Freq, tuple[int, Sequence[Tensor]]] = {}
 
-    def start_epoch(self, batches: Sequence[Tensor], images_of: Callable[[Tensor], Tensor]) -> None:
+    def start_epoch(
+        self,
+        batches: Sequence[Tensor],
+        images_of: Callable[[Tensor], Tensor],
+        first: int = 0,
+    ) -> None:
         """Announce an epoch: the rows of each of its batches, and how to get their images.
 
         images_of(rows [M]) gives [M, 3, H, W], the same images that `answers` is called with.
+        first: the batch at which the epoch is continued from a loaded state.
         """
         self.batches, self.images_of = batches, images_of
-        self.ahead.clear()
+        if not first:
+            self.ahead.clear()
 
     def answers(self, i: int, edge: nn.Module, edge_logits: Tensor, images: Tensor) -> Tensor:
         """Predicted classes [S, B] after batch i's edge step; edge_logits: its training forward.
@@ -214,12 +221,18 @@ class EdgeCopies:
             "late": sorted(map(str, self.late)),
             "refreshes": self.refreshes,
             "step": self.step,
+            # Predicted again, in batches of other sizes, they could differ in the last bit.
+            "ahead": {str(s): (i, [*classes]) for s, (i, classes) in self.ahead.items()},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.ahead.clear()
         for s, net in self.copies.items():
             net.load_state_dict(state["copies"][str(s)])
+            if str(s) in state.get("ahead", {}):
+                i, classes = state["ahead"][str(s)]
+                device = next(net.parameters()).device
+                self.ahead[s] = i, [c.to(device) for c in classes]
         for s, classes in self.copy_classes.items():
             self.copy_classes[s] = state["known"][s].to(classes.device)
         self.late = {s for s in self.freqs if str(s) in state["late"]}

@@ -38,15 +38,19 @@ def step(
     plain: Tensor,
     labels: Tensor,
     local_logits: Tensor,
+    pictures: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Batch i of an epoch, counted from 0; returns L1, a scalar, and L2 [R].
 
     images [B, 3, H, W] are the edge's, with its augmentation; plain are the same images without;
-    labels [B]; local_logits [B, K] those of m. The next call overwrites the tensors returned.
+    labels [B]; local_logits [B, K] those of m. Where the edge is a head on features [B, D], they
+    take the place of images and plain, and pictures [B, 3, H, W] are the rejectors' images. The
+    next call overwrites the tensors returned.
     """
     l1, edge_logits = edge_step(images, labels)
     edge_wrong = rejectors.copies.answers(i, edge_step.edge, edge_logits, plain) != labels  # [S, B]
-    return l1, rejectors.update(plain, labels, local_logits, edge_wrong)
+    pictures = plain if pictures is None else pictures
+    return l1, rejectors.update(pictures, labels, local_logits, edge_wrong)
 
 
 class EdgeStep:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Batches
+from data import Batches, FeatureBatches
 from deferral import risk, rules
 from learning_to_help.settings import Setting
 from learning_to_help.steps import Rejectors
@@ -28,9 +28,15 @@ class Progress:
     """
 
     def __init__(
-        self, settings: Sequence[Setting], local_logits: Tensor, val: Batches, every: int | None
+        self,
+        settings: Sequence[Setting],
+        local_logits: Tensor,
+        val: Batches,
+        every: int | None,
+        edge_val: Batches | FeatureBatches | None = None,
     ):
         self.settings, self.val, self.every = settings, val, every
+        self.edge_val = edge_val or val
         self.labels = val.labels.cpu()
         self.local_correct = local_logits.argmax(-1).cpu() == self.labels
         self.rows: dict[str, list] = {kind: [] for kind in KINDS}
@@ -48,7 +54,7 @@ class Progress:
     def after_batch(self, edge: torch.nn.Module, rejectors: Rejectors) -> None:
         if self.every and rejectors.copies.step % self.every == 0:
             self.stop(rejectors)
-            self.evaluate(predict(edge, self.val), rejectors)
+            self.evaluate(predict(edge, self.edge_val), rejectors)
             self.start()
 
     def after_epoch(self, edge_logits: Tensor, rejectors: Rejectors) -> None:

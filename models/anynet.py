@@ -127,8 +127,9 @@ def load_weights(net: nn.Module, path: str | Path) -> str:
     classes. ValueError, one line, for a file that cannot be read and weights of another network,
     with the first three names that differ.
     """
-    inner = getattr(net, "net", None)
-    own = inner if isinstance(inner, nn.Module) else net
+    own = net
+    while isinstance(inner := getattr(own, "net", None), nn.Module):
+        own = inner
     state, target = read_weights(path), own.state_dict()
     state = _without_prefix(state, target)
     head = {
@@ -194,9 +195,10 @@ def read_weights(path: str | Path) -> State:
 
 
 def _without_prefix(state: State, target: State) -> State:
-    """The state dict without a first part that all names share and the network does not have."""
+    """The state dict without first parts that all names share and the network does not have."""
     state = under(state, "")
     first = {name.split(".")[0] for name in state}
     if len(first) == 1 and not any(name.split(".")[0] in first for name in target):
-        return {name.partition(".")[2]: value for name, value in state.items()}
+        inner = {name.partition(".")[2]: value for name, value in state.items()}
+        return _without_prefix(inner, target) if all(inner) else state
     return state

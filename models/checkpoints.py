@@ -20,6 +20,7 @@ from models.exit_net import ExitNet
 from models.exit_nets import EXIT_NETS, flag_names
 from models.localnet import LOCAL_NETS
 from models.rejector import Rejector
+from models.scaling import saved_scaling
 from models.weights import State, fill, is_state_dict, restore, under
 
 # What ExitLocal needs beside the network; early_exit.train and local checkpoints save these keys.
@@ -63,7 +64,8 @@ def local_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
     if name not in LOCAL_NETS:
         if not is_local(name):
             raise ValueError(f"{where}: local net {name!r} is unknown; {', '.join(LOCAL_NETS)}")
-        make = partial(build_local, name, num_classes, checkpoint["local_size"])
+        size, scaling = checkpoint["local_size"], saved_scaling(checkpoint, "local")
+        make = partial(build_local, name, num_classes, size, scaling=scaling)
         return restore(make, state, where, name)
     if "fc3.weight" in state:
         _check_classes(len(state["fc3.weight"]), num_classes, where)
@@ -154,7 +156,8 @@ def edge_net(checkpoint: dict, num_classes: int, where: str) -> nn.Module:
         raise ValueError(f"{where}: a bare state dict without names under rejector. and edge_net.")
     _check_classes(checkpoint["num_classes"], num_classes, where)
     name = checkpoint["net"]
-    make = partial(build_edge, name, num_classes, checkpoint["edge_size"])
+    size, scaling = checkpoint["edge_size"], saved_scaling(checkpoint, "edge")
+    make = partial(build_edge, name, num_classes, size, scaling=scaling)
     return restore(make, checkpoint["state_dict"], where, name)
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.anynet import build_any, default_size, is_any
+from models.anynet import AnyNet, build_any, default_size, is_any
 from models.convnet import ConvNet
 from models.localnet import resize
+from models.scaling import HALF, Scaling
 
 ALEXNET_SIZE, VIT_SIZE = 64, 224
 # In px; error messages list the ones at which a net can run.
@@ -191,12 +192,19 @@ def prefers_channels_last(net: nn.Module, device: torch.device) -> bool:
 
 
 def build_edge(
-    name: str, num_classes: int, size: int, seed: int | None = None, pretrained: bool = False
+    name: str,
+    num_classes: int,
+    size: int,
+    seed: int | None = None,
+    pretrained: bool = False,
+    scaling: Scaling = HALF,
 ) -> nn.Module:
     """Builds the edge net `name` with weights drawn from `seed`, or with ImageNet weights.
 
-    With ImageNet weights only the last layer is random. ValueError for an unknown name (lists
-    similar ones), a size at which the net cannot run, and weights that cannot be downloaded.
+    With ImageNet weights only the last layer is random. scaling: of the images that the network
+    gets. ValueError for an unknown name (lists similar ones), a size at which the net cannot run,
+    weights that cannot be downloaded, and a scaling of one of EDGE_NETS, whose images have the
+    paper's 0.5.
     """
     spec = _spec(name)
     with torch.random.fork_rng(devices=[]):
@@ -210,6 +218,12 @@ def build_edge(
             raise ValueError(
                 f"edge net {name} cannot run at {size} px: {reason}; {sizes_of(name)}"
             ) from None
+    if scaling.mean:
+        if not isinstance(net, AnyNet | TorchvisionNet):
+            raise ValueError(
+                f"edge net {name} takes images of mean 0.5 and std 0.5; leave its mean and std out"
+            )
+        net = AnyNet(net.net, size, scaling.mean, scaling.std)
     if pretrained:
         if spec.imagenet is None:
             raise ValueError(f"edge net {name} has no ImageNet weights; give --no-pretrained")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import data
+import experiment
 import train_localnet
 from early_exit import train as early_exit_train
 from experiment.cuda_graph import EAGER_FIRST, StepGraph, set_lr, steer
@@ -135,3 +136,34 @@ def test_early_exits_learn_with_graphs_as_without(method, tmp_path):
         if a.is_floating_point()
     ]
     assert sum(near) > 0.9 * len(near)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("cut", [2, EAGER_FIRST + 1, 8])
+def test_steps_continued_from_a_state_draw_the_same_dropout(graph, cut):
+    """Before and after the capture. ResNet-18: AlexNet's pooling adds in any order on CUDA."""
+    device, steps = torch.device("cuda"), [(i, y) for _, i, y in made_batches().epoch(0)]
+
+    def fresh():
+        edge = build_edge("resnet18", 10, 64, 0).to(device)
+        torch.manual_seed(1)
+        edge.net.fc = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(512, 10)).to(device)
+        optimizer = torch.optim.SGD(edge.parameters(), 0.01, 0.9, fused=True)
+        return edge, optimizer, EdgeStep(edge, optimizer, 16, graph=graph)
+
+    found = []
+    for stop in (None, cut):
+        edge, optimizer, step = fresh()
+        torch.manual_seed(5)
+        losses = []
+        for k, (images, labels) in enumerate(steps):
+            if k == stop:
+                state = copy.deepcopy((edge.state_dict(), optimizer.state_dict()))
+                random = experiment.random_state(device)
+                edge, optimizer, step = fresh()
+                edge.load_state_dict(state[0])
+                optimizer.load_state_dict(state[1])
+                experiment.set_random_state(random, device)
+            losses.append(step(images, labels)[0].clone())
+        found.append([torch.stack(losses), *edge.state_dict().values()])
+    assert all(map(torch.equal, *found))

@@ -15,6 +15,8 @@ import eval_all
 import experiment
 import train_edgenet_async
 import train_localnet
+from learning_to_help.edge_copies import EdgeCopies
+from models.localnet import LeNet5
 from tests.made import SMALL_EDGE, make_npz, quiet
 
 EPOCHS = 3
@@ -102,6 +104,88 @@ def test_edge_training_killed_and_resumed(step, python, npz, trained, whole, tmp
 
 class Stop(Exception):
     pass
+
+
+EVERY_BATCH = ["--save_every", 1e-9]
+
+
+def stop_at(call, monkeypatch, owner, name):
+    """Raise Stop in the given call of a method, counted from 0; returns the list of its calls."""
+    calls, method = [], getattr(owner, name)
+
+    def stopping(*args):
+        if len(calls) == call:
+            raise Stop
+        calls.append(args)
+        return method(*args)
+
+    monkeypatch.setattr(owner, name, stopping)
+    return calls
+
+
+HOW = {
+    "images": [],
+    "augmented": ["--augment", "flip_crop", "--schedule", "cosine", "--lr_trunk", 0.005],
+    "head": ["--train_head_only", "--schedule", "cosine"],
+}
+
+
+@pytest.fixture(scope="module", params=HOW)
+def uninterrupted(request, npz, trained, tmp_path_factory):
+    """Flags of an edge training with dropout, and a run of it that nothing interrupts."""
+    run = tmp_path_factory.mktemp("uninterrupted")
+    quiet(train_edgenet_async.main, *edge_flags(npz, run, trained), *HOW[request.param])
+    return HOW[request.param], run
+
+
+@pytest.mark.parametrize("step", [4, 13, 17])
+def test_edge_training_resumed_in_the_middle_of_an_epoch(
+    step, uninterrupted, npz, trained, tmp_path, monkeypatch
+):
+    """Of 9 batches: in the first epoch, in the second, and before the last batch of that."""
+    how, whole = uninterrupted
+    run = tmp_path / "run"
+    flags = [*edge_flags(npz, run, trained), *how]
+    stop_at(step, monkeypatch, EdgeCopies, "answers")
+    with pytest.raises(Stop):
+        quiet(train_edgenet_async.main, *flags, *EVERY_BATCH)
+    monkeypatch.undo()
+    state = experiment.load_checkpoint(run / "tiny-edgenet-state.pth")
+    assert (state["epoch"], state["within"]["batch"]) == divmod(step, 9)
+    calls = stop_at(None, monkeypatch, EdgeCopies, "answers")
+    quiet(train_edgenet_async.main, *flags, "--resume")
+    assert len(calls) == 27 - step  # each batch once
+    assert_same_run(run, whole)
+
+
+def test_local_training_resumed_in_the_middle_of_an_epoch(npz, whole, tmp_path, monkeypatch):
+    """Twice; 27 batches an epoch."""
+    run = tmp_path / "run"
+    for call, more in ((5, []), (40, ["--resume"])):
+        with monkeypatch.context() as patch:
+            stop_at(call, patch, LeNet5, "forward")
+            with pytest.raises(Stop):
+                quiet(train_localnet.main, *local_flags(npz, run), *EVERY_BATCH, *more)
+    quiet(train_localnet.main, *local_flags(npz, run), "--resume")
+    assert_same_run(run, whole / "local")
+
+
+def test_the_state_is_written_as_often_as_asked(npz, tmp_path, monkeypatch):
+    """Not within an epoch without --save_every, nor with more minutes than it takes."""
+    for more, saves in (([], 3), (["--save_every", 60], 3), (EVERY_BATCH, 81)):
+        run = tmp_path / str(len(more)) / str(saves)
+        with monkeypatch.context() as patch:
+            calls = stop_at(None, patch, experiment.Run, "save_state")
+            quiet(train_localnet.main, *local_flags(npz, run), *more)
+        assert len(calls) == saves
+
+
+def test_minutes_are_above_0(npz, tmp_path, refused):
+    for minutes in (0, -1, "nan", "inf"):
+        refused(
+            train_localnet.main, *local_flags(npz, tmp_path), "--save_every", minutes,
+            telling="--save_every",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("when", ["before the state is written", "after"])

@@ -325,3 +325,20 @@ def test_other_sizes_grey_and_many_classes(size, channels, classes, tmp_path):
     quiet(eval_all.main, *common)
     model = tmp_path / "run/x-edgenet-async-1-cost_1-1-cost_e-0.1.pth"
     quiet(eval_fprint.main, "--dataset", path, "--model_path", model)
+
+
+def test_the_edge_is_written_once_and_no_rejector_holds_it(npz, trained, tmp_path):
+    """A run of six settings over three S holds one file with the edge's weights."""
+    flags = ["--async_freq", 1, 3, 0, "--costs", "1:0.25", "1.25:0.25"]
+    made = train(tmp_path, npz, trained, *flags, epochs=1)
+    edge = made.pop("tiny-edgenet")
+    assert len(made) == 6
+    own = Rejector().state_dict()
+    for checkpoint in made.values():
+        assert checkpoint["state_dict"].keys() == own.keys()
+        assert all(v.shape == own[k].shape for k, v in checkpoint["state_dict"].items())
+        rest = [v for k, v in checkpoint.items() if k != "state_dict"]
+        assert not any(isinstance(v, torch.Tensor | dict) for v in rest)
+        assert checkpoint["edge_file"] == "tiny-edgenet.pth"
+    weight = edge["state_dict"]["0.weight"].numpy().tobytes()
+    assert [p.name for p in tmp_path.iterdir() if weight in p.read_bytes()] == ["tiny-edgenet.pth"]

@@ -9,6 +9,7 @@ from torchvision import transforms
 
 import data.batches
 from data import Batches, Part
+from data.augment import flip_crop
 from tests.made import one_line_error
 
 
@@ -139,6 +140,33 @@ def test_two_epochs_at_once_do_not_disturb_each_other():
 def flip_some(images, generator):
     flip = torch.rand(len(images), generator=generator, device=images.device) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("start", [0, 1, 5, 12, 13])
+def test_an_epoch_continued_reads_only_the_batches_to_come(resident, start, monkeypatch):
+    read, kind = [], "OnDevice" if resident else "OnHost"
+
+    class Recording(getattr(data.batches, kind)):
+        def chunks(self, rows, size):
+            read.extend(rows.tolist())
+            return super().chunks(rows, size)
+
+    monkeypatch.setattr(data.batches, kind, Recording)
+    monkeypatch.setattr(data.batches, "CHUNK_VALUES", 700)  # two batches
+    part, given = make_part(51, height=9, width=9), {"shuffle": True, "augment": flip_crop}
+    batches = Batches(part, 4, "cpu", resident=resident, **given)
+    whole, states = [], [None]
+    for batch in batches.epoch(3):
+        whole.append(batch)
+        states.append(batches.augment_state)
+    read.clear()
+    again = Batches(part, 4, "cpu", resident=resident, **given)
+    left = [*again.epoch(3, start, states[start])]
+    assert read == torch.cat([index for index, _, _ in whole])[4 * start :].tolist()
+    assert len(left) == 13 - start
+    for batch, expected in zip(left, whole[start:], strict=True):
+        assert all(map(torch.equal, batch, expected))
 
 
 def test_augment_is_given_normalised_batches_and_its_result_is_used():

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+import experiment
 from benchmarks.meta_gradient import double_backward
 from deferral.exits import shares as shares_of_exits
 from early_exit import meta_gradient
@@ -71,7 +72,7 @@ def make(optimizer, label_smoothing=0.0, dimension="col", inputs="loss", warm=Tr
 def by_forward_mode(method, a, b, save_memory):
     passed = None
     if not save_memory:
-        state = meta_gradient.random_state(a.images.device)
+        state = experiment.random_state(a.images.device)
         logits = method.model(method.laid_out(a.images))
         losses = exit_losses(logits, a.labels, method.label_smoothing)
         passed = losses, method.weight_inputs(a, losses, logits), state
@@ -234,7 +235,7 @@ def test_forward_mode_equals_backward_on_every_network(double, arch, changes):
         inputs[:, 1], inputs[:3, 0, 5:] = 0, 0  # one segment; padding
     params = dict(net.named_parameters())
     along = {name: torch.randn_like(p) for name, p in params.items()}
-    state = meta_gradient.random_state(inputs.device)
+    state = experiment.random_state(inputs.device)
     losses = exit_losses(net(inputs), labels, 0.1)
     running = {name: x.clone() for name, x in net.named_buffers()}
     with meta_gradient.same_dropout(state, inputs.device):
@@ -256,7 +257,7 @@ def test_dropout_is_the_same_in_both_passes(double):
     method.net.classifier[0].linear = torch.nn.Sequential(
         torch.nn.Dropout(0.5), method.net.classifier[0].linear
     )
-    state = meta_gradient.random_state(a.images.device)
+    state = experiment.random_state(a.images.device)
     first = method.net(a.images)[0]
     second = method.net(a.images)[0]
     assert (first != second).any()

@@ -29,3 +29,14 @@ def test_rates_are_set_and_saved_as_numbers(rate_on):
     assert isinstance(group["lr"], float)
     steer(optimizer, None)
     assert isinstance(optimizer.param_groups[0]["lr"], float)
+
+
+@pytest.mark.parametrize("rate_on", [None, torch.device("cpu")])
+def test_each_group_has_its_rate(rate_on):
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (0.25, 1.0)]
+    optimizer = torch.optim.SGD(groups)
+    steer(optimizer, rate_on)
+    set_lr(optimizer, [0.125, 0.5])
+    assert [group["lr"] for group in portable(optimizer)["param_groups"]] == [0.125, 0.5]
+    set_lr(optimizer, 2.0)
+    assert [group["lr"] for group in portable(optimizer)["param_groups"]] == [2.0, 2.0]

@@ -234,3 +234,26 @@ def test_interrupted_anywhere_it_goes_on_the_same(stop):
         got = copies.answers(step % EPOCH, edge, logits, batch)
         assert torch.equal(got, expected[step]), step
     assert [second.sent(s) for s in freqs] == [whole.sent(s) for s in freqs]
+
+
+def test_predictions_computed_ahead_are_kept_in_the_state():
+    """In batches of other sizes they could round otherwise, so they are not computed again."""
+    edge, asked = new_edge(), []
+
+    def ask(net, batch):
+        asked.append(len(batch))
+        return answers(net, batch)
+
+    every, logits = images(24, seed=5), torch.zeros(6, CLASSES)
+    rows = torch.arange(24).split(6)
+    copies = EdgeCopies(edge, [0], ask=ask)
+    copies.start_epoch(rows, lambda index: every[index])
+    copies.answers(0, edge, logits, every[:6])
+    assert asked == [18]  # the batches up to the refresh at the last one
+    resumed = EdgeCopies(new_edge(), [0], ask=ask)
+    resumed.load(copies.state())
+    resumed.start_epoch(rows, lambda index: every[index], first=1)
+    again = [resumed.answers(i, edge, logits, every[rows[i]]) for i in (1, 2)]
+    assert asked == [18]
+    for i, classes in zip((1, 2), again, strict=True):
+        assert torch.equal(classes[0], answers(copies.copies[0], every[rows[i]]))
