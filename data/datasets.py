@@ -25,7 +25,7 @@ from torch import Tensor
 from data.memory import fits_host, free_on_host
 from data.npz import read_npz
 from data.parts import Part, fingerprint_of
-from data.pictures import brief, decoded_bytes, list_folder, unreadable
+from data.pictures import brief, decoded_bytes, list_folder, read_picture
 
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
@@ -314,8 +314,8 @@ def _from_folder(path: Path) -> Source:
     if not fits_host(needed):
         raise TooLarge(
             f"{path} takes about {needed / 1e9:.1f} GB to read and cut, and "
-            f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: give fewer or smaller "
-            "pictures (early_exit.train reads them as they are needed, --stream)"
+            f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: --stream, in learning to "
+            "help and early exits, reads pictures as they are needed; or give fewer or smaller ones"
         )
     train_images, test_images = _decode(train), _decode(test)
     size = Counter(image.shape[:2] for image in train_images).most_common(1)[0][0]
@@ -328,14 +328,7 @@ def _from_folder(path: Path) -> Source:
 
 def _decode(listing: ImageFolder) -> list[NDArray[np.uint8]]:
     """Every picture of a listing, uint8 [H, W, 3], each of its own size."""
-    images = []
-    for file, _ in listing.samples:
-        try:
-            images.append(np.array(listing.loader(file)))
-        # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
-        except Exception as error:
-            raise unreadable(file, error) from error
-    return images
+    return [read_picture(file).permute(1, 2, 0).numpy() for file, _ in listing.samples]
 
 
 def _stack(images: list[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:
