@@ -136,10 +136,9 @@ class Batches(Steps):
         index: int64 [B], rows of the part. images: float32 [B, 3, H, W], (x / 255 - mean) / std, a
         grey image three times over. labels: int64 [B]. All on the device.
         """
-        augment_seed = _seeds(self.seed, epoch)[1]
         order = self.order(epoch)
         if self.augment is not None:
-            generator = torch.Generator(self.device).manual_seed(augment_seed)
+            generator = augment_generator(self.seed, epoch, self.device)
 
         size = self.batch_size
         chunk = size * max(1, CHUNK_VALUES // (size * 3 * math.prod(self._shape)))
@@ -192,6 +191,11 @@ def rows_in_order(total: int, seed: int, epoch: int, shuffle: bool) -> Tensor:
     # Drawn on the CPU whatever the device, so that all devices see one order.
     generator = torch.Generator().manual_seed(_seeds(seed, epoch)[0])
     return torch.randperm(total, generator=generator)
+
+
+def augment_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    """The generator that the augmentation of one epoch draws from."""
+    return torch.Generator(device).manual_seed(_seeds(seed, epoch)[1])
 
 
 def scale_and_shift(

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiment import InputError
+
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
 
@@ -90,7 +92,7 @@ def read_picture(file: str) -> Tensor:
     sets.
 
     Raises:
-        ValueError: it cannot be read. One line.
+        InputError: it cannot be read. One line.
     """
     try:
         with Image.open(file) as picture:
@@ -101,7 +103,7 @@ def read_picture(file: str) -> Tensor:
             return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
     # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
     except Exception as error:
-        raise ValueError(
+        raise InputError(
             f"picture {file} cannot be read ({brief(error)}): replace or remove it"
         ) from error
 
