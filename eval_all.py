@@ -9,6 +9,8 @@ figure is made, and {dataset}-eval_all.json in the layout of the L2H release plu
 (extra surrogates, adaptive ones, those of train_rejector.py) are in {dataset}-eval_extra.json, in
 the same layout.
 
+Runs that were trained with --stream are evaluated with --stream and the same --stream_size.
+
 SAVE_DIR may hold checkpoints of the release instead, under the release's names, and its local net.
 Each has its own edge net: they are read one by one, and predictions.npz, which holds one edge net,
 is written only if all edge nets are equal.

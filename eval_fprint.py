@@ -11,7 +11,8 @@ Takes a checkpoint of train_edgenet_async.py (with its edge and local net beside
 dict of the L2H release (`rejector.*` and `edge_net.*`, alexnet or vit), an edge net alone, or a
 local net alone. The local net {dataset}-localnet.pth is read from SAVE_DIR or, if that is not
 given, from the checkpoint's folder; --local_path names another. The costs are those in the
-checkpoint, or in the release's file name. All numbers are on test.
+checkpoint, or in the release's file name. All numbers are on test. A network that was trained with
+--stream takes --stream and the same --stream_size here.
 """
 
 from pathlib import Path

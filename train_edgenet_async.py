@@ -14,6 +14,7 @@ once; the local net m is fixed and predicts each image once; all rejectors are o
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
 {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth for each setting (with an extra surrogate's
 name at the end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py comes next.
+--stream reads a folder of pictures while it trains; one forward of the edge still serves all.
 A further call with other costs or S adds their rejectors to the same edge net, which it trains
 again and compares; one call with all settings takes no longer than each of these.
 """

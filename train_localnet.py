@@ -12,6 +12,9 @@ CIFAR-10 takes a minute on a GPU and two on 2 CPU cores and gives 60 to 63 % on 
 early_exit.train wrote to {dataset}-msdnet.pth; msdnet:last is its last exit. Any architecture of
 early_exit.train that reads images works. The later steps of learning to help then use that exit.
 
+--stream reads a folder of pictures while it trains, for those that do not fit into memory; every
+later step then takes it too (docs/learning_to_help.md).
+
 Writes {dataset}-localnet.pth and, last, {dataset}-localnet.json.
 """
 

@@ -12,7 +12,8 @@ both nets (on val if that was 0), because both nets are right too often on their
 Its calibration is fitted on val. `--rejector per_cost` fits a linear rejector for each cost pair
 and surrogate on the same student instead, for comparison.
 
-train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir.
+train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir, and
+with --stream where they had it; features and logits of all images are kept in memory, images not.
 Writes {dataset}-rejector-{input}.pth for each input and, last, {dataset}-rejector.json; eval_all.py
 adds the estimates to the predictions. On features, a minute on one CPU core for CIFAR-10.
 """

@@ -184,6 +184,8 @@ WAYS = {"plain": plain, "ours": ours, "local": local}
 
 def measure(way: str, folder: str, flags: dict[str, Any]) -> tuple[float, float]:
     """Images a second and megabytes at the peak, of this process."""
+    # The decoding processes start as in a script, not as this process did.
+    multiprocessing.set_start_method(flags["start_method"], force=True)
     torch.manual_seed(0)
     device = torch.device(flags["device"])
     with Peak() as peak:
@@ -265,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
     out = flags.pop("out")
     with experiment.one_line_errors():
         device = experiment.pick_device(flags["device"])
-    flags["device"] = str(device)
+    flags |= {"device": str(device), "start_method": multiprocessing.get_start_method()}
     print(f"{experiment.hardware(device)}, torch {torch.__version__}")
     decoders = decoding(10 * flags["rounds"])
     for row in decoders:
