@@ -320,8 +320,8 @@ def _from_folder(path: Path) -> Source:
     if not fits_host(needed):
         raise TooLarge(
             f"{path} takes about {needed / 1e9:.1f} GB to read and cut, and "
-            f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: --stream, in learning to "
-            "help and early exits, reads pictures as they are needed; or give fewer or smaller ones"
+            f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: give --stream (learning "
+            "to help, early exits), or give fewer or smaller pictures"
         )
     train_images, test_images = _decode(train), _decode(test)
     size = Counter(image.shape[:2] for image in train_images).most_common(1)[0][0]
