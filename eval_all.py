@@ -9,6 +9,8 @@ figure is made, and {dataset}-eval_all.json in the layout of the L2H release plu
 (extra surrogates, adaptive ones, those of train_rejector.py) are in {dataset}-eval_extra.json, in
 the same layout.
 
+Runs that were trained with --stream are evaluated with --stream and the same --stream_size.
+
 SAVE_DIR may hold checkpoints of the release instead, under the release's names, and its local net.
 Each has its own edge net: they are read one by one, and predictions.npz, which holds one edge net,
 is written only if all edge nets are equal.
@@ -32,11 +34,12 @@ from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
 from learning_to_help.amortized import student_logits
+from learning_to_help.inputs import add_stream_flags, check_data, check_stream_flags, load
 from learning_to_help.settings import release_reads
 from models.checkpoints import edge_net, local_net, rejector_net
 from models.edgenet import ViT
 from models.exit_local import ExitLocal
-from models.inference import predict
+from models.inference import predict_each
 from models.rejector import StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
@@ -50,10 +53,12 @@ def parse_args(argv=None):
     parser.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     parser.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
+    add_stream_flags(parser)
     parser.add_common(seed=43)
     args = parser.parse_args(argv)
     given = parser.given(args, argv)
     parser.refuse(given, ["seed"], "evaluation uses no random numbers; --seeds names the runs")
+    check_stream_flags(parser, args, argv)
     return args
 
 
@@ -129,20 +134,23 @@ def seen_classes(local, labels, num_classes) -> list[int] | None:
     return sorted(set(chosen) & set(labels.tolist()))
 
 
-def predict_parts(dataset, net, batch_size, device) -> np.ndarray:
-    """Logits [N, K], or [R, N, 2] of stacked rejectors, on val and then test."""
-    batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
-    return torch.cat([predict(net.to(device), b) for b in batches], dim=-2).cpu().numpy()
+def predict_parts(dataset, nets, batch_size, device) -> list[np.ndarray]:
+    """Logits [N, K] of each net, or [R, N, 2] of stacked rejectors, on val and then test."""
+    nets = [net.to(device) for net in nets]
+    parts = [data.image_batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
+    both = [predict_each(nets, batches) for batches in parts]
+    return [torch.cat(pair, dim=-2).cpu().numpy() for pair in zip(*both, strict=True)]
 
 
 def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz: each net predicts val and test once, in that order."""
+    """The arrays of predictions.npz: all nets predict val and test in one pass, in that order."""
     parts, nets = (dataset.val, dataset.test), [net for net in (local, edge) if net is not None]
-    stages = [predict_parts(dataset, net, batch_size, device) for net in nets]
+    stack = [StackedRejectors(rejectors)] if rejectors else []
+    stages = predict_parts(dataset, nets + stack, batch_size, device)
     count, val = sum(len(part.labels) for part in parts), len(dataset.val.labels)
     scores = np.zeros((0, count), np.float32)
     if rejectors:
-        pairs = predict_parts(dataset, StackedRejectors(rejectors), batch_size, device)
+        pairs = stages.pop()
         scores = pairs[..., 1] - pairs[..., 0]
     # Spread evenly over the test set, which may be sorted by class.
     shown = np.unique(np.linspace(0, count - val - 1, EXAMPLES).astype(int))
@@ -153,7 +161,7 @@ def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str
         "index": torch.cat([part.index for part in parts]).numpy(),
         "scores": scores.astype(np.float32),
         "example_index": shown + val,
-        "example_images": dataset.test.images[shown].numpy(),
+        "example_images": data.pixels_of(dataset.test, torch.from_numpy(shown)).numpy(),
     }
 
 
@@ -187,7 +195,8 @@ def predict_later(arrays, costed, later, local, dataset, batch_size, device):
     Returns settings of those that estimate, and the names of those whose students are on the image
     alone and so classify by themselves.
     """
-    batches = [data.Batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
+    parts = dataset.val, dataset.test
+    batches = [data.image_batches(part, batch_size, device) for part in parts]
     estimating, students = [], {}
     for stem, checkpoint in later.items():
         net = estimators.build(checkpoint, stem).to(device)
@@ -261,7 +270,7 @@ def evaluate_released(args, run, device, paths, files):
     """
     size = estimators.image_rejector_cost()
     with experiment.one_line_errors():
-        dataset = data.load(args.dataset, args.data_root, *SPLIT.values())
+        dataset = load(args, *SPLIT.values())
         fingerprint, name = dataset.fingerprint(), paths.dataset
         if run.is_complete(fingerprint, input_files(paths)):
             return print(f"{run.result}: complete")
@@ -270,7 +279,7 @@ def evaluate_released(args, run, device, paths, files):
         if any(files.values()) or paths.local.exists():
             checkpoint = experiment.load_checkpoint(paths.local)
             local = local_net(checkpoint, len(dataset.classes), str(paths.local))
-            local_logits = [predict_parts(dataset, local, *inference)]
+            local_logits = predict_parts(dataset, [local], *inference)
         layout, settings, scores, digests, arrays = {}, [], [], [], {}
         for path, setting in files.items():
             rejector, edge, digest = released.read(path, name, len(dataset.classes))
@@ -286,7 +295,7 @@ def evaluate_released(args, run, device, paths, files):
                 counts = stage_counts(arrays["labels"][test], right[test], len(dataset.classes))
                 layout[path.stem] = {"edge": counts}
                 continue
-            pairs = predict_parts(dataset, rejector, *inference)
+            (pairs,) = predict_parts(dataset, [rejector], *inference)
             scores.append(pairs[:, 1] - pairs[:, 0])
             from_name = {k: v for k, v in setting._asdict().items() if k in SETTING}
             settings.append({"stem": path.stem, **from_name, "seed": None, **size})
@@ -327,7 +336,7 @@ def evaluate(args):
         edge, local = read.edge, read.local
         rejectors = {stem: checkpoint for stem, (checkpoint, _) in read.rejectors.items()}
         split = [edge.get(key, default) for key, default in SPLIT.items()]
-        dataset = data.load(args.dataset, args.data_root, *split)
+        dataset = load(args, *split)
         num_classes = len(dataset.classes)
         edge_module = edge_net(edge, num_classes, str(paths.edge))
         local_module = local_net(local, num_classes, str(paths.local)) if local else None
@@ -336,10 +345,8 @@ def evaluate(args):
         fingerprint = dataset.fingerprint()
         if run.is_complete(fingerprint, input_files(paths)):
             return print(f"{run.result}: complete")
-        if edge["data"] != fingerprint:
-            raise ValueError(
-                f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
-            )
+        otherwise = f"--dataset {args.dataset}: is not the data that {run.dir} was trained on"
+        check_data(edge, dataset, str(paths.edge), otherwise)
         later = estimators.read(run.dir, name, read.hashes) if local else {}
         losses = read_losses(paths)
         run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])

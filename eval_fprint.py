@@ -11,7 +11,8 @@ Takes a checkpoint of train_edgenet_async.py (with its edge and local net beside
 dict of the L2H release (`rejector.*` and `edge_net.*`, alexnet or vit), an edge net alone, or a
 local net alone. The local net {dataset}-localnet.pth is read from SAVE_DIR or, if that is not
 given, from the checkpoint's folder; --local_path names another. The costs are those in the
-checkpoint, or in the release's file name. All numbers are on test.
+checkpoint, or in the release's file name. All numbers are on test. A network that was trained with
+--stream takes --stream and the same --stream_size here.
 """
 
 from pathlib import Path
@@ -28,9 +29,10 @@ from deferral.risk import costs, random_risk, risk, send_rate
 from deferral.summary import Baselines
 from experiment import number
 from learning_to_help import released
+from learning_to_help.inputs import add_stream_flags, check_data, check_stream_flags, load
 from learning_to_help.settings import released_setting
 from models.checkpoints import edge_net, kind_of, local_net, rejector_net, release_nets
-from models.inference import predict
+from models.inference import predict_each
 
 OF_REJECTOR = ("cost_1", "cost_e", "max_reject_rate", "max_risk")
 
@@ -71,9 +73,11 @@ def parse_args(argv=None):
         help="probability that a guaranteed threshold exceeds its bound",
     )
     group.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
+    add_stream_flags(group)
     parser.add_common(seed=43, many=False)
     args = parser.parse_args(argv)
     args.given = parser.given(args, argv)
+    check_stream_flags(parser, args, argv)
     parser.refuse(args.given, ("overwrite", "resume"), "this script writes nothing")
     if args.save_dir and args.local_path:
         parser.error("--local_path: --save_dir names the local net's folder already; leave one out")
@@ -239,10 +243,10 @@ def main(argv=None):
         entries = {k: v for checkpoint, _ in checkpoints.values() for k, v in checkpoint.items()}
         defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
         split = [entries.get(key, default) for key, default in defaults.items()]
-        dataset = data.load(args.dataset, args.data_root, *split)
+        dataset = load(args, *split)
         for checkpoint, where in checkpoints.values():
-            if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
-                raise ValueError(f"--dataset {args.dataset}: is not what {where} was trained on")
+            otherwise = f"--dataset {args.dataset}: is not what {where} was trained on"
+            check_data(checkpoint, dataset, where, otherwise)
         nets = build_nets(checkpoints, len(dataset.classes))
         if "rejector" in nets:
             pair = costs_of(args, path, checkpoints)
@@ -252,12 +256,11 @@ def main(argv=None):
             raise ValueError(f"--{min(useless)}: {path} holds no trained rejector")
 
     parts = {"val": dataset.val, "test": dataset.test}
-    batches = {k: data.Batches(v, args.batch_size, device) for k, v in parts.items()}
-    logits = {
-        (name, split): predict(net.to(device), batches[split]).cpu().numpy()
-        for name, net in nets.items()
-        for split in ("val", "test")
-    }
+    modules, logits = [net.to(device) for net in nets.values()], {}
+    for split, part in parts.items():
+        batches = data.image_batches(part, args.batch_size, device)
+        for name, values in zip(nets, predict_each(modules, batches), strict=True):
+            logits[name, split] = values.cpu().numpy()
     labels, num_classes = dataset.test.labels.numpy(), len(dataset.classes)
     print(f"{path}\n{dataset.name}: {len(labels)} test images of {num_classes} classes")
     for name in ("local", "edge"):

@@ -14,6 +14,7 @@ once; the local net m is fixed and predicts each image once; all rejectors are o
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
 {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth for each setting (with an extra surrogate's
 name at the end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py comes next.
+--stream reads a folder of pictures while it trains; one forward of the edge still serves all.
 A further call with other costs or S adds their rejectors to the same edge net, which it trains
 again and compares; one call with all settings takes no longer than each of these.
 """
@@ -21,7 +22,6 @@ again and compares; one call with all settings takes no longer than each of thes
 import argparse
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,10 +33,17 @@ from experiment.cuda_graph import autocast, portable, set_lr, steer
 from learning_to_help import finetune, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
+from learning_to_help.inputs import (
+    add_stream_flags,
+    check_stream_flags,
+    load,
+    print_where,
+    read_local,
+    recorded,
+)
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
 from models.anynet import load_weights, weights_file
-from models.checkpoints import local_net
 from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
 from models.inference import predict
 
@@ -60,6 +67,7 @@ def parse_args(argv=None):
     group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     group.add_argument("--local_path", help="local net to copy into SAVE_DIR")
+    add_stream_flags(group)
     add_flags(parser)
     group = parser.add_argument_group("edge net")
     group.add_argument(
@@ -158,6 +166,7 @@ def parse_args(argv=None):
     check_flags(parser, args, argv)
     finetune.check_flags(parser, args, parser.given(args, argv))
     finetune.check_scaling_flags(parser, args, "edge")
+    check_stream_flags(parser, args, argv)
     if args.edge_weights and args.pretrained:
         parser.error("--edge_weights and --pretrained: both are weights to start from")
     if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
@@ -215,41 +224,13 @@ def train_one_epoch(
     return l1.cpu(), l2.cpu()
 
 
-def read_local(local_path: str | None, dataset, run):
-    """The run's local net, the bytes of the file to write, and {file name: SHA-256}.
-
-    The bytes are None if another script wrote the file in the run directory.
-    """
-    path = experiment.RunPaths(run.dir, dataset.name).local
-    source = Path(local_path or path)
-    if not source.exists():
-        raise ValueError(
-            f"{source}: no local net there; make it with train_localnet.py, or give --local_path"
-        )
-    checkpoint = experiment.load_checkpoint(source)
-    net = local_net(checkpoint, len(dataset.classes), str(source))
-    if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
-        raise ValueError(
-            f"{source}: the local net was trained on other data or another val split; give its "
-            f"--dataset, --val_size {checkpoint['val_size']:g}, --rejector_val_size "
-            f"{checkpoint.get('rejector_val_size', 0):g} and --split_seed "
-            f"{checkpoint['split_seed']}"
-        )
-    digest = experiment.sha256(source)
-    if path.exists() and experiment.sha256(path) != digest:
-        raise ValueError(f"{path}: is another local net than {source}; use another --save_dir")
-    written_here = not path.exists() or path.name in run.entry().get("files", [])
-    return net, source.read_bytes() if written_here else None, {path.name: digest}
-
-
 def train(args):
     """Train the edge and all rejectors of one run and write their checkpoints and the result."""
     with experiment.one_line_errors():
         device = experiment.pick_device(args.device)
         name = data.stem(args.dataset)
         run, settings, stems, added_to = plan(args, name, settings_of(args))
-        split = args.val_size, args.split_seed, args.rejector_val_size
-        dataset = data.load(args.dataset, args.data_root, *split)
+        dataset = load(args, args.val_size, args.split_seed, args.rejector_val_size)
         paths = experiment.RunPaths(run.dir, name)
         edge_path, local_path = paths.edge, paths.local
         # A run without rejectors reads no local net, but an earlier run here may have rejectors.
@@ -265,7 +246,7 @@ def train(args):
         if run.is_complete(dataset.fingerprint(), inputs):
             return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
-        size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
+        size = args.edge_size or edge_size(args.edge_net, data.image_size(dataset.train))
         scaling = finetune.chosen_scaling(
             args.edge_net, args.edge_mean, args.edge_std, args.pretrained, args.edge_weights
         )
@@ -278,14 +259,14 @@ def train(args):
         order = torch.channels_last if channels_last else torch.contiguous_format
         edge = edge.to(device, memory_format=order)
         augment = data.AUGMENTATIONS[args.augment]
-        batches = data.Batches(
+        batches = data.image_batches(
             dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
         )
-        val = data.Batches(dataset.val, 250, device)
+        val = data.image_batches(dataset.val, 250, device)
         # What is trained, and what it sees: the edge and images, or its last layer and features.
         trained, inputs_of, val_inputs, pictures = edge, batches, val, None
         if args.train_head_only:
-            parts = [(batches, data.Batches(dataset.train, 250, device)), (val, val)]
+            parts = [(batches, data.image_batches(dataset.train, 250, device)), (val, val)]
             trained, (inputs_of, val_inputs) = finetune.head_and_features(
                 edge, size, parts, autocast(device, args.bf16)
             )
@@ -308,7 +289,7 @@ def train(args):
         local_logits = rejectors = progress = None
         if settings:
             # m is fixed, so it predicts each image once; these batches are freed afterwards.
-            local_logits = predict(local.to(device), data.Batches(dataset.train, 500, device))
+            local_logits = predict(local.to(device), data.image_batches(dataset.train, 500, device))
             rejectors = Rejectors(
                 settings,
                 trained,
@@ -335,8 +316,7 @@ def train(args):
         outputs += [local_path] if local_bytes else []
         patterns = [paths.pattern("edgenet*.pth")]
         state = run.start(device, dataset.fingerprint(), outputs, patterns, stems)
-        if not batches.resident:
-            print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
+        print_where(batches, dataset.name)
         if local_bytes:
             experiment.write_bytes(local_path, local_bytes)
         optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
@@ -393,10 +373,10 @@ def train(args):
             within,
         )
         l1, l2 = torch.cat([l1, losses[0]]), torch.cat([l2, losses[1]])
-        val_logits = predict(trained, val_inputs)
+        val_logits = (
+            progress.after_epoch(trained, rejectors) if progress else predict(trained, val_inputs)
+        )
         val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
-        if progress:
-            progress.after_epoch(val_logits, rejectors)
         metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
         if rejectors:
             metrics["rejector_loss"] = losses[1].mean().item()
@@ -413,8 +393,7 @@ def train(args):
         "edge_size": size,
         **scaling.entries("edge"),
         "num_classes": num_classes,
-        "dataset": dataset.name,
-        "data": dataset.fingerprint(),
+        **recorded(dataset),
         "val_size": args.val_size,
         "split_seed": args.split_seed,
         "rejector_val_size": args.rejector_val_size,

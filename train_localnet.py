@@ -12,6 +12,9 @@ CIFAR-10 takes a minute on a GPU and two on 2 CPU cores and gives 60 to 63 % on 
 early_exit.train wrote to {dataset}-msdnet.pth; msdnet:last is its last exit. Any architecture of
 early_exit.train that reads images works. The later steps of learning to help then use that exit.
 
+--stream reads a folder of pictures while it trains, for those that do not fit into memory; every
+later step then takes it too (docs/learning_to_help.md).
+
 Writes {dataset}-localnet.pth and, last, {dataset}-localnet.json.
 """
 
@@ -27,7 +30,7 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from learning_to_help import exit_as_local as exits
-from learning_to_help import finetune
+from learning_to_help import finetune, inputs
 from models.any_local import build_local, is_local
 from models.anynet import load_weights, weights_file
 from models.cost import multiply_adds, parameters
@@ -38,7 +41,7 @@ from models.localnet import LOCAL_NETS
 TRAINING = (
     "local_size", "local_mean", "local_std", "local_weights", "local_classes", "epochs",
     "batch_size", "lr", "lr_trunk", "train_head_only", "momentum", "log_to", "graph", "seed",
-    "save_every",
+    "save_every", "stream",
 )  # fmt: skip
 
 
@@ -60,6 +63,7 @@ def parse_args(argv=None):
         help="train images kept for train_rejector.py: a share below 1 or a count; 0 for none",
     )
     group.add_argument("--local_classes", help="train on these classes only, as 0-8 or 0,2,5-7")
+    inputs.add_stream_flags(group)
     group = parser.add_argument_group("training")
     group.add_argument(
         "--local_net",
@@ -108,6 +112,7 @@ def parse_args(argv=None):
     parser.add_common(seed=42, logs=True, saves=True)
     args = parser.parse_args(argv)
     check_flags(parser, args, parser.given(args, argv))
+    inputs.check_stream_flags(parser, args, argv)
     return args
 
 
@@ -136,6 +141,7 @@ def check_flags(parser, args, given) -> None:
             parser.error("--epochs 0 keeps weights as they are; --local_weights says which")
         return
     parser.refuse(given, TRAINING, f"--local_net {args.local_net} is trained already; leave it out")
+    parser.refuse(given, ["stream"], "an exit reads images in memory here; leave it out")
     if args.rejector_val_size:
         parser.error(
             f"--rejector_val_size: the network of --local_net {args.local_net} has seen all images "
@@ -224,22 +230,19 @@ def train(args):
         device = experiment.pick_device(args.device)
         paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
         run = experiment.Run(args.save_dir, paths.stem("localnet"), args)
-        split = args.val_size, args.split_seed, args.rejector_val_size
-        dataset = data.load(args.dataset, args.data_root, *split)
-        inputs = {}
+        dataset = inputs.load(args, args.val_size, args.split_seed, args.rejector_val_size)
+        weights = {}
         if args.local_weights:
-            inputs[Path(args.local_weights).name] = experiment.sha256(
-                weights_file(args.local_weights)
-            )
-        if run.is_complete(dataset.fingerprint(), inputs):
+            weights[Path(args.local_weights).name] = weights_file(args.local_weights)
+        if run.is_complete(dataset.fingerprint(), weights):
             return print(f"{run.result}: complete")
         num_classes = len(dataset.classes)
         train = dataset.train
         if args.local_classes is not None:
             kept = data.parse_classes(args.local_classes, num_classes)
             train = data.keep_classes(train, kept)
-        batches = data.Batches(train, args.batch_size, device, shuffle=True, seed=args.seed)
-        val = data.Batches(dataset.val, 500, device)
+        batches = data.image_batches(train, args.batch_size, device, shuffle=True, seed=args.seed)
+        val = data.image_batches(dataset.val, 500, device)
 
         experiment.seed_everything(args.seed)
         scaling = finetune.chosen_scaling(
@@ -252,14 +255,13 @@ def train(args):
         # What is trained, and what it sees: the net and images, or its last layer and features.
         trained, inputs_of, val_inputs = net, batches, val
         if args.train_head_only:
-            parts = [(batches, data.Batches(train, 500, device)), (val, val)]
+            parts = [(batches, data.image_batches(train, 500, device)), (val, val)]
             trained, (inputs_of, val_inputs) = finetune.head_and_features(net, net.size, parts)
         groups = finetune.parameter_groups(trained, net.size, args.lr, args.lr_trunk)
         optimizer = torch.optim.SGD(groups, momentum=args.momentum, fused=device.type != "mps")
         path = paths.local
         state = run.start(device, dataset.fingerprint(), [path])
-        if not batches.resident:
-            print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
+        inputs.print_where(batches, dataset.name)
         done = 0
         if state:
             trained.load_state_dict(state["net"])
@@ -297,17 +299,16 @@ def train(args):
         **scaling.entries("local"),
         "num_classes": num_classes,
         "local_classes": args.local_classes or "all",
-        "dataset": dataset.name,
-        "data": dataset.fingerprint(),
+        **inputs.recorded(dataset),
         "val_size": args.val_size,
         "split_seed": args.split_seed,
         "rejector_val_size": args.rejector_val_size,
         "seed": args.seed,
         "state_dict": {k: v.cpu() for k, v in net.state_dict().items()},
     }
-    digest = experiment.save_checkpoint(path, checkpoint)
-    test = data.Batches(dataset.test, 500, device)
+    test = data.image_batches(dataset.test, 500, device)
     test_accuracy = accuracy(net, test, test.labels)
+    digest = experiment.save_checkpoint(path, checkpoint)
     run.finish({"val_accuracy": val_accuracy, "test_accuracy": test_accuracy, "sha256": digest})
     print(f"{path}: {test_accuracy:.1%} on test")
     return None

@@ -12,7 +12,8 @@ both nets (on val if that was 0), because both nets are right too often on their
 Its calibration is fitted on val. `--rejector per_cost` fits a linear rejector for each cost pair
 and surrogate on the same student instead, for comparison.
 
-train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir.
+train_localnet.py and train_edgenet_async.py come first, with the same --dataset and --save_dir, and
+with --stream where they had it; features and logits of all images are kept in memory, images not.
 Writes {dataset}-rejector-{input}.pth for each input, {dataset}-rejector-{input}-{net}.pth for each
 other --rejector_net, and, last, {dataset}-rejector.json; eval_all.py adds the estimates to the
 predictions. On one CPU core for CIFAR-10: a minute on features, some 10 with small, 25 with
@@ -22,6 +23,7 @@ large.
 import itertools
 import math
 import time
+from pathlib import Path
 
 import torch
 
@@ -30,11 +32,11 @@ import experiment
 from experiment import number
 from learning_to_help import amortized
 from learning_to_help.flags import add_cost_flags, check_bounded, cost_pairs
+from learning_to_help.inputs import add_stream_flags, check_data, check_stream_flags, load
 from losses.surrogates import DEFAULT, KNOWING_COSTS
 from models.amortized import INPUTS, REJECTOR_NETS, STUDENTS, AmortizedRejector
 from models.checkpoints import edge_net, local_net
 from models.cost import multiply_adds, parameters
-from models.inference import predict
 from models.localnet import LeNet5
 
 REJECTORS = ("amortized", "per_cost")
@@ -46,6 +48,7 @@ def parse_args(argv=None):
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
+    add_stream_flags(group)
     group = parser.add_argument_group("rejector")
     group.add_argument(
         "--rejector",
@@ -110,6 +113,7 @@ def parse_args(argv=None):
         parser.refuse(given, ["rejector_net"], "goes with --rejector_input image or both")
     if args.rejector_net == ["lenet5"]:  # args.json records the values of the only recipe
         vars(args).update(recipe_of("lenet5", args)._asdict())
+    check_stream_flags(parser, args, argv)
     check_bounded(parser, "surrogates", args.surrogates, cost_pairs(args))
     return args
 
@@ -127,9 +131,9 @@ def students(inputs, nets):
     return {kind if net == "lenet5" else f"{kind}-{net}": (kind, net) for kind, net in pairs}
 
 
-def read_nets(save_dir, dataset_name, data_root):
+def read_nets(args):
     """The data set, local net and edge net of a run directory, and the SHA-256 of both files."""
-    name = data.stem(dataset_name)
+    name, save_dir = data.stem(args.dataset), Path(args.save_dir)
     checkpoints, digests = [], {}
     for kind in ("local", "edge"):
         path = experiment.RunPaths(save_dir, name).checkpoint(f"{kind}net")
@@ -140,11 +144,11 @@ def read_nets(save_dir, dataset_name, data_root):
         digests |= {f"{kind}_file": path.name, f"{kind}_sha256": experiment.sha256(path)}
     edge = checkpoints[1]
     split = [edge.get(k, 0) for k in ("val_size", "split_seed", "rejector_val_size")]
-    dataset = data.load(dataset_name, data_root, *split)
+    dataset = load(args, *split)
     for checkpoint, kind in zip(checkpoints, ("local", "edge"), strict=True):
-        if checkpoint.get("data", dataset.fingerprint()) != dataset.fingerprint():
-            path = save_dir / digests[f"{kind}_file"]
-            raise ValueError(f"--dataset {dataset_name}: is not what {path} was trained on")
+        path = str(save_dir / digests[f"{kind}_file"])
+        otherwise = f"--dataset {args.dataset}: is not what {path} was trained on"
+        check_data(checkpoint, dataset, path, otherwise)
     nets = [
         build(checkpoint, len(dataset.classes), str(save_dir / digests[f"{kind}_file"]))
         for build, checkpoint, kind in zip(
@@ -175,7 +179,7 @@ def train(args):
         device = experiment.pick_device(args.device)
         run_paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
         run = experiment.Run(args.save_dir, run_paths.stem("rejector"), args)
-        dataset, local, edge, belongs_to = read_nets(run.dir, args.dataset, args.data_root)
+        dataset, local, edge, belongs_to = read_nets(args)
         nets = {belongs_to[f"{k}_file"]: belongs_to[f"{k}_sha256"] for k in ("local", "edge")}
         if run.is_complete(dataset.fingerprint(), nets):
             return print(f"{run.result}: complete")
@@ -187,10 +191,8 @@ def train(args):
         pattern = run_paths.pattern("rejector-*.pth")
         state = run.start(device, dataset.fingerprint(), paths.values(), [pattern])
 
-    batches = {k: data.Batches(part, 500, device) for k, part in parts.items()}
-    answers = {
-        k: (*amortized.local_answers(local, b), predict(edge, b)) for k, b in batches.items()
-    }
+    batches = {k: data.image_batches(part, 500, device) for k, part in parts.items()}
+    answers = {k: amortized.both_answers(local, edge, b) for k, b in batches.items()}
     right = {
         k: amortized.both_right(logits, edge_logits, batches[k].labels)
         for k, (logits, _, edge_logits) in answers.items()
@@ -201,7 +203,7 @@ def train(args):
     for name in [name for name in kinds if name not in seconds]:
         kind, net_name = kinds[name]
         start, recipe = time.perf_counter(), recipe_of(net_name, args)
-        shuffled = data.Batches(
+        shuffled = data.image_batches(
             parts["train"], args.batch_size, device, shuffle=True, seed=args.seed,
             augment=data.AUGMENTATIONS[recipe.augment],
         )  # fmt: skip

@@ -38,3 +38,4 @@ benchmark early_exit_speed benchmarks.early_exit_speed --compile
 benchmark meta_gradient benchmarks.meta_gradient
 benchmark evaluation benchmarks.evaluation
 benchmark scale-settings benchmarks.scale
+benchmark stream benchmarks.stream

@@ -62,7 +62,7 @@ def amortized_fit(device, part: Part, held_out: Part):
     local = LeNet5(10).to(device).eval()
     batches = data.Batches(part, 128, device, shuffle=True)
     in_order, in_order_held_out = (data.Batches(p, 500, device) for p in (part, held_out))
-    features = amortized.local_answers(local, in_order)[1]
+    features = amortized.both_answers(local, local, in_order)[1]
     edge_logits = 3 * torch.randn(len(part.labels), 10, device=device)
     right = (torch.rand(len(part.labels), 2, device=device) < 0.7).float()
     right_held_out = (torch.rand(len(held_out.labels), 2, device=device) < 0.7).float()

@@ -35,7 +35,7 @@ from models.cost import multiply_adds
 from models.edgenet import build_edge, edge_size
 from models.inference import predict
 from models.localnet import LeNet5
-from models.rejector import Rejector
+from models.rejector import Rejector, StackedRejectors
 
 CLASSES, SIZE, BATCH = 10, 32, 250
 LATE = [(1.0, 0.0), (1.0, 0.25), (1.25, 0.0), (1.25, 0.25)]
@@ -75,18 +75,16 @@ def make_run(folder: Path, edge_name: str, train: int, images: int) -> argparse.
 
 
 @contextlib.contextmanager
-def timed_parts(device: torch.device):
+def timed_parts(device: torch.device, edge: torch.nn.Module):
     """Context manager that yields a dict and collects the seconds of evaluate's parts in it."""
     parts: dict[str, float] = {}
-    nets = {"LeNet5": "local net", "StackedRejectors": "rejectors"}
 
-    def time_calls(where, name: str, label: str = ""):
+    def time_calls(where, name: str, part: str):
         function = getattr(where, name)
 
         def timed(*args, **kwargs):
             results = []
             taken = seconds(lambda: results.append(function(*args, **kwargs)), device)
-            part = label or nets.get(type(args[0]).__name__, "edge net")
             parts[part] = parts.get(part, 0) + taken
             return results[0]
 
@@ -96,7 +94,9 @@ def timed_parts(device: torch.device):
         time_calls(data, "load", "read data")
         time_calls(data.Dataset, "fingerprint", "hash data")
         time_calls(eval_all, "read_checkpoints", "read checkpoints")
-        time_calls(eval_all, "predict")
+        time_calls(LeNet5, "forward", "local net")
+        time_calls(type(edge), "forward", "edge net")
+        time_calls(StackedRejectors, "forward", "rejectors")
         time_calls(experiment, "write_npz", "write predictions")
         time_calls(eval_all.saved, "load", "read predictions")
         time_calls(eval_all, "release_layout", "counts and risks")
@@ -115,7 +115,7 @@ def measure(name: str, device, images: int, train: int, rounds: int) -> dict:
         edge_seconds, all_seconds, all_parts = [], [], []
         for _ in range(rounds + 1):
             edge_seconds.append(seconds(lambda: [predict(edge, b) for b in batches], device))
-            with timed_parts(device) as parts, contextlib.redirect_stdout(io.StringIO()):
+            with timed_parts(device, edge) as parts, contextlib.redirect_stdout(io.StringIO()):
                 all_seconds.append(seconds(lambda: eval_all.evaluate(args), device))
             parts["all else"] = all_seconds[-1] - sum(parts.values())
             all_parts.append(parts)

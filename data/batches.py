@@ -37,6 +37,12 @@ class Steps:
     device: torch.device
     batch_size: int
     _used: int
+    _generator: torch.Generator | None = None  # of the augmentation, this epoch
+
+    @property
+    def augment_state(self) -> Tensor | None:
+        """The state of the augmentation's generator after the last batch that was given."""
+        return None if self._generator is None else self._generator.get_state()
 
     def __len__(self) -> int:
         """Number of batches an epoch."""
@@ -129,7 +135,6 @@ class Batches(Steps):
         self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
         self._used = rows_used(len(part.labels), batch_size, shuffle)
-        self._generator: torch.Generator | None = None  # of the augmentation, this epoch
 
     def epoch(
         self, epoch: int, start: int = 0, augment_state: Tensor | None = None
@@ -141,12 +146,11 @@ class Batches(Steps):
         `start` are not read. augment_state: the attribute of this name after batch `start` - 1;
         without it the augmentation draws the numbers of the epoch's first batches.
         """
-        augment_seed = _seeds(self.seed, epoch)[1]
         order = self.order(epoch)[start * self.batch_size :]
         if not len(order):
             return
         if self.augment is not None:
-            generator = torch.Generator(self.device).manual_seed(augment_seed)
+            generator = augment_generator(self.seed, epoch, self.device)
             if augment_state is not None:
                 generator.set_state(augment_state)
             self._generator = generator
@@ -163,11 +167,6 @@ class Batches(Steps):
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
                 yield index[self._share], batch[self._share], target[self._share]
-
-    @property
-    def augment_state(self) -> Tensor | None:
-        """The state of the augmentation's generator after the last batch that was given."""
-        return None if self._generator is None else self._generator.get_state()
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
         """The `index` of each batch of one epoch, for who needs no images."""
@@ -207,6 +206,11 @@ def rows_in_order(total: int, seed: int, epoch: int, shuffle: bool) -> Tensor:
     # Drawn on the CPU whatever the device, so that all devices see one order.
     generator = torch.Generator().manual_seed(_seeds(seed, epoch)[0])
     return torch.randperm(total, generator=generator)
+
+
+def augment_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    """The generator that the augmentation of one epoch draws from."""
+    return torch.Generator(device).manual_seed(_seeds(seed, epoch)[1])
 
 
 def scale_and_shift(

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from data.memory import fits_host, free_on_host
 from data.npz import read_npz
-from data.parts import Part, fingerprint_of
-from data.pictures import brief, decoded_bytes, list_folder, unreadable
+from data.parts import P, Part, fingerprint_of
+from data.pictures import brief, decoded_bytes, list_folder, read_picture
 
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
@@ -120,6 +120,19 @@ def load(
     prefix = stem(name)
     source = source_of(name, Path(root))
     total = len(source.train.labels)
+    train, val, rejector = map(
+        source.train.where, split_rows(total, val_size, seed, rejector_val_size)
+    )
+    return Dataset(prefix, train, val, source.test, source.classes, rejector)
+
+
+def split_rows(
+    total: int, val_size: float, seed: int, rejector_val_size: float = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks of `total` train images, bool [total]: train, val, and those for the rejector.
+
+    Sizes, seed and ValueError as in `load`.
+    """
     val = count_of("val_size", val_size, total)
     kept = count_of("rejector_val_size", rejector_val_size, total) if rejector_val_size else 0
     if val + kept >= total:
@@ -128,14 +141,7 @@ def load(
             f"of {total} train images: leave 1 or more to train on"
         )
     val_rows, rejector_rows = cut(total, (val, kept), seed)
-    return Dataset(
-        prefix,
-        train=source.train.where(~(val_rows | rejector_rows)),
-        val=source.train.where(val_rows),
-        test=source.test,
-        classes=source.classes,
-        rejector=source.train.where(rejector_rows),
-    )
+    return ~(val_rows | rejector_rows), val_rows, rejector_rows
 
 
 def parse_classes(text: str, num_classes: int) -> list[int]:
@@ -161,7 +167,7 @@ def parse_classes(text: str, num_classes: int) -> list[int]:
     return sorted(classes)
 
 
-def keep_classes(part: Part, classes: Iterable[int]) -> Part:
+def keep_classes(part: P, classes: Iterable[int]) -> P:
     """The images of some classes only, in their order; labels stay as they are.
 
     Raises:
@@ -314,8 +320,8 @@ def _from_folder(path: Path) -> Source:
     if not fits_host(needed):
         raise TooLarge(
             f"{path} takes about {needed / 1e9:.1f} GB to read and cut, and "
-            f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: give fewer or smaller "
-            "pictures (early_exit.train reads them as they are needed, --stream)"
+            f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: give --stream (learning "
+            "to help, early exits), or give fewer or smaller pictures"
         )
     train_images, test_images = _decode(train), _decode(test)
     size = Counter(image.shape[:2] for image in train_images).most_common(1)[0][0]
@@ -328,14 +334,7 @@ def _from_folder(path: Path) -> Source:
 
 def _decode(listing: ImageFolder) -> list[NDArray[np.uint8]]:
     """Every picture of a listing, uint8 [H, W, 3], each of its own size."""
-    images = []
-    for file, _ in listing.samples:
-        try:
-            images.append(np.array(listing.loader(file)))
-        # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
-        except Exception as error:
-            raise unreadable(file, error) from error
-    return images
+    return [read_picture(file).permute(1, 2, 0).numpy() for file, _ in listing.samples]
 
 
 def _stack(images: list[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:

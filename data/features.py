@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from data.batches import Batch, Batches, Steps
+from data.batches import Batch, Steps
+from data.streams import ImageBatches
 
 
 class FeatureBatches(Steps):
@@ -17,9 +18,9 @@ class FeatureBatches(Steps):
     of `source`; its augmentation is not applied.
     """
 
-    augment = augment_state = None
+    augment = None
 
-    def __init__(self, features: Tensor, source: Batches) -> None:
+    def __init__(self, features: Tensor, source: ImageBatches) -> None:
         self.features, self.source = features, source
         self.labels, self.device = source.labels, source.device
         self.batch_size, self._used = source.batch_size, source._used

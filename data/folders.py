@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.batches import Batch, Steps, rows_in_order, rows_used, scale_and_shift
-from data.datasets import count_of, cut, stem
-from data.pictures import list_folder, read_picture
+from data.datasets import split_rows, stem
+from data.pictures import brief, list_folder, read_picture
+from experiment import InputError
 
 # Statistics of ImageNet's training pixels that torchvision's weights and the papers use.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,15 +64,20 @@ class FolderDataset(NamedTuple):
         reading a million pictures takes as long as an epoch. A picture replaced by one of the same
         length is therefore not noticed. Depends on the cut into parts, not on the folder's path.
         """
-        # The common path of a file in train/ and a file in test/ is the folder.
-        root = os.path.commonpath([self.train.files[0], self.test.files[0]])
-        digest = hashlib.sha256()
-        for part in (self.train, self.val, self.test):
-            digest.update(f"{len(part.files)}\n".encode())
-            for file, label in zip(part.files, part.labels.tolist(), strict=True):
-                name = os.fsencode(Path(os.path.relpath(file, root)).as_posix())
-                digest.update(name + f"\0{os.stat(file).st_size} {label}\n".encode())
-        return digest.hexdigest()[:16]
+        return fingerprint_of_files((self.train, self.val, self.test)).hexdigest()[:16]
+
+
+def fingerprint_of_files(parts: Sequence[FolderPart]) -> hashlib._Hash:
+    """The SHA-256 of file names, sizes and labels of parts in one folder, the test part last."""
+    # The common path of a file in train/ and a file in test/ is the folder.
+    root = os.path.commonpath([parts[0].files[0], parts[-1].files[0]])
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part.files)}\n".encode())
+        for file, label in zip(part.files, part.labels.tolist(), strict=True):
+            name = os.fsencode(Path(os.path.relpath(file, root)).as_posix())
+            digest.update(name + f"\0{os.stat(file).st_size} {label}\n".encode())
+    return digest
 
 
 def load_folder(
@@ -89,15 +95,21 @@ def load_folder(
         ValueError: the folder does not exist or has another layout, or val_size leaves train or
             val empty (one line). Damaged pictures are noticed when they are read.
     """
-    name, path = stem(os.fspath(path)), Path(path)
-    if not path.is_dir():
-        raise ValueError(f"no such folder: {str(path)!r}: give one with train and test (or val)")
-    listings = list_folder(path)
+    name = stem(os.fspath(path))
+    train, test, classes = list_parts(path)
+    train_rows, val_rows, _ = split_rows(len(train.files), val_size, seed)
+    return FolderDataset(name, train.where(train_rows), train.where(val_rows), test, classes)
+
+
+def list_parts(path: str | os.PathLike[str]) -> tuple[FolderPart, FolderPart, tuple[str, ...]]:
+    """All of train/, all of test/ (or val/), and the names of the classes; errors as above."""
+    if not Path(path).is_dir():
+        raise ValueError(
+            f"no such folder: {os.fspath(path)!r}: give one with train and test (or val)"
+        )
+    listings = list_folder(Path(path))
     train, test = (_whole(listing.samples) for listing in listings)
-    total = len(train.files)
-    (val_rows,) = cut(total, [count_of("val_size", val_size, total)], seed)
-    classes = tuple(listings[0].classes)
-    return FolderDataset(name, train.where(~val_rows), train.where(val_rows), test, classes)
+    return train, test, tuple(listings[0].classes)
 
 
 def _whole(samples: list[tuple[str, int]]) -> FolderPart:
@@ -116,7 +128,7 @@ class FolderBatches(Steps):
 
     With `train`, a random crop of 8 to 100 % of the area and aspect 3/4 to 4/3 is resized to `size`
     and flipped with probability 1/2 (Szegedy et al., CVPR 2015; the usual settings for ImageNet).
-    Without, the short side is resized to size * 256 / 224, and the centre is cropped.
+    Without, the short side is resized to size * short_side, and the centre is cropped.
 
     Args:
         part: files and labels, N of each.
@@ -126,6 +138,7 @@ class FolderBatches(Steps):
         seed: of order, crops and flips, 0 or more.
         size: px, height and width of the images.
         train: random crops and flips.
+        short_side: short side before the centre crop, relative to `size`; 256 / 224 by default.
         workers: decoding processes; 0 decodes in this process. The default is the number of CPUs,
             at most 8, and 0 for few pictures.
         mean, std: one number, or one per channel, in units of the full range 0..1.
@@ -133,8 +146,9 @@ class FolderBatches(Steps):
             rank + world, ... of it, or none if the last batch is too small.
 
     Raises:
-        ValueError: an empty part, or a number out of range. During an epoch: a picture that cannot
-            be read (one line with its path, also from a worker).
+        ValueError: an empty part, or a number out of range.
+        InputError: during an epoch, a picture that cannot be read (one line with its path, also
+            from a worker), or a worker that died.
     """
 
     def __init__(
@@ -147,6 +161,7 @@ class FolderBatches(Steps):
         seed: int = 0,
         size: int = 224,
         train: bool = False,
+        short_side: float = SHORT_SIDE,
         workers: int | None = None,
         mean: float | Sequence[float] = IMAGENET_MEAN,
         std: float | Sequence[float] = IMAGENET_STD,
@@ -175,10 +190,11 @@ class FolderBatches(Steps):
 
         if workers is None:
             workers = 0 if total < TINY else min(8, _cpus())
+        self.decoder = Decoder(part.files, seed, size, train, short_side)
         self._keys: list[tuple[int, list[int]]] = []  # (epoch, rows) of the chunks to decode
         self._newest = 0  # number of the last call of `epoch`
         self._loader: DataLoader[Tensor | str] = DataLoader(
-            _Decoder(part.files, seed, size, train),
+            self.decoder,
             sampler=self._keys,
             batch_size=None,
             num_workers=workers,
@@ -199,9 +215,18 @@ class FolderBatches(Steps):
         (x / 255 - mean) / std. labels: int64 [b]. All on the device. RuntimeError if another epoch
         has been started in the meantime, since both use the same workers.
         """
+        for rows, pixels in self.pixels(epoch):
+            index = rows.to(self.device)
+            yield index, self.normalised(pixels), self.labels[index]
+
+    def pixels(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's rows, int64 [b] on the CPU, and pixels, uint8 [b, 3, size, size], by batch.
+
+        The pixels are on the device. The batches before `start` are not read.
+        """
         self._newest += 1
         this = self._newest
-        batches = [rows[self._share] for rows in self.rows(epoch)]
+        batches = [rows[self._share] for rows in FolderBatches.rows(self, epoch)][start:]
         self._keys[:] = [
             (epoch, chunk.tolist()) for rows in batches if len(rows) for chunk in rows.split(CHUNK)
         ]
@@ -213,21 +238,42 @@ class FolderBatches(Steps):
             while done < len(rows):
                 if this != self._newest:
                     raise RuntimeError("a newer epoch of these batches has been started")
-                chunk = next(chunks)
-                if isinstance(chunk, str):
-                    raise ValueError(chunk)
+                chunk = self._next(chunks)
                 pixels[done : done + len(chunk)].copy_(chunk, non_blocking=True)
                 done += len(chunk)
-            images = torch.empty(shape, dtype=torch.float32, device=self.device)
-            images.copy_(pixels).mul_(self._scale).add_(self._shift)
-            index = rows.to(self.device)
-            yield index, images, self.labels[index]
+            yield rows, pixels
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """uint8 [b, 3, size, size] to float32 (x / 255 - mean) / std."""
+        images = torch.empty(pixels.shape, dtype=torch.float32, device=self.device)
+        return images.copy_(pixels).mul_(self._scale).add_(self._shift)
+
+    def _next(self, chunks: Iterator[Tensor | str]) -> Tensor:
+        """The next decoded chunk; InputError for a broken picture and for a worker that died."""
+        try:
+            chunk = next(chunks)
+        except (RuntimeError, OSError, EOFError) as error:
+            # Its end may show as a broken pipe first. Without workers there is no such error.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                raise
+            chunk = (
+                f"a process that reads pictures died ({brief(error)}), perhaps for want of memory "
+                "or of shared memory (/dev/shm): give fewer --workers; --resume continues"
+            )
+        if isinstance(chunk, str):
+            # Workers that are left to the interpreter's end take it 5 s each.
+            if self._loader.num_workers:
+                chunks._shutdown_workers()  # type: ignore[attr-defined]
+            raise InputError(chunk)
+        return chunk
 
 
-class _Decoder(Dataset[Tensor | str]):
+class Decoder(Dataset[Tensor | str]):
     """Decodes rows of an epoch to uint8; each worker has a copy."""
 
-    def __init__(self, files: list[str], seed: int, size: int, train: bool) -> None:
+    def __init__(
+        self, files: list[str], seed: int, size: int, train: bool, short_side: float
+    ) -> None:
         from torchvision.transforms import v2  # here, as in pictures.py
 
         # An array, because updating the reference counts of a million strings would copy the
@@ -240,7 +286,7 @@ class _Decoder(Dataset[Tensor | str]):
                 [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()]
             )
         else:
-            short = round(size * SHORT_SIDE)
+            short = round(size * short_side)
             self.change = v2.Compose([v2.Resize(short, antialias=True), v2.CenterCrop(size)])
 
     def __getitem__(self, key: tuple[int, list[int]]) -> Tensor | str:
@@ -250,11 +296,12 @@ class _Decoder(Dataset[Tensor | str]):
         """
         epoch, rows = key
         try:
-            return torch.stack([self._picture(epoch, row) for row in rows])
-        except ValueError as error:
+            return torch.stack([self.picture(epoch, row) for row in rows])
+        except InputError as error:
             return str(error)
 
-    def _picture(self, epoch: int, row: int) -> Tensor:
+    def picture(self, epoch: int, row: int) -> Tensor:
+        """One picture of an epoch, uint8 [3, size, size]."""
         image = read_picture(os.fsdecode(self.files[row]))
         if not self.train:
             return self.change(image)

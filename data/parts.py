@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
+
+P = TypeVar("P", bound="Selectable")
 
 
 class AnyPart(Protocol):
@@ -23,6 +25,12 @@ class AnyPart(Protocol):
 
     @property
     def index(self) -> Tensor: ...
+
+
+class Selectable(AnyPart, Protocol):
+    """A part of which a bool mask [N] selects rows."""
+
+    def where(self: P, mask: Tensor) -> P: ...
 
 
 class AnyDataset(Protocol):

@@ -1,14 +1,12 @@
 """Folders of pictures: list and check one before any picture is read; read a picture.
 
-torchvision is imported when the first of them is listed or read: it takes a second and a half.
+torchvision is imported when the first folder is listed: it takes a second and a half.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiment import InputError
+
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
 
-# Each worker would print it at each picture; users cannot act on it.
-warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of Torch")
-
 LOOKED_AT = 200  # pictures whose size is looked up to estimate that of all
-
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 
 
 def list_folder(path: Path) -> tuple[ImageFolder, ImageFolder]:
@@ -89,45 +84,28 @@ def decoded_bytes(files: Sequence[str]) -> int:
     return round(len(files) * sum(sizes) / max(1, len(sizes)))
 
 
-@functools.cache
-def _decoder() -> Callable[[Tensor], Tensor] | None:
-    """The bytes of a JPEG or PNG to RGB by torchvision; None where it has no decoder."""
-    try:
-        from torchvision.io import ImageReadMode, decode_image
-    except ImportError:  # announced for after torchvision 0.29; PIL alone takes about twice as long
-        return None
-    from torchvision.transforms.v2.functional import to_dtype
-
-    # A PNG may have 16 bits a value.
-    return lambda raw: to_dtype(decode_image(raw, ImageReadMode.RGB), torch.uint8, scale=True)
-
-
 def read_picture(file: str) -> Tensor:
-    """A picture as RGB, uint8 [3, H, W].
+    """A picture as RGB, uint8 [3, H, W], a view of [H, W, 3].
 
-    JPEG and PNG by torchvision, what it refuses and other formats by PIL. A turn that a camera
-    noted is not made, as in torchvision's data sets.
+    By PIL, because torchvision's decoder is announced to go; docs/speed.md compares the two. 16-bit
+    grey keeps its upper 8 bits. A turn that a camera noted is not made, as in torchvision's data
+    sets.
 
     Raises:
-        ValueError: it cannot be read. One line.
+        InputError: it cannot be read. One line.
     """
     try:
-        raw = Path(file).read_bytes()
-        if raw.startswith((_JPEG, _PNG)) and (decode := _decoder()):
-            try:
-                return decode(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
-            except RuntimeError:
-                pass
         with Image.open(file) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+            if picture.mode.startswith("I;16"):
+                grey = (np.asarray(picture, np.uint16) >> 8).astype(np.uint8)
+                return torch.from_numpy(grey).expand(3, -1, -1)
+            rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+            return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
     # A broken picture may raise nearly anything, by format: OSError, SyntaxError, struct.error.
     except Exception as error:
-        raise unreadable(file, error) from error
-
-
-def unreadable(file: str, error: BaseException) -> ValueError:
-    """What to raise for a picture that a decoder refuses."""
-    return ValueError(f"picture {file} cannot be read ({brief(error)}): replace or remove it")
+        raise InputError(
+            f"picture {file} cannot be read ({brief(error)}): replace or remove it"
+        ) from error
 
 
 def brief(error: BaseException) -> str:

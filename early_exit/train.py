@@ -15,7 +15,6 @@ here; `pip install -r requirements-nlp.txt`). Writes {dataset}-{arch}.pth and, l
 """
 
 import argparse
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -267,10 +266,8 @@ def train(args, workers):
             steps = (epoch - 1) * len(batches) + i
             method.set_lr(factor(args.schedule, steps / total, args.warmup))
 
-        # Streamed images are read only now, and one of them may be broken.
-        with experiment.one_line_errors() if stream else contextlib.nullcontext():
-            losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
-            correct = accuracies(net, val, t) if workers.rank == 0 else []
+        losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
+        correct = accuracies(net, val, t) if workers.rank == 0 else []
         if workers.rank == 0:
             run.end_epoch(
                 epoch,

@@ -4,7 +4,15 @@ Functions that need torch import it themselves: figures and tables do not need i
 takes longer than they do.
 """
 
-from experiment.command_line import Parser, each_seed, fail, number, one_line_errors, progress
+from experiment.command_line import (
+    InputError,
+    Parser,
+    each_seed,
+    fail,
+    number,
+    one_line_errors,
+    progress,
+)
 from experiment.files import (
     checkpoint_bytes,
     load_checkpoint,
@@ -34,6 +42,7 @@ from experiment.within_epoch import WithinEpoch
 __all__ = [
     "PREDICTIONS",
     "ROOT",
+    "InputError",
     "Parser",
     "Run",
     "RunPaths",

@@ -21,6 +21,10 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+class InputError(ValueError):
+    """Input that turns out to be bad in the middle of the work; `script` prints it as one line."""
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a ValueError or OSError of the block, which reads the user's input, into one line."""

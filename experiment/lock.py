@@ -1,4 +1,4 @@
-"""Locks, so that one process at a time writes to a directory, and what Ctrl-C does."""
+"""Locks, so that one process at a time writes to a directory, and how a script ends early."""
 
 import functools
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from experiment.command_line import InputError, fail
 
 _held: dict[Path, FileLock] = {}
 
@@ -35,12 +37,17 @@ def lock(directory: str | Path) -> None:
 
 
 def script(main: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a script's `main`: release locks at the end; on Ctrl-C, one line and status 130."""
+    """Decorate a script's `main`: release locks at the end.
+
+    An InputError is one line and status 2, Ctrl-C one line and status 130.
+    """
 
     @functools.wraps(main)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return main(*args, **kwargs)
+        except InputError as error:
+            fail(str(error))
         except KeyboardInterrupt:
             message = "error: interrupted; every file is whole, and --resume continues where it can"
             print(message, file=sys.stderr)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 # Flags that a resumed run may change without changing its weights.
 FREE_TO_CHANGE = {
     "resume", "overwrite", "device", "data_root", "save_dir", "local_path", "log_to", "graph",
-    "save_every",
+    "save_every", "workers",
 }  # fmt: skip
 
 

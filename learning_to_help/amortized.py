@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import experiment
-from data import Batches
+from data import ImageBatches
 from losses.surrogates import StackedLoss
 from models.amortized import STUDENTS, AmortizedRejector
 
@@ -49,11 +49,17 @@ class LocalNet(Protocol):
 
 
 @torch.no_grad()
-def local_answers(local: LocalNet, batches: Batches) -> tuple[Tensor, Tensor]:
-    """The local net's logits [N, K] and features [N, D] on all batches."""
-    pairs = [local.with_features(images) for _, images, _ in batches]
-    logits, features = zip(*pairs, strict=True)
-    return torch.cat(logits), torch.cat(features)
+def both_answers(
+    local: LocalNet, edge: nn.Module, batches: ImageBatches
+) -> tuple[Tensor, Tensor, Tensor]:
+    """On all batches: the local net's logits [N, K] and features [N, D], the edge's logits [N, K].
+
+    The edge is in eval mode afterwards.
+    """
+    edge.eval()
+    answers = [(*local.with_features(images), edge(images)) for _, images, _ in batches]
+    logits, features, edge_logits = map(torch.cat, zip(*answers, strict=True))
+    return logits, features, edge_logits
 
 
 def student_loss(guess: Tensor, edge_logits: Tensor, right: Tensor) -> Tensor:
@@ -68,7 +74,7 @@ def student_loss(guess: Tensor, edge_logits: Tensor, right: Tensor) -> Tensor:
 
 def train_student(
     net: AmortizedRejector,
-    batches: Batches,
+    batches: ImageBatches,
     local: LocalNet,
     edge_logits: Tensor,
     features: Tensor,
@@ -127,7 +133,7 @@ def _one_cycle(done: float) -> float:
 
 
 def _rows(
-    batches: Batches, net: AmortizedRejector, epoch: int
+    batches: ImageBatches, net: AmortizedRejector, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """(rows, images) of an epoch's batches; None in place of images that nothing reads."""
     if net.input == "features" and batches.augment is None:
@@ -201,7 +207,7 @@ def calibrate(net: AmortizedRejector, logits: Tensor, right: Tensor) -> None:
 
 
 @torch.no_grad()
-def describe_all(net: AmortizedRejector, local: LocalNet, batches: Batches) -> Tensor:
+def describe_all(net: AmortizedRejector, local: LocalNet, batches: ImageBatches) -> Tensor:
     """The combiner's input for every image: [N, F]."""
     net.eval()
     described = []
@@ -212,7 +218,7 @@ def describe_all(net: AmortizedRejector, local: LocalNet, batches: Batches) -> T
 
 
 @torch.no_grad()
-def estimate_all(net: AmortizedRejector, local: LocalNet, batches: Batches) -> Tensor:
+def estimate_all(net: AmortizedRejector, local: LocalNet, batches: ImageBatches) -> Tensor:
     """P(m right | x) and P(e right | x) of every image: [2, N]."""
     net.eval()
     estimates = []
@@ -223,7 +229,7 @@ def estimate_all(net: AmortizedRejector, local: LocalNet, batches: Batches) -> T
 
 
 @torch.no_grad()
-def student_logits(net: AmortizedRejector, parts: Sequence[Batches]) -> Tensor:
+def student_logits(net: AmortizedRejector, parts: Sequence[ImageBatches]) -> Tensor:
     """What the student of a net that is `on_image` answers by itself, on all parts: [N, K]."""
     net.eval()
     guesses = [net.student(images, None) for part in parts for _, images, _ in part]

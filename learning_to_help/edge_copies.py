@@ -146,6 +146,9 @@ class EdgeCopies:
                 classes.append(self._of_copy(freq, i, images))
             else:
                 classes.append(self.ask(edge, images))
+        if i + 1 == len(self.batches):  # the copies outlive the data, which may be large
+            self.batches = ()
+            del self.images_of
         return torch.stack(classes)
 
     def _probe_classes(self, net: nn.Module) -> Tensor:

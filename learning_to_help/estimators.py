@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import experiment
-from data import Batches
+from data import ImageBatches
 from learning_to_help.amortized import LocalNet, describe_all, estimate_all
 from learning_to_help.settings import cost_name
 from losses.surrogates import SURROGATES
@@ -88,7 +88,7 @@ def rejector_name(net: AmortizedRejector) -> str:
 
 
 def amortized(
-    net: AmortizedRejector, local: LocalNet, batches: Sequence[Batches], checkpoint: dict
+    net: AmortizedRejector, local: LocalNet, batches: Sequence[ImageBatches], checkpoint: dict
 ) -> tuple[Tensor, dict[str, Any]]:
     """Estimates [2, N] over all batches, and settings, of an amortized rejector."""
     estimates = torch.cat([estimate_all(net, local, b) for b in batches], -1)
@@ -101,7 +101,7 @@ def amortized(
 def per_cost(
     net: AmortizedRejector,
     local: LocalNet,
-    batches: Sequence[Batches],
+    batches: Sequence[ImageBatches],
     checkpoint: dict,
     stem: str,
 ) -> tuple[Tensor, list[dict]]:

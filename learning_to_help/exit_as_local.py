@@ -37,8 +37,8 @@ def find(path: Path, dataset: str, arch: str) -> Path:
 def read(path: Path, name: ExitName) -> TakenExit:
     """The exit `name` of a checkpoint. ValueError, one line, if it cannot be a local net.
 
-    A network trained on streamed data is refused before the data are loaded, because they may not
-    fit in memory.
+    A network trained on streamed data is refused: early_exit crops its images otherwise than
+    learning to help does.
     """
     checkpoint = experiment.load_checkpoint(path)
     net, kept = exit_local(checkpoint, name, str(path))
@@ -46,8 +46,8 @@ def read(path: Path, name: ExitName) -> TakenExit:
         raise ValueError(f"{path}: lacks {', '.join(missing)}; train it again")
     if checkpoint["stream"]:
         raise ValueError(
-            f"{path}: was trained on streamed images; learning to help keeps its images in "
-            "memory, so train it without --stream"
+            f"{path}: was trained on streamed images, which early_exit crops otherwise than "
+            "learning to help does; train it without --stream"
         )
     origin = {"exits_file": path.name, "exits_sha256": experiment.sha256(path)}
     return TakenExit(net, kept, {key: checkpoint[key] for key in DATA}, origin)

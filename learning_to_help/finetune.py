@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import experiment
-from data import Batches, FeatureBatches
+from data import FeatureBatches, ImageBatches
 from data.memory import fits_device
 from experiment import Parser, number
 from models.edgenet import EDGE_NETS, edge_names
@@ -136,7 +136,7 @@ def parameter_groups(
 def head_and_features(
     net: nn.Module,
     size: int,
-    parts: Sequence[tuple[Batches, Batches]],
+    parts: Sequence[tuple[ImageBatches, ImageBatches]],
     forward: Callable[[], AbstractContextManager] = nullcontext,
 ) -> tuple[Head, list[FeatureBatches]]:
     """The last layer of `net`, and for each part its features as batches.
@@ -156,7 +156,7 @@ def head_and_features(
 def _features(
     net: nn.Module,
     head: Head,
-    batches: Batches,
+    batches: ImageBatches,
     forward: Callable[[], AbstractContextManager],
 ) -> Tensor:
     """The features of all images in float32, [N, D]; on the device where they fit, else the CPU."""

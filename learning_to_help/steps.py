@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data import Batches
+from data import ImageBatches
 from experiment.cuda_graph import StepGraph, autocast, portable
 from learning_to_help.edge_copies import Ask, EdgeCopies, answers
 from learning_to_help.settings import Setting
@@ -179,7 +179,7 @@ class Rejectors:
         self.copies.load(state["copies"])
 
 
-def probe_images(val: Batches, size: int, seed: int) -> Tensor:
+def probe_images(val: ImageBatches, size: int, seed: int) -> Tensor:
     """`size` random val images [P, 3, H, W] to compare adaptive copies on; all if val has fewer."""
     order = torch.randperm(len(val.labels), generator=torch.Generator().manual_seed(seed))
     return val.plain(order[:size].to(val.device))

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Batches, FeatureBatches
+from data import FeatureBatches, ImageBatches
 from deferral import risk, rules
 from learning_to_help.settings import Setting
 from learning_to_help.steps import Rejectors
-from models.inference import predict
+from models.inference import predict, predict_each
 
 KINDS = {"step": np.int64, "seconds": np.float64, "risk": np.float32, "accuracy": np.float32}
 KINDS |= {"bytes": np.int64}
@@ -31,9 +31,9 @@ class Progress:
         self,
         settings: Sequence[Setting],
         local_logits: Tensor,
-        val: Batches,
+        val: ImageBatches,
         every: int | None,
-        edge_val: Batches | FeatureBatches | None = None,
+        edge_val: ImageBatches | FeatureBatches | None = None,
     ):
         self.settings, self.val, self.every = settings, val, every
         self.edge_val = edge_val or val
@@ -54,19 +54,25 @@ class Progress:
     def after_batch(self, edge: torch.nn.Module, rejectors: Rejectors) -> None:
         if self.every and rejectors.copies.step % self.every == 0:
             self.stop(rejectors)
-            self.evaluate(predict(edge, self.edge_val), rejectors)
+            self.evaluate(edge, rejectors)
             self.start()
 
-    def after_epoch(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
-        """edge_logits [Nv, K] of the val images; call `stop` first."""
-        if self.every is None:
-            self.evaluate(edge_logits, rejectors)
+    def after_epoch(self, edge: torch.nn.Module, rejectors: Rejectors) -> Tensor:
+        """The edge's logits [Nv, K] on val; call `stop` first."""
+        return predict(edge, self.edge_val) if self.every else self.evaluate(edge, rejectors)
 
-    def evaluate(self, edge_logits: Tensor, rejectors: Rejectors) -> None:
-        """Append a row to every array."""
+    def evaluate(self, edge: torch.nn.Module, rejectors: Rejectors) -> Tensor:
+        """Append a row to every array; returns the edge's logits [Nv, K] on val."""
+        if self.edge_val is self.val:  # one pass: each image is read once
+            edge_logits, pair_logits = predict_each([edge, rejectors.net], self.val)
+        else:
+            edge_logits, pair_logits = (
+                predict(edge, self.edge_val),
+                predict(rejectors.net, self.val),
+            )
         edge_correct = edge_logits.argmax(-1).cpu() == self.labels
         correct = torch.stack([self.local_correct, edge_correct]).numpy()
-        pairs = predict(rejectors.net, self.val).cpu().numpy()  # [R, Nv, 2]
+        pairs = pair_logits.cpu().numpy()  # [R, Nv, 2]
         risks, accuracies = [], []
         for setting, pair in zip(self.settings, pairs, strict=True):
             stop = rules.threshold(pair[:, 1] - pair[:, 0], 0.0)
@@ -77,6 +83,7 @@ class Progress:
         row = (rejectors.copies.step, self.seconds, risks, accuracies, sent)
         for kind, value in zip(KINDS, row, strict=True):
             self.rows[kind].append(np.array(value, KINDS[kind]))
+        return edge_logits
 
     def arrays(self) -> dict[str, np.ndarray]:
         """progress_step and progress_seconds [P], progress_risk, _accuracy and _bytes [P, R]."""

@@ -84,6 +84,40 @@ def floor(published: Path) -> str:
     return markdown(heads, rows)
 
 
+def stream(published: Path) -> str:
+    """Training on pictures in files: images a second and memory, by number of pictures."""
+    found = benchmark(published, "stream")
+    names = {
+        "plain": "plain, 1 setting",
+        "ours": f"ours, {found['settings']} settings",
+        "local": "the local net's pass, once",
+    }
+    frame = pd.DataFrame(found["rows"])
+    rows = []
+    for way, name in names.items():
+        cells = []
+        for row in frame[frame.way == way].sort_values("pictures").to_dict("records"):
+            cells += [number(median(row["images_per_second"]), 1), number(row["megabytes"])]
+        rows.append([name, *cells])
+    counts = sorted(set(frame.pictures))
+    heads = [f"{what}, {number(n)} pictures" for n in counts for what in ("images a second", "MB")]
+    return markdown(["", *heads], rows)
+
+
+def decoders(published: Path) -> str:
+    """Milliseconds to decode a JPEG, and the ratio of the two decoders."""
+    times: dict[int, dict[str, list[float]]] = {}
+    for row in benchmark(published, "stream")["decoders"]:
+        times.setdefault(row["size"], {})[row["way"]] = row["milliseconds"]
+    rows = []
+    for size, of in times.items():
+        ours, other = of["Pillow"], of["torchvision.io"]
+        ratios = sorted(a / b for a, b in zip(ours, other, strict=True))
+        cells = [number(median(ours), 2), number(median(other), 2)]
+        rows.append([f"{size} px", *cells, ratio(median(ratios), ratios[0], ratios[-1], 2)])
+    return markdown(["JPEG", "Pillow, ms", "`torchvision.io`, ms", "ratio"], rows)
+
+
 def bf16(published: Path) -> str:
     """Test accuracy of the edge net and mean risk of its rejectors, by precision of the edge."""
     frames = {}

@@ -51,6 +51,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "amortized": speed_tables.amortized,
     "report": speed_tables.report,
     "floor": speed_tables.floor,
+    "stream": speed_tables.stream,
+    "decoders": speed_tables.decoders,
     "cifar10-bf16": speed_tables.bf16,
     "evaluation": speed_tables.evaluation,
     "scale": speed_tables.scale,

@@ -5,7 +5,8 @@
 #                runs/noniid.sh) train one seed and take EXTRA="--seeds 0 1 2" instead
 #   EXTRA        more flags for the training of the edge net (the network with exits in a study of
 #                exits), as EXTRA="--epochs 2 --device cpu". Scripts that take --device, --data_root
-#                and --seeds get those too
+#                and --seeds get those too, and those of learning to help --stream, --stream_size and
+#                --workers
 #   EXTRA_LOCAL  more flags for train_localnet.py, as EXTRA_LOCAL="--local_net msdnet:2 --exits_path DIR"
 #   EXTRA_EVAL   more flags for eval_all.py, as EXTRA_EVAL="--batch_size 50"
 #   FAST=1       a run of a few minutes on a CPU, to check that everything works
@@ -32,10 +33,13 @@ read -ra extra_local <<< "${EXTRA_LOCAL:-}"
 read -ra extra_eval <<< "${EXTRA_EVAL:-}"
 
 # The flags of EXTRA, with their values, that every script of a chain takes.
-everywhere=() seeds_in_extra=0 flag=
+everywhere=() streamed=() seeds_in_extra=0 flag=
 for word in ${extra[@]+"${extra[@]}"}; do
   if [[ $word = --* ]]; then flag=${word%%=*}; fi
-  case $flag in --device | --data_root | --seeds) everywhere+=("$word") ;; esac
+  case $flag in
+    --device | --data_root | --seeds) everywhere+=("$word") ;;
+    --stream | --stream_size | --workers) streamed+=("$word") ;;
+  esac
   if [ "$flag" = --seeds ]; then seeds_in_extra=1; fi
 done
 
@@ -87,7 +91,7 @@ train() {
   if [ $seeds_in_extra = 1 ]; then local_dir=$run/$study shared=(); fi
   "$python" train_localnet.py --dataset "$dataset" --save_dir "$local_dir" --resume \
     ${fast_local[@]+"${fast_local[@]}"} ${everywhere[@]+"${everywhere[@]}"} \
-    ${extra_local[@]+"${extra_local[@]}"}
+    ${streamed[@]+"${streamed[@]}"} ${extra_local[@]+"${extra_local[@]}"}
   "$python" train_edgenet_async.py --dataset "$dataset" --save_dir "$run/$study" --resume \
     ${shared[@]+"${shared[@]}"} "$@" ${fast_edge[@]+"${fast_edge[@]}"} \
     ${fast_rejectors[@]+"${fast_rejectors[@]}"} ${extra[@]+"${extra[@]}"}
@@ -99,7 +103,8 @@ evaluate() {
   no_seeds
   for dataset in "${datasets[@]}"; do
     "$python" eval_all.py --dataset "$dataset" --save_dir "$run/$1" --resume \
-      ${everywhere[@]+"${everywhere[@]}"} ${extra_eval[@]+"${extra_eval[@]}"}
+      ${everywhere[@]+"${everywhere[@]}"} ${streamed[@]+"${streamed[@]}"} \
+      ${extra_eval[@]+"${extra_eval[@]}"}
   done
 }
 

@@ -13,7 +13,7 @@ surrogate_costs=(1:0 1:0.1 1:0.25 1:0.4 1.25:0 1.25:0.1 1.25:0.25 1.25:0.4)
 for dataset in "${datasets[@]}"; do
   name=$(basename "$dataset" .npz)
   common=(--dataset "$dataset" --save_dir "$run/compare/$name" --seeds "${seeds[@]}" --resume
-    ${everywhere[@]+"${everywhere[@]}"})
+    ${everywhere[@]+"${everywhere[@]}"} ${streamed[@]+"${streamed[@]}"})
   "$python" train_localnet.py "${common[@]}" --rejector_val_size 0.1 \
     ${fast_local[@]+"${fast_local[@]}"} ${extra_local[@]+"${extra_local[@]}"}
   "$python" train_edgenet_async.py "${common[@]}" --rejector_val_size 0.1 --async_freq 1 \

@@ -116,6 +116,18 @@ def test_whose_flags_are_whose():
         assert line.endswith(extra) == ("early_exit.train" in line)
 
 
+def test_streaming_goes_to_every_script_of_learning_to_help():
+    environment = {"EXTRA": "--stream --stream_size 64 --workers=2 --lr 0.1"}
+    local, _ = commands("train-conf-score.sh", "r", **environment)
+    assert local.endswith("--resume --stream --stream_size 64 --workers=2")
+    (evaluation,) = commands("eval.sh", "r", **environment)
+    assert evaluation.endswith("--resume --stream --stream_size 64 --workers=2")
+    *scripts, _ = commands("runs/compare.sh", "r", SEEDS="0", **environment)
+    assert [line.count("--stream --stream_size 64 --workers=2") for line in scripts] == [1, 2, 1, 1]
+    _, evaluating, _, _ = commands("runs/compare-exits.sh", "r", SEEDS="0", **environment)[:4]
+    assert "--stream" not in evaluating
+
+
 def test_several_seeds_have_local_nets_of_their_own():
     environment = {"EXTRA": "--lr 0.1 --seeds 3 4"}
     local, edge = commands("train-async.sh", "r", **environment)
