@@ -21,15 +21,25 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def is_follower() -> bool:
+    """Whether torchrun has started this process, and another one on this host before it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a ValueError or OSError of the block, which reads the user's input, into one line."""
     try:
         yield
-    except OSError as e:
-        fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
-    except ValueError as e:
-        fail(str(e))
+    except (OSError, ValueError) as e:
+        fail(error_line(e))
+
+
+def error_line(error: Exception) -> str:
+    """What the user is told of an OSError or a ValueError."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -55,6 +65,9 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and one line, which the first of torchrun's processes prints."""
+        if is_follower():
+            raise SystemExit(2)
         fail(f"{message} ({self.prog} --help lists the flags)")
 
     def given(self, args: argparse.Namespace, argv: Sequence[str] | None) -> set[str]:
@@ -148,4 +161,5 @@ def number(
 
 def progress(steps: Iterable[T], total: int, label: str) -> Iterable[T]:
     """`steps` with a progress bar on a terminal, without one in a log file."""
-    return tqdm(steps, total=total, desc=label, leave=False, disable=None, dynamic_ncols=True)
+    hidden = is_follower() or None  # None: shown on a terminal
+    return tqdm(steps, total=total, desc=label, leave=False, disable=hidden, dynamic_ncols=True)

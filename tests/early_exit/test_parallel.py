@@ -14,7 +14,7 @@ import data
 import experiment
 from early_exit import train
 from early_exit.inputs import pixel_stats
-from early_exit.parallel import Workers
+from experiment.parallel import Workers
 from losses.early_exit import exit_losses
 from models.exit_nets import EXIT_NETS
 from tests.early_exit import several
