@@ -10,12 +10,14 @@ once; the local net m is fixed and predicts each image once; all rejectors are o
   python train_edgenet_async.py --dataset cifar10 --save_dir results/runs/first --costs 1.25:0.25
   python train_edgenet_async.py --dataset digits --save_dir results/runs/first \\
       --async_freq 1 100 --adaptive 0.02 0.1 --outage 100:400
+  torchrun --nproc_per_node 4 train_edgenet_async.py --dataset cifar10 --batch_size 64 ...
 
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
 {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth for each setting (with an extra surrogate's
 name at the end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py comes next.
 A further call with other costs or S adds their rejectors to the same edge net, which it trains
-again and compares; one call with all settings takes no longer than each of these.
+again and compares; one call with all settings takes no longer than each of these. Under torchrun
+the processes share each batch (experiment/parallel.py).
 """
 
 import argparse
@@ -30,6 +32,7 @@ import data
 import experiment
 from experiment import number
 from experiment.cuda_graph import portable, set_lr, steer
+from experiment.parallel import Workers
 from learning_to_help import steps
 from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
@@ -42,7 +45,7 @@ from models.inference import predict
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__)
+    parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     group.add_argument(
@@ -90,7 +93,12 @@ def parse_args(argv=None):
         default=15,
         help="passes over train; 0, with --edge_only, keeps the weights of --edge_weights",
     )
-    group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
+    group.add_argument(
+        "--batch_size",
+        type=number(int, 1),
+        default=16,
+        help="images a step, over all processes of torchrun",
+    )
     group.add_argument(
         "--lr",
         type=number(float, 0, above=True),
@@ -147,7 +155,7 @@ def parse_args(argv=None):
         "--graph",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="on CUDA: launch each step as one CUDA graph",
+        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
     )
     parser.add_common(seed=43, logs=True)
     args = parser.parse_args(argv)
@@ -190,7 +198,8 @@ def train_one_epoch(
     l1 = torch.zeros(len(batches), device=batches.device)
     l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, device=batches.device)
     if rejectors:
-        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain)
+        rows_of_batches = [*map(batches.share, batches.rows(epoch))]
+        rejectors.copies.start_epoch(rows_of_batches, batches.plain)
     batch_bar = experiment.progress(batches.epoch(epoch), len(batches), label)
     for i, (rows, images, labels) in enumerate(batch_bar):
         schedule(i)
@@ -234,10 +243,10 @@ def read_local(local_path: str | None, dataset, run):
     return net, source.read_bytes() if written_here else None, {path.name: digest}
 
 
-def train(args):
+def train(args, workers):
     """Train the edge and all rejectors of one run and write their checkpoints and the result."""
-    with experiment.one_line_errors():
-        device = experiment.pick_device(args.device)
+    with workers.one_line_errors():
+        device = workers.pick_device(args.device)
         name = data.stem(args.dataset)
         run, settings, stems, added_to = plan(args, name, settings_of(args))
         split = args.val_size, args.split_seed, args.rejector_val_size
@@ -254,8 +263,10 @@ def train(args):
         if added_to:
             inputs[edge_path.name] = added_to.sha256
             added_to.check_inputs(inputs)
-        if run.is_complete(dataset.fingerprint(), inputs):
-            return print(f"{run.result}: complete")
+        complete = run.is_complete(dataset.fingerprint(), inputs)
+    if workers.of_first(complete):
+        return print(f"{run.result}: complete")
+    with workers.one_line_errors():
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, dataset.train.images.shape[-1])
         edge = build_edge(args.edge_net, num_classes, size, args.seed, args.pretrained)
@@ -275,8 +286,9 @@ def train(args):
         )
         augment = data.AUGMENTATIONS[args.augment]
         batches = data.Batches(
-            dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
-        )
+            dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment,
+            **workers.sharing(args.batch_size),
+        )  # fmt: skip
         val = data.Batches(dataset.val, 250, device)
         edge_step = EdgeStep(
             edge,
@@ -286,6 +298,7 @@ def train(args):
             channels_last=channels_last,
             compiled=args.compile,
             graph=args.graph,
+            workers=workers,
         )
         local_logits = rejectors = progress = None
         if settings:
@@ -303,8 +316,9 @@ def train(args):
                 probe=probe_images(val, args.probe_size, args.seed) if args.adaptive else None,
                 probe_every=args.probe_every,
                 ask=edge_step.ask,
+                workers=workers,
             )
-            if args.progress_every != 0:
+            if args.progress_every != 0 and workers.rank == 0:
                 progress = Progress(settings, predict(local, val), val, args.progress_every)
 
         losses_path = paths.losses(run.stem)
@@ -312,11 +326,16 @@ def train(args):
         outputs += [] if added_to else [edge_path]
         outputs += [local_path] if local_bytes else []
         patterns = [paths.pattern("edgenet*.pth")]
-        state = run.start(device, dataset.fingerprint(), outputs, patterns, stems)
+        state = None
+        if workers.rank == 0:
+            fingerprint = dataset.fingerprint()
+            state = run.start(device, fingerprint, outputs, patterns, stems, workers.world)
         if not batches.resident:
             print(f"{dataset.name} does not fit on {device}: its images stay in host memory")
-        if local_bytes:
+        if local_bytes and workers.rank == 0:
             experiment.write_bytes(local_path, local_bytes)
+    state = workers.of_first(state)
+    with workers.one_line_errors():
         done, l1, l2 = 0, [], []
         if state:
             edge.load_state_dict(state["edge"])
@@ -334,6 +353,7 @@ def train(args):
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
+        workers.differ()
         before, total = (epoch - 1) * len(batches), args.epochs * len(batches)
 
         def schedule(i, before=before, total=total):
@@ -346,6 +366,9 @@ def train(args):
         losses = train_one_epoch(
             edge_step, rejectors, batches, local_logits, epoch, label, schedule, progress
         )
+        if workers.rank:
+            with workers.one_line_errors():  # of process 0, below
+                continue
         l1, l2 = [torch.cat([*l1, losses[0]])], [torch.cat([*l2, losses[1]])]
         val_logits = predict(edge, val)
         val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
@@ -358,10 +381,13 @@ def train(args):
         metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
         if rejectors:
             metrics["rejector_loss"] = losses[1].mean().item()
-        if added_to:
-            added_to.check_epoch(epoch, metrics["edge_loss"])
-        run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
+        with workers.one_line_errors():
+            if added_to:
+                added_to.check_epoch(epoch, metrics["edge_loss"])
+            run.end_epoch(epoch, args.epochs, time.perf_counter() - start, state, **metrics)
 
+    if workers.rank:
+        return None
     if args.epochs == 0:
         val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
         l1, l2 = [torch.zeros(0)], [torch.zeros(0, 0)]
@@ -419,8 +445,10 @@ def train(args):
 
 @experiment.script
 def main(argv=None):
-    for args in experiment.each_seed(parse_args(argv)):
-        train(args)
+    whole = parse_args(argv)
+    with Workers.of_torchrun() as workers:
+        for args in experiment.each_seed(whole):
+            train(args, workers)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ class FolderBatches(Steps):
         mean, std: one number, or one per channel, in units of the full range 0..1.
         rank, world: if `world` processes share each batch, this one decodes rows rank,
             rank + world, ... of it, or none if the last batch is too small.
+        least: a batch of fewer than `least * world` samples is not shared: all processes get it.
 
     Raises:
         ValueError: an empty part, or a number out of range. During an epoch: a picture that cannot
@@ -152,6 +153,7 @@ class FolderBatches(Steps):
         std: float | Sequence[float] = IMAGENET_STD,
         rank: int = 0,
         world: int = 1,
+        least: int = 0,
     ) -> None:
         total = len(part.files)
         if not total:
@@ -169,7 +171,7 @@ class FolderBatches(Steps):
         self.shuffle = shuffle
         self.seed = seed
         self.size = size
-        self._share = slice(rank, None, world)
+        self._share, self._least = slice(rank, None, world), least * world
         self._used = rows_used(total, batch_size, shuffle)
         self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
@@ -201,7 +203,7 @@ class FolderBatches(Steps):
         """
         self._newest += 1
         this = self._newest
-        batches = [rows[self._share] for rows in self.rows(epoch)]
+        batches = [self.share(rows) for rows in self.rows(epoch)]
         self._keys[:] = [
             (epoch, chunk.tolist()) for rows in batches if len(rows) for chunk in rows.split(CHUNK)
         ]

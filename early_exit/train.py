@@ -58,7 +58,7 @@ from models.exit_nets import EXIT_NETS
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__)
+    parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -245,7 +245,7 @@ def train(args, workers):
             )
         state, path = None, paths.checkpoint(args.arch)
         if workers.rank == 0:
-            state = run.start(device, dataset.fingerprint(), [path])
+            state = run.start(device, dataset.fingerprint(), [path], processes=workers.world)
     done = 0
     if state := workers.of_first(state):
         method.load_state(state)

@@ -53,16 +53,24 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 class Parser(argparse.ArgumentParser):
     """argparse with defaults in `--help`, the docstring unwrapped, and one-line errors.
 
-    module: the name of a script that is run by `python -m`.
+    module: the name of a script that is run by `python -m`. torchrun: whether several processes
+    may run it together; otherwise that is an error.
     """
 
-    def __init__(self, doc: str | None, module: str | None = None):
+    def __init__(self, doc: str | None, module: str | None = None, *, torchrun: bool = False):
         super().__init__(
             prog=module and f"python -m {module}",
             description=doc,
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
+        if not torchrun:
+            self.one_process("this script has nothing to share")
+
+    def one_process(self, reason: str) -> None:
+        """Exit with an error if torchrun has started several processes."""
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            self.error(f"{reason}: start it with python, not torchrun")
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and one line, which the first of torchrun's processes prints."""

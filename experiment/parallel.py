@@ -32,6 +32,8 @@ from experiment.machine import pick_device
 
 T = TypeVar("T")
 
+LEAST = 2  # samples of a process in a shared batch
+
 
 class Workers:
     """The processes that work together: this one is `rank` of `world`, and `local_rank` of the
@@ -117,6 +119,18 @@ class Workers:
         values = [value]
         dist.broadcast_object_list(values)
         return values[0]
+
+    def sharing(self, batch_size: int) -> dict[str, int]:
+        """Arguments of data.Batches that share batches, but leave small last ones whole.
+
+        ValueError if a batch has fewer than 2 samples a process, which batch norm needs.
+        """
+        if self.world > 1 and batch_size < LEAST * self.world:
+            raise ValueError(
+                f"--batch_size {batch_size}: is shared by {self.world} processes; give "
+                f"{LEAST * self.world} or more"
+            )
+        return {"rank": self.rank, "world": self.world, "least": LEAST}
 
     def share(self, x: Tensor, first: int = 0) -> Tensor:
         """This process's share of rows [B, ...], which start at row `first` of a batch."""
