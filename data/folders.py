@@ -158,9 +158,9 @@ class FolderBatches(Steps):
         total = len(part.files)
         if not total:
             raise ValueError("the part has no pictures, so it has no batches")
-        least = {"batch_size": (batch_size, 1), "seed": (seed, 0), "size": (size, 1)}
-        least |= {"workers": (0 if workers is None else workers, 0), "world": (world, 1)}
-        for name, (value, low) in least.items():
+        limits = {"batch_size": (batch_size, 1), "seed": (seed, 0), "size": (size, 1)}
+        limits |= {"workers": (0 if workers is None else workers, 0), "world": (world, 1)}
+        for name, (value, low) in limits.items():
             if value < low:
                 raise ValueError(f"{name} is {value}: give {low} or more")
         if not 0 <= rank < world:
