@@ -57,7 +57,16 @@ class Workers:
         self._leave = contextlib.ExitStack()
         if self.world > 1:
             with_gpus = torch.cuda.is_available()
-            dist.init_process_group("cpu:gloo,cuda:nccl" if with_gpus else "gloo")
+            # torchrun may keep its store when it starts a job again: without a prefix, gloo would
+            # find the addresses of processes that have ended.
+            store, rank, world = next(dist.rendezvous("env://"))
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if with_gpus else "gloo",
+                store=dist.PrefixStore(f"attempt-{attempt}", store),
+                rank=rank,
+                world_size=world,
+            )
             self._leave.callback(dist.destroy_process_group)
         if self.rank:
             nowhere = self._leave.enter_context(open(os.devnull, "w"))
