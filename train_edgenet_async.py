@@ -10,13 +10,15 @@ once; the local net m is fixed and predicts each image once; all rejectors are o
   python train_edgenet_async.py --dataset cifar10 --save_dir results/runs/first --costs 1.25:0.25
   python train_edgenet_async.py --dataset digits --save_dir results/runs/first \\
       --async_freq 1 100 --adaptive 0.02 0.1 --outage 100:400
+  torchrun --nproc_per_node 4 train_edgenet_async.py --dataset cifar10 --batch_size 64 ...
 
 train_localnet.py comes first, with the same --dataset and --save_dir. Writes {dataset}-edgenet.pth,
 {dataset}-edgenet-async-{S}-cost_1-{c1}-cost_e-{ce}.pth for each setting (with an extra surrogate's
 name at the end), {dataset}-losses.npz and, last, {dataset}-edgenet.json; eval_all.py comes next.
 --stream reads a folder of pictures while it trains; one forward of the edge still serves all.
 A further call with other costs or S adds their rejectors to the same edge net, which it trains
-again and compares; one call with all settings takes no longer than each of these.
+again and compares; one call with all settings takes no longer than each of these. Under torchrun
+the processes share each batch (experiment/parallel.py).
 """
 
 import argparse
@@ -30,6 +32,7 @@ import data
 import experiment
 from experiment import number
 from experiment.cuda_graph import autocast, portable, set_lr, steer
+from experiment.parallel import Workers
 from learning_to_help import finetune, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import add_flags, check_flags, settings_of
@@ -49,7 +52,7 @@ from models.inference import predict
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__)
+    parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     group.add_argument(
@@ -99,7 +102,12 @@ def parse_args(argv=None):
         default=15,
         help="passes over train; 0, with --edge_only, keeps the weights of --edge_weights",
     )
-    group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
+    group.add_argument(
+        "--batch_size",
+        type=number(int, 1),
+        default=16,
+        help="images a step, over all processes of torchrun",
+    )
     group.add_argument(
         "--lr",
         type=number(float, 0, above=True),
@@ -157,7 +165,7 @@ def parse_args(argv=None):
         "--graph",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="on CUDA: launch each step as one CUDA graph",
+        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
     )
     parser.add_common(seed=43, logs=True, saves=True)
     args = parser.parse_args(argv)
@@ -167,6 +175,8 @@ def parse_args(argv=None):
     finetune.check_flags(parser, args, parser.given(args, argv))
     finetune.check_scaling_flags(parser, args, "edge")
     check_stream_flags(parser, args, argv)
+    if args.save_every is not None:
+        parser.one_process("--save_every writes the state of one process")
     if args.edge_weights and args.pretrained:
         parser.error("--edge_weights and --pretrained: both are weights to start from")
     if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
@@ -206,7 +216,8 @@ def train_one_epoch(
     l1 = torch.zeros(len(batches), device=batches.device)
     l2 = torch.zeros(len(batches), rejectors.net.count if rejectors else 0, device=batches.device)
     if rejectors:
-        rejectors.copies.start_epoch([*batches.rows(epoch)], batches.plain, within.first)
+        rows_of_batches = [*map(batches.share, batches.rows(epoch))]
+        rejectors.copies.start_epoch(rows_of_batches, batches.plain, within.first)
     sums = {"l1": l1, "l2": l2}
     for i, (rows, images, labels) in within.steps(batches, epoch, label, sums):
         schedule(i)
@@ -224,10 +235,10 @@ def train_one_epoch(
     return l1.cpu(), l2.cpu()
 
 
-def train(args):
+def train(args, workers):
     """Train the edge and all rejectors of one run and write their checkpoints and the result."""
-    with experiment.one_line_errors():
-        device = experiment.pick_device(args.device)
+    with workers.one_line_errors():
+        device = workers.pick_device(args.device)
         name = data.stem(args.dataset)
         run, settings, stems, added_to = plan(args, name, settings_of(args))
         dataset = load(args, args.val_size, args.split_seed, args.rejector_val_size)
@@ -243,8 +254,10 @@ def train(args):
         if added_to:
             inputs[edge_path.name] = added_to.sha256
             added_to.check_inputs(inputs)
-        if run.is_complete(dataset.fingerprint(), inputs):
-            return print(f"{run.result}: complete")
+        complete = run.is_complete(dataset.fingerprint(), inputs)
+    if workers.of_first(complete):
+        return print(f"{run.result}: complete")
+    with workers.one_line_errors():
         num_classes = len(dataset.classes)
         size = args.edge_size or edge_size(args.edge_net, data.image_size(dataset.train))
         scaling = finetune.chosen_scaling(
@@ -260,8 +273,9 @@ def train(args):
         edge = edge.to(device, memory_format=order)
         augment = data.AUGMENTATIONS[args.augment]
         batches = data.image_batches(
-            dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment
-        )
+            dataset.train, args.batch_size, device, shuffle=True, seed=args.seed, augment=augment,
+            **workers.sharing(args.batch_size),
+        )  # fmt: skip
         val = data.image_batches(dataset.val, 250, device)
         # What is trained, and what it sees: the edge and images, or its last layer and features.
         trained, inputs_of, val_inputs, pictures = edge, batches, val, None
@@ -285,6 +299,7 @@ def train(args):
             channels_last=channels_last,
             compiled=args.compile,
             graph=args.graph,
+            workers=workers,
         )
         local_logits = rejectors = progress = None
         if settings:
@@ -304,8 +319,9 @@ def train(args):
                 else None,
                 probe_every=args.probe_every,
                 ask=edge_step.ask,
+                workers=workers,
             )
-            if args.progress_every != 0:
+            if args.progress_every != 0 and workers.rank == 0:
                 progress = Progress(
                     settings, predict(local, val), val, args.progress_every, val_inputs
                 )
@@ -315,12 +331,17 @@ def train(args):
         outputs += [] if added_to else [edge_path]
         outputs += [local_path] if local_bytes else []
         patterns = [paths.pattern("edgenet*.pth")]
-        state = run.start(device, dataset.fingerprint(), outputs, patterns, stems)
-        print_where(batches, dataset.name)
-        if local_bytes:
-            experiment.write_bytes(local_path, local_bytes)
         optimizers = [optimizer] + ([rejectors.optimizer] if rejectors else [])
         rates = [[group["lr"] for group in sgd.param_groups] for sgd in optimizers]
+        state = None
+        if workers.rank == 0:
+            fingerprint = dataset.fingerprint()
+            state = run.start(device, fingerprint, outputs, patterns, stems, workers.world)
+        print_where(batches, dataset.name)
+        if local_bytes and workers.rank == 0:
+            experiment.write_bytes(local_path, local_bytes)
+    state = workers.of_first(state)
+    with workers.one_line_errors():
         done, l1, l2 = 0, torch.zeros(0), torch.zeros(0, len(settings))
         if state:
             trained.load_state_dict(state["edge"])
@@ -351,6 +372,7 @@ def train(args):
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
+        workers.differ()
         before, total = (epoch - 1) * len(batches), args.epochs * len(batches)
 
         def schedule(i, before=before, total=total):
@@ -373,18 +395,25 @@ def train(args):
             within,
         )
         l1, l2 = torch.cat([l1, losses[0]]), torch.cat([l2, losses[1]])
-        val_logits = (
-            progress.after_epoch(trained, rejectors) if progress else predict(trained, val_inputs)
-        )
-        val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
-        metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
-        if rejectors:
-            metrics["rejector_loss"] = losses[1].mean().item()
-        if added_to:
-            added_to.check_epoch(epoch, metrics["edge_loss"])
-        seconds = within.seconds + time.perf_counter() - start
-        run.end_epoch(epoch, args.epochs, seconds, state_now(), **metrics)
+        with workers.one_line_errors():
+            if workers.rank:
+                continue
+            val_logits = (
+                progress.after_epoch(trained, rejectors)
+                if progress
+                else predict(trained, val_inputs)
+            )
+            val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
+            metrics = {"edge_loss": losses[0].mean().item(), "edge_val_accuracy": val_accuracy}
+            if rejectors:
+                metrics["rejector_loss"] = losses[1].mean().item()
+            if added_to:
+                added_to.check_epoch(epoch, metrics["edge_loss"])
+            seconds = within.seconds + time.perf_counter() - start
+            run.end_epoch(epoch, args.epochs, seconds, state_now(), **metrics)
 
+    if workers.rank:
+        return None
     if args.epochs == 0:
         val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
     edge_checkpoint = {
@@ -441,8 +470,10 @@ def train(args):
 
 @experiment.script
 def main(argv=None):
-    for args in experiment.each_seed(parse_args(argv)):
-        train(args)
+    whole = parse_args(argv)
+    with Workers.of_torchrun() as workers:
+        for args in experiment.each_seed(whole):
+            train(args, workers)
 
 
 if __name__ == "__main__":

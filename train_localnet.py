@@ -4,9 +4,11 @@
   python train_localnet.py --dataset cifar10 --save_dir results/runs/first
   python train_localnet.py --dataset cifar10 --save_dir results/runs/first --local_net msdnet:2 \\
       --exits_path results/runs/early-exit
+  torchrun --nproc_per_node 4 train_localnet.py --dataset cifar10 --batch_size 64 ...
 
 Defaults are the paper's: LeNet-5, 10 epochs, batch 16, lr 1e-3, momentum 0.9, no augmentation.
-CIFAR-10 takes a minute on a GPU and two on 2 CPU cores and gives 60 to 63 % on val.
+CIFAR-10 takes a minute on a GPU and two on 2 CPU cores and gives 60 to 63 % on val. Under torchrun
+the processes share each batch (experiment/parallel.py).
 
 --local_net msdnet:2 trains nothing: m is exit 2, counted from 1, of the network that
 early_exit.train wrote to {dataset}-msdnet.pth; msdnet:last is its last exit. Any architecture of
@@ -29,6 +31,7 @@ import data
 import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
+from experiment.parallel import ALONE, Workers
 from learning_to_help import exit_as_local as exits
 from learning_to_help import finetune, inputs
 from models.any_local import build_local, is_local
@@ -46,7 +49,7 @@ TRAINING = (
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__)
+    parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
     group.add_argument(
@@ -91,7 +94,12 @@ def parse_args(argv=None):
         default=10,
         help="passes over train; 0 keeps the weights of --local_weights as they are",
     )
-    group.add_argument("--batch_size", type=number(int, 1), default=16, help="images a step")
+    group.add_argument(
+        "--batch_size",
+        type=number(int, 1),
+        default=16,
+        help="images a step, over all processes of torchrun",
+    )
     group.add_argument(
         "--lr", type=number(float, 0, above=True), default=1e-3, help="learning rate"
     )
@@ -101,7 +109,7 @@ def parse_args(argv=None):
         "--graph",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="on CUDA: launch each step as one CUDA graph",
+        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
     )
     group.add_argument(
         "--exits_path",
@@ -113,6 +121,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     check_flags(parser, args, parser.given(args, argv))
     inputs.check_stream_flags(parser, args, argv)
+    if args.save_every is not None:
+        parser.one_process("--save_every writes the state of one process")
     return args
 
 
@@ -142,6 +152,7 @@ def check_flags(parser, args, given) -> None:
         return
     parser.refuse(given, TRAINING, f"--local_net {args.local_net} is trained already; leave it out")
     parser.refuse(given, ["stream"], "an exit reads images in memory here; leave it out")
+    parser.one_process(f"--local_net {args.local_net} is trained already")
     if args.rejector_val_size:
         parser.error(
             f"--rejector_val_size: the network of --local_net {args.local_net} has seen all images "
@@ -151,14 +162,19 @@ def check_flags(parser, args, given) -> None:
         parser.error("--exits_path: with --seeds it is a folder with a run in each seed-N")
 
 
-def training_step(net, optimizer):
-    """A function that makes a step on images [B, 3, H, W] and labels [B] and returns its loss."""
+def training_step(net, optimizer, workers=ALONE):
+    """A function that makes a step on images [B, 3, H, W] and labels [B] and returns its loss.
+
+    Of several workers each gives its part of the batch; the step and the loss are the whole's.
+    """
 
     def step(images, labels):
         loss = F.cross_entropy(net(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = workers.average(net.parameters(), loss, len(labels))
         optimizer.step()
+        workers.copy_first(net.buffers())  # batch norm's running statistics
         return loss.detach()
 
     return step
@@ -224,24 +240,29 @@ def take_exit(args):
     return None
 
 
-def train(args):
+def train(args, workers):
     """Train one local net and write its checkpoint and the result."""
-    with experiment.one_line_errors():
-        device = experiment.pick_device(args.device)
+    with workers.one_line_errors():
+        device = workers.pick_device(args.device)
         paths = experiment.RunPaths(args.save_dir, data.stem(args.dataset))
         run = experiment.Run(args.save_dir, paths.stem("localnet"), args)
         dataset = inputs.load(args, args.val_size, args.split_seed, args.rejector_val_size)
         weights = {}
         if args.local_weights:
             weights[Path(args.local_weights).name] = weights_file(args.local_weights)
-        if run.is_complete(dataset.fingerprint(), weights):
-            return print(f"{run.result}: complete")
+        complete = run.is_complete(dataset.fingerprint(), weights)
+    if workers.of_first(complete):
+        return print(f"{run.result}: complete")
+    with workers.one_line_errors():
         num_classes = len(dataset.classes)
         train = dataset.train
         if args.local_classes is not None:
             kept = data.parse_classes(args.local_classes, num_classes)
             train = data.keep_classes(train, kept)
-        batches = data.image_batches(train, args.batch_size, device, shuffle=True, seed=args.seed)
+        batches = data.image_batches(
+            train, args.batch_size, device, shuffle=True, seed=args.seed,
+            **workers.sharing(args.batch_size),
+        )  # fmt: skip
         val = data.image_batches(dataset.val, 500, device)
 
         experiment.seed_everything(args.seed)
@@ -260,14 +281,19 @@ def train(args):
         groups = finetune.parameter_groups(trained, net.size, args.lr, args.lr_trunk)
         optimizer = torch.optim.SGD(groups, momentum=args.momentum, fused=device.type != "mps")
         path = paths.local
-        state = run.start(device, dataset.fingerprint(), [path])
+        state = None
+        if workers.rank == 0:
+            state = run.start(device, dataset.fingerprint(), [path], processes=workers.world)
         inputs.print_where(batches, dataset.name)
+    state = workers.of_first(state)
+    with workers.one_line_errors():
         done = 0
         if state:
             trained.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
             done = state["epoch"]
-        step = StepGraph(training_step(trained, optimizer), device, args.graph)
+        graph = args.graph and workers.world == 1
+        step = StepGraph(training_step(trained, optimizer, workers), device, graph)
 
     def state_now():
         return {"net": trained.state_dict(), "optimizer": optimizer.state_dict()}
@@ -279,17 +305,23 @@ def train(args):
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)
+        workers.differ()
         loss = train_one_epoch(trained, step, inputs_of, epoch, f"epoch {epoch}", within)
-        val_accuracy = accuracy(trained, val_inputs, val.labels)
-        run.end_epoch(
-            epoch,
-            args.epochs,
-            within.seconds + time.perf_counter() - start,
-            state_now(),
-            loss=loss,
-            val_accuracy=val_accuracy,
-        )
+        with workers.one_line_errors():
+            if workers.rank:
+                continue
+            val_accuracy = accuracy(trained, val_inputs, val.labels)
+            run.end_epoch(
+                epoch,
+                args.epochs,
+                within.seconds + time.perf_counter() - start,
+                state_now(),
+                loss=loss,
+                val_accuracy=val_accuracy,
+            )
 
+    if workers.rank:
+        return None
     if args.epochs == 0:
         val_accuracy = accuracy(net, val, val.labels)
     checkpoint = {
@@ -317,10 +349,11 @@ def train(args):
 @experiment.script
 def main(argv=None):
     whole = parse_args(argv)
-    for args in experiment.each_seed(whole):
-        if whole.seeds and args.exits_path:
-            args.exits_path = str(Path(args.exits_path) / Path(args.save_dir).name)
-        train(args) if is_local(args.local_net) else take_exit(args)
+    with Workers.of_torchrun() as workers:
+        for args in experiment.each_seed(whole):
+            if whole.seeds and args.exits_path:
+                args.exits_path = str(Path(args.exits_path) / Path(args.save_dir).name)
+            train(args, workers) if is_local(args.local_net) else take_exit(args)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@
   python -m active_learning.train_net --net_id 3 --dataset mnist --al_iter 2 --method random
   python -m active_learning.train_net --dataset digits --targets my.json --model_num 2 \\
       --method DIAM CAL
+  torchrun --nproc_per_node 4 -m active_learning.train_net --dataset mnist --al_iter 0
 
 Every target is trained from its initial weights (--init): SGD with Nesterov momentum, a cosine
 schedule, label smoothing, and random resized crops (the defaults are the paper's settings). In
 round 0, and for the methods that need them, the predictions ("votes") for the unlabelled samples
 are kept after each of the last --DIS_frac of the epochs. A net trained on the same labels with the
-same settings is kept. Needs the labels that al_select.py --al_iter R writes.
+same settings is kept. Needs the labels that al_select.py --al_iter R writes. Under torchrun each
+target is trained by one of the processes, so the files are the same as without.
 """
 
 import argparse
@@ -36,11 +38,12 @@ from active_learning.strategies import METHODS
 from active_learning.target_models import OFA
 from data.augment import random_resized_crop
 from experiment import number
+from experiment.parallel import Workers
 from models.cost import multiply_adds, parameters
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__)
+    parser = experiment.Parser(__doc__, torchrun=True)
     add_study_flags(parser)
     group = parser.add_argument_group("training")
     group.add_argument("--net_id", type=number(int, 0), nargs="+", help="targets (default: all T)")
@@ -279,35 +282,55 @@ def check_effect(targets, given):
             raise ValueError("--bn_momentum has no effect: no target has batch norm")
 
 
-def train_round(study, args):
-    """Trains all targets on the labels of every method in a round, once for equal labels."""
-    numbers = trained.numbers_of(args.bf16, args.channels_last, study.device)
-    with experiment.one_line_errors():
-        wanted = net_ids(study, args.net_id)
-        check_effect([study.targets[i] for i in wanted], args.given)
-        sets = {method: study.index_set(method, args.al_iter) for method in args.method}
-    parts = {"pool": study.pool, "val": study.dataset.val, "test": study.dataset.test}
-    parts = {name: trained.on_device(part, study.device) for name, part in parts.items()}
+def trainings(study, args):
+    """What to train in a round, once for equal labels: [(target, labels, keep votes)].
+
+    ValueError or OSError if the flags name what is not there.
+    """
+    wanted = net_ids(study, args.net_id)
+    check_effect([study.targets[i] for i in wanted], args.given)
+    sets = {method: study.index_set(method, args.al_iter) for method in args.method}
     voting = {m for m in args.method if "votes" in METHODS[m].needs or args.al_iter == 0}
+    found = []
     for digest in dict.fromkeys(labels.digest for labels in sets.values()):
         methods = [method for method, labels in sets.items() if labels.digest == digest]
+        labels = sets[methods[0]]
         votes = bool(voting & set(methods)) if args.mDIS is None else args.mDIS
+        votes = votes and len(labels.unlabelled) > 0  # none are left if the pool ran out
         for net_id in wanted:
             # In round 0 unseen targets vote too: they may be in the committee of a larger T.
             keep = votes and (net_id < study.model_num or args.al_iter == 0)
-            keep = (
-                keep and len(sets[methods[0]].unlabelled) > 0
-            )  # none are left if the pool ran out
-            train_target(study, parts, study.targets[net_id], sets[methods[0]], keep, args, numbers)
+            found.append((study.targets[net_id], labels, keep))
+    return found
+
+
+def train_round(study, args, chosen):
+    """Trains `chosen`, some of the `trainings` of a round."""
+    numbers = trained.numbers_of(args.bf16, args.channels_last, study.device)
+    parts = {"pool": study.pool, "val": study.dataset.val, "test": study.dataset.test}
+    parts = {name: trained.on_device(part, study.device) for name, part in parts.items()}
+    for target, labels, keep in chosen:
+        train_target(study, parts, target, labels, keep, args, numbers)
 
 
 @experiment.script
 def main(argv=None):
     args = parse_args(argv)
-    with experiment.one_line_errors():
-        runs = list(studies(args))
-    for study, one in runs:
-        train_round(study, one)
+    workers = Workers.of_torchrun()
+    # Afterwards no process waits for another one: a target may take hours.
+    with workers, workers.one_line_errors():
+        args.device = str(workers.pick_device(args.device))
+        rounds = [(study, one, trainings(study, one)) for study, one in studies(args)]
+        total = sum(len(found) for *_, found in rounds)
+        if workers.world > total:
+            raise ValueError(
+                f"{workers.world} processes for {total} networks to train; start at most as many"
+            )
+    before = 0
+    for study, one, found in rounds:
+        if mine := found[(workers.rank - before) % workers.world :: workers.world]:
+            train_round(study, one, mine)
+        before += len(found)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from benchmarks.points import about, seconds
 from early_exit import train
 from early_exit.flags import arch_settings, make_method
 from early_exit.methods import L2W
-from early_exit.parallel import Workers
 from early_exit.steps import Base
 from experiment.cuda_graph import EAGER_FIRST
+from experiment.parallel import Workers
 from losses.early_exit import METHODS, doubts, exit_losses
 from models.exit_nets import EXIT_NETS
 

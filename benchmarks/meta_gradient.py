@@ -32,7 +32,7 @@ from benchmarks.points import about, peak_bytes
 from deferral.exits import exit_counts
 from deferral.exits import shares as shares_of_exits
 from early_exit.methods import L2W, Half
-from early_exit.parallel import Workers
+from experiment.parallel import Workers
 from losses.early_exit import assign_exits, doubts, exit_losses
 from models.msdnet import MSDNet
 from models.weight_net import WeightNet, sample_weights

@@ -38,11 +38,17 @@ class Steps:
     batch_size: int
     _used: int
     _generator: torch.Generator | None = None  # of the augmentation, this epoch
+    _share: slice  # of a batch: this process's rows
+    _least: int = 0  # samples a process
 
     @property
     def augment_state(self) -> Tensor | None:
         """The state of the augmentation's generator after the last batch that was given."""
         return None if self._generator is None else self._generator.get_state()
+
+    def share(self, x: Tensor) -> Tensor:
+        """This process's rows of x [B, ...], which belongs to the samples of a batch."""
+        return x if len(x) < self._least else x[self._share]
 
     def __len__(self) -> int:
         """Number of batches an epoch."""
@@ -83,6 +89,7 @@ class Batches(Steps):
         mean, std: one number, or one a channel, in units of the full range 0..1.
         rank, world: of several processes that share each batch, this one gets rows rank,
             rank + world, ... of it; all draw the same order and the same augmentation.
+        least: a batch of fewer than `least * world` samples is not shared: all processes get it.
         resident: whether the images are kept on the device, too. By default where it has room for
             them (data.memory.fits_device); the attribute of this name says which it was. The
             batches are the same either way, to the last bit.
@@ -105,6 +112,7 @@ class Batches(Steps):
         std: float | Sequence[float] = 0.5,
         rank: int = 0,
         world: int = 1,
+        least: int = 0,
         resident: bool | None = None,
     ) -> None:
         shape = list(part.images.shape)
@@ -130,7 +138,7 @@ class Batches(Steps):
         self.shuffle = shuffle
         self.seed = seed
         self.augment = augment
-        self._share = slice(rank, None, world)
+        self._share, self._least = slice(rank, None, world), least * world
 
         self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
@@ -166,10 +174,10 @@ class Batches(Steps):
             ):
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
-                yield index[self._share], batch[self._share], target[self._share]
+                yield self.share(index), self.share(batch), self.share(target)
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
-        """The `index` of each batch of one epoch, for who needs no images."""
+        """The rows of each batch of one epoch, over all processes, for who needs no images."""
         yield from self.order(epoch).split(self.batch_size)
 
     def order(self, epoch: int) -> Tensor:

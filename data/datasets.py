@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -280,6 +281,14 @@ def _digits() -> Source:
     return Source(_part(x_train, y_train), _part(x_test, y_test), classes)
 
 
+def _one_at_a_time(root: Path) -> contextlib.AbstractContextManager:
+    """Held while torchrun's processes look for a data set in `root`: the first one downloads it."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return contextlib.nullcontext()
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / ".lock") if os.access(root, os.W_OK) else contextlib.nullcontext()
+
+
 def _from_torchvision(name: str, root: Path) -> Source:
     """One of torchvision's data sets, downloaded to `root` if it is not there."""
     # Here, because torchvision takes a second and a half to import and brings torch's compiler.
@@ -289,7 +298,7 @@ def _from_torchvision(name: str, root: Path) -> Source:
     read = getattr(torchvision.datasets, class_name)
     try:
         # Older versions print to stdout, which belongs to the script's own report.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _one_at_a_time(root):
             if name == "SVHN":
                 splits = [read(root, split=split, download=True) for split in ("train", "test")]
             else:

@@ -24,12 +24,13 @@ class FeatureBatches(Steps):
         self.features, self.source = features, source
         self.labels, self.device = source.labels, source.device
         self.batch_size, self._used = source.batch_size, source._used
+        self._share, self._least = source._share, source._least
 
     def epoch(
         self, epoch: int, start: int = 0, augment_state: Tensor | None = None
     ) -> Iterator[Batch]:
         """Yield `(index, features, labels)` for each batch of one epoch, from `start` on."""
-        for rows in itertools.islice(self.rows(epoch), start, None):
+        for rows in map(self.share, itertools.islice(self.rows(epoch), start, None)):
             yield rows, self.plain(rows), self.labels[rows]
 
     def rows(self, epoch: int) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ Worker processes read, crop and resize; uint8 pixels go to the device and are no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.batches import Batch, Steps, rows_in_order, rows_used, scale_and_shift
 from data.datasets import split_rows, stem
-from data.pictures import brief, list_folder, read_picture
+from data.pictures import list_folder, read_picture
 from experiment import InputError
+from experiment.command_line import worker_died
 
 # Statistics of ImageNet's training pixels that torchvision's weights and the papers use.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -144,6 +146,7 @@ class FolderBatches(Steps):
         mean, std: one number, or one per channel, in units of the full range 0..1.
         rank, world: if `world` processes share each batch, this one decodes rows rank,
             rank + world, ... of it, or none if the last batch is too small.
+        least: a batch of fewer than `least * world` samples is not shared: all processes get it.
 
     Raises:
         ValueError: an empty part, or a number out of range.
@@ -167,13 +170,14 @@ class FolderBatches(Steps):
         std: float | Sequence[float] = IMAGENET_STD,
         rank: int = 0,
         world: int = 1,
+        least: int = 0,
     ) -> None:
         total = len(part.files)
         if not total:
             raise ValueError("the part has no pictures, so it has no batches")
-        least = {"batch_size": (batch_size, 1), "seed": (seed, 0), "size": (size, 1)}
-        least |= {"workers": (0 if workers is None else workers, 0), "world": (world, 1)}
-        for name, (value, low) in least.items():
+        limits = {"batch_size": (batch_size, 1), "seed": (seed, 0), "size": (size, 1)}
+        limits |= {"workers": (0 if workers is None else workers, 0), "world": (world, 1)}
+        for name, (value, low) in limits.items():
             if value < low:
                 raise ValueError(f"{name} is {value}: give {low} or more")
         if not 0 <= rank < world:
@@ -184,7 +188,7 @@ class FolderBatches(Steps):
         self.shuffle = shuffle
         self.seed = seed
         self.size = size
-        self._share = slice(rank, None, world)
+        self._share, self._least = slice(rank, None, world), least * world
         self._used = rows_used(total, batch_size, shuffle)
         self._scale, self._shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
@@ -226,7 +230,7 @@ class FolderBatches(Steps):
         """
         self._newest += 1
         this = self._newest
-        batches = [rows[self._share] for rows in FolderBatches.rows(self, epoch)][start:]
+        batches = [self.share(rows) for rows in FolderBatches.rows(self, epoch)][start:]
         self._keys[:] = [
             (epoch, chunk.tolist()) for rows in batches if len(rows) for chunk in rows.split(CHUNK)
         ]
@@ -256,14 +260,12 @@ class FolderBatches(Steps):
             # Its end may show as a broken pipe first. Without workers there is no such error.
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            chunk = (
-                f"a process that reads pictures died ({brief(error)}), perhaps for want of memory "
-                "or of shared memory (/dev/shm): give fewer --workers; --resume continues"
-            )
+            chunk = worker_died(error)
         if isinstance(chunk, str):
             # Workers that are left to the interpreter's end take it 5 s each.
             if self._loader.num_workers:
-                chunks._shutdown_workers()  # type: ignore[attr-defined]
+                with contextlib.suppress(RuntimeError):  # torch's, of a worker that ends meanwhile
+                    chunks._shutdown_workers()  # type: ignore[attr-defined]
             raise InputError(chunk)
         return chunk
 

@@ -109,11 +109,12 @@ class StreamBatches(FolderBatches):
         augment: Augment | None = None,
         rank: int = 0,
         world: int = 1,
+        least: int = 0,
     ) -> None:
         super().__init__(
             part, batch_size, device,
             shuffle=shuffle, seed=seed, size=part.size, short_side=1, workers=part.workers,
-            mean=0.5, std=0.5, rank=rank, world=world,
+            mean=0.5, std=0.5, rank=rank, world=world, least=least,
         )  # fmt: skip
         self.augment = augment
         self._coming: Iterator[tuple[Tensor, Tensor]] = iter(())

@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from deferral.exits import shares as shares_of_exits
 from early_exit.methods import L2W, Base, Boosted, has_dropout
-from early_exit.parallel import Workers, has_unused_parameters
 from experiment import Parser, number
 from experiment import cuda_graph as graphs
+from experiment.parallel import Workers
 from losses.early_exit import METHODS
-from models.exit_net import EQUILIBRIA, ExitNet
+from models.exit_net import EQUILIBRIA, ExitNet, has_unused_parameters
 from models.exit_nets import EXIT_NETS, flag_names
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
 

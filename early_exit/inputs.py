@@ -32,8 +32,8 @@ from data.text.tokens import (
     learn_tokenizer,
     read_tokenizer,
 )
-from early_exit.parallel import Workers
 from experiment import Parser
+from experiment.parallel import Workers
 from models.bert_exits import BertExits
 from models.bert_folder import FILES, read_folder
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from early_exit.parallel import Workers
 from experiment import cuda_graph as graphs
+from experiment.parallel import Workers
 from losses.early_exit import boosted_losses, exit_losses
 
 Take = Callable[[Tensor, Tensor, int], Tensor]  # images, labels and `total` to the sums

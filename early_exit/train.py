@@ -48,8 +48,8 @@ from early_exit.inputs import (
     weight_files,
 )
 from early_exit.methods import Base
-from early_exit.parallel import Workers
 from experiment import number
+from experiment.parallel import Workers
 from losses.early_exit import boosted_logits
 from models.bert_exits import start_from
 from models.exit_net import ExitNet
@@ -57,7 +57,7 @@ from models.exit_nets import EXIT_NETS
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__)
+    parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -204,20 +204,21 @@ def finish(
 
 def train(args, workers):
     """Train one network, and write its checkpoint and result."""
-    with experiment.one_line_errors():
-        device = experiment.pick_device(args.device)
+    with workers.one_line_errors():
+        device = workers.pick_device(args.device)
         name = data.stem(args.dataset)
         paths = experiment.RunPaths(args.save_dir, name)
         run = experiment.Run(args.save_dir, paths.stem(args.arch), args)
         arch = EXIT_NETS[args.arch]
         dataset, settings, weights = load_inputs(args, arch_settings(args, arch), arch.reads)
         model_path = args.model_path if arch.reads == "text" else None
-        if run.is_complete(dataset.fingerprint(), weight_files(model_path)):
-            return print(f"{run.result}: complete") if workers.rank == 0 else None
-        size = input_size(dataset.train, args.size)
-        device = workers.start(device)
+        complete = run.is_complete(dataset.fingerprint(), weight_files(model_path))
+    if workers.of_first(complete):
+        return print(f"{run.result}: complete")
+    with workers.one_line_errors():
         stream = all_stream(dataset, workers, device)
-        if stream and not args.stream and workers.rank == 0:
+        size = input_size(dataset.train, args.size)
+        if stream and not args.stream:
             print(f"{dataset.name} does not fit into memory: streamed as by --stream", flush=True)
         mean, std = pixel_stats(dataset.train)
         inputs = InputFormat(size, mean, std, args.workers, fixed_length=args.compile)
@@ -232,28 +233,24 @@ def train(args, workers):
         start_message = ""
         if arch.reads == "text":
             start_message = begin(net, weights, model_path, settings["vocab_size"])
-        net = net.to(device)
-        method = make_method(args, net, size, device, workers)
+    net = net.to(device)
+    method = make_method(args, net, size, device, workers)  # it waits for the other processes
+    with workers.one_line_errors():
         if max(batches.global_sizes()) < method.min_samples * workers.world:
             raise ValueError(
                 f"--batch_size {args.batch_size}, {len(batches.labels)} training images: "
                 f"{args.method} needs {method.min_samples * workers.world} samples a batch (on "
                 f"{workers.world} processes)"
             )
-        workers.wait()  # until all processes have read the run directory, before it changes
         state, path = None, paths.checkpoint(args.arch)
         if workers.rank == 0:
-            state = run.start(device, dataset.fingerprint(), [path])
-        workers.wait()
-        if workers.rank and args.resume and run.state_file.exists():
-            state = experiment.load_checkpoint(run.state_file)
-        done = 0
-        if state:
-            method.load_state(state)
-            done = state["epoch"]
-        workers.wait()
-        if start_message and workers.rank == 0:
-            print(f"{run.stem}: {start_message}", flush=True)
+            state = run.start(device, dataset.fingerprint(), [path], processes=workers.world)
+    done = 0
+    if state := workers.of_first(state):
+        method.load_state(state)
+        done = state["epoch"]
+    if start_message:
+        print(f"{run.stem}: {start_message}", flush=True)
 
     t = args.ensemble_reweight if args.method == "boosted" else 0.0
     total = args.epochs * len(batches)
@@ -267,8 +264,10 @@ def train(args, workers):
             method.set_lr(factor(args.schedule, steps / total, args.warmup))
 
         losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
-        correct = accuracies(net, val, t) if workers.rank == 0 else []
-        if workers.rank == 0:
+        with workers.one_line_errors():
+            if workers.rank:
+                continue
+            correct = accuracies(net, val, t)
             run.end_epoch(
                 epoch,
                 args.epochs,
@@ -279,7 +278,6 @@ def train(args, workers):
                 val_mean=sum(correct) / len(correct),
                 val_last=correct[-1],
             )
-        workers.wait()
     if workers.rank == 0:
         checkpoint = checkpoint_of(args, dataset, net, settings, inputs, stream)
         finish(run, checkpoint, net, t, val, test)
@@ -289,12 +287,10 @@ def train(args, workers):
 
 @experiment.script
 def main(argv=None):
-    workers = Workers()
-    try:
-        for args in experiment.each_seed(parse_args(argv)):
+    whole = parse_args(argv)
+    with Workers.of_torchrun() as workers:
+        for args in experiment.each_seed(whole):
             train(args, workers)
-    finally:
-        workers.stop()
 
 
 if __name__ == "__main__":

@@ -25,15 +25,33 @@ class InputError(ValueError):
     """Input that turns out to be bad in the middle of the work; `script` prints it as one line."""
 
 
+def is_follower() -> bool:
+    """Whether torchrun has started this process, and another one on this host before it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def worker_died(error: BaseException) -> str:
+    """What the user is told of a data loader's process that was killed."""
+    return (
+        f"a process that reads pictures died ({' '.join(str(error).split())[:200]}), perhaps for "
+        "want of memory or of shared memory (/dev/shm): give fewer --workers; --resume continues"
+    )
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a ValueError or OSError of the block, which reads the user's input, into one line."""
     try:
         yield
-    except OSError as e:
-        fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
-    except ValueError as e:
-        fail(str(e))
+    except (OSError, ValueError) as e:
+        fail(error_line(e))
+
+
+def error_line(error: Exception) -> str:
+    """What the user is told of an OSError or a ValueError."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -47,18 +65,29 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 class Parser(argparse.ArgumentParser):
     """argparse with defaults in `--help`, the docstring unwrapped, and one-line errors.
 
-    module: the name of a script that is run by `python -m`.
+    module: the name of a script that is run by `python -m`. torchrun: whether several processes
+    may run it together; otherwise that is an error.
     """
 
-    def __init__(self, doc: str | None, module: str | None = None):
+    def __init__(self, doc: str | None, module: str | None = None, *, torchrun: bool = False):
         super().__init__(
             prog=module and f"python -m {module}",
             description=doc,
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
+        if not torchrun:
+            self.one_process("this script has nothing to share")
+
+    def one_process(self, reason: str) -> None:
+        """Exit with an error if torchrun has started several processes."""
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            self.error(f"{reason}: start it with python, not torchrun")
 
     def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and one line, which the first of torchrun's processes prints."""
+        if is_follower():
+            raise SystemExit(2)
         fail(f"{message} ({self.prog} --help lists the flags)")
 
     def given(self, args: argparse.Namespace, argv: Sequence[str] | None) -> set[str]:
@@ -169,6 +198,6 @@ def progress(steps: Iterable[T], total: int, label: str, done: int = 0) -> Itera
         desc=label,
         initial=done,
         leave=False,
-        disable=None,
+        disable=is_follower() or None,  # None: shown on a terminal
         dynamic_ncols=True,
     )

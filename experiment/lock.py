@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from experiment.command_line import InputError, fail
+from experiment.command_line import InputError, fail, worker_died
 
 _held: dict[Path, FileLock] = {}
 
@@ -39,7 +39,8 @@ def lock(directory: str | Path) -> None:
 def script(main: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a script's `main`: release locks at the end.
 
-    An InputError is one line and status 2, Ctrl-C one line and status 130.
+    An InputError and a data loader's process that died are one line and status 2, Ctrl-C is one
+    line and status 130.
     """
 
     @functools.wraps(main)
@@ -48,6 +49,11 @@ def script(main: Callable[..., Any]) -> Callable[..., Any]:
             return main(*args, **kwargs)
         except InputError as error:
             fail(str(error))
+        except RuntimeError as error:
+            # torch raises this from a signal handler, wherever the script is just then.
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            fail(worker_died(error))
         except KeyboardInterrupt:
             message = "error: interrupted; every file is whole, and --resume continues where it can"
             print(message, file=sys.stderr)

@@ -148,15 +148,16 @@ class Run:
         outputs: Iterable[Path] = (),
         patterns: Iterable[str] = (),
         kin: Collection[str] = (),
+        processes: int = 1,
     ) -> dict | None:
         """Lock the directory, write args.json and return the state to resume from, if there is one.
 
         data: fingerprint of the data set. outputs: every file that the run writes beside its result
         and state. patterns: globs of files that later steps would read as this run's. kin: stems of
-        related runs of the script here. Files of an earlier run of this stem are deleted unless it
-        is resumed, and with `--overwrite` those of its kin too. ValueError if an output or a match
-        exists that none of these runs wrote, if another process has run here since the constructor,
-        or if a resumed run began with other inputs.
+        related runs of the script here. processes: how many train together. Files of an earlier run
+        of this stem are deleted unless it is resumed, and with `--overwrite` those of its kin too.
+        ValueError if an output or a match exists that none of these runs wrote, if another process
+        has run here since the constructor, or if a resumed run began with other inputs.
         """
         import torch
 
@@ -203,6 +204,7 @@ class Run:
             "torchvision": importlib.metadata.version("torchvision"),
             "python": platform.python_version(),
             "hardware": hardware(device),
+            "processes": processes,
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         write_json(self.dir / "args.json", json.loads(json.dumps(entries, default=str)))

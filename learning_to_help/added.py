@@ -58,7 +58,8 @@ class TrainedEdge:
 
     def _differs(self) -> None:
         experiment.fail(
-            f"{self.path}: training it again gave another edge net (another device or version?), "
+            f"{self.path}: training it again gave another edge net (another device, version or "
+            "number of processes?), "
             "so nothing was added; use another --save_dir, or --overwrite to train all settings"
         )
 

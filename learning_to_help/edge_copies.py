@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiment.parallel import ALONE, Workers
+
 JOINT = "joint"
 ADAPTIVE = "adaptive-"
 # A copy that stays for several batches classifies up to this many images in one forward. On 2 cores
@@ -74,8 +76,9 @@ class EdgeCopies:
     `start_epoch` announces an epoch's batches. A copy then answers all batches up to its next
     possible refresh in one forward of up to AHEAD images, which reads its weights less often.
     `ask(net, images)` computes the predicted classes of any network; its result may be a static
-    buffer that the next call overwrites. freqs may repeat. ValueError for an adaptive S without
-    a probe.
+    buffer that the next call overwrites. freqs may repeat. Of several `workers` each has the same
+    copies and answers its own images; process 0 decides on the probe for all, so that all refresh
+    at the same batches. ValueError for an adaptive S without a probe.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class EdgeCopies:
         probe: Tensor | None = None,
         probe_every: int = 10,
         ask: Ask = answers,
+        workers: Workers = ALONE,
     ):
+        self.workers = workers
         self.freqs = list(dict.fromkeys(freqs))
         self.outages, self.ask = [tuple(span) for span in outages], ask
         without_copy: set[Freq] = {JOINT} if self.outages else {JOINT, 1}
@@ -120,7 +125,7 @@ class EdgeCopies:
         images_of: Callable[[Tensor], Tensor],
         first: int = 0,
     ) -> None:
-        """Announce an epoch: the rows of each of its batches, and how to get their images.
+        """Announce an epoch: this process's rows of each batch, and how to get their images.
 
         images_of(rows [M]) gives [M, 3, H, W], the same images that `answers` is called with.
         first: the batch at which the epoch is continued from a loaded state.
@@ -180,8 +185,9 @@ class EdgeCopies:
         if freq in self.tolerance:
             if edge_classes is None:
                 return False
-            changed = int((edge_classes != self.copy_classes[freq]).sum())
-            return changed / len(edge_classes) > self.tolerance[freq]
+            changed = (edge_classes != self.copy_classes[freq]).sum()
+            self.workers.copy_first([changed])
+            return int(changed) / len(edge_classes) > self.tolerance[freq]
         if freq not in self.period:  # joint
             return False
         period = self.period[freq]

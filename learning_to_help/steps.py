@@ -9,6 +9,9 @@ refreshes of the copy of e that r learns from. Batch i, images x with labels y:
 
 The release trains one e for every r. Here e, which depends on no cost and no S, is trained once,
 and all r beside it as one stack.
+
+Several processes share a batch (experiment.parallel): below, B is this process's part of it, and
+L1, L2 and all gradients are those of the whole batch. All processes hold the same e, r and copies.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from data import ImageBatches
 from experiment.cuda_graph import StepGraph, autocast, portable
+from experiment.parallel import ALONE, Workers
 from learning_to_help.edge_copies import Ask, EdgeCopies, answers
 from learning_to_help.settings import Setting
 from losses.stage_switching import edge_loss
@@ -58,8 +62,9 @@ class EdgeStep:
 
     The edge is on its device already. bf16: forward passes in bfloat16 (autocast); weights,
     gradients and optimizer stay float32. channels_last: the memory order of the feature maps.
-    compiled: torch.compile for batches of `batch_size`; other sizes run uncompiled. graph: on CUDA,
-    launch a step as one graph (experiment.cuda_graph).
+    compiled: torch.compile for batches of `batch_size`; other sizes run uncompiled. graph: on CUDA
+    and one process, launch a step as one graph (experiment.cuda_graph). batch_size counts the
+    images of all workers.
     """
 
     def __init__(
@@ -72,8 +77,11 @@ class EdgeStep:
         channels_last: bool = False,
         compiled: bool = False,
         graph: bool = True,
+        workers: Workers = ALONE,
     ):
-        self.edge, self.optimizer, self.batch_size = edge, optimizer, batch_size
+        self.edge, self.optimizer, self.workers = edge, optimizer, workers
+        self.batch_size = len(workers.share(torch.empty(batch_size)))
+        graph = graph and workers.world == 1
         device = next(edge.parameters()).device
         self.autocast = autocast(device, bf16)
         self.order = torch.channels_last if channels_last else torch.contiguous_format
@@ -101,11 +109,13 @@ class EdgeStep:
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with self.autocast():
             logits = self._forward(images)(images.contiguous(memory_format=self.order))
-        logits = logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = edge_loss(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = self.workers.average(self.edge.parameters(), loss, len(labels))
         self.optimizer.step()
+        self.workers.copy_first(self.edge.buffers())  # batch norm's running statistics
         return loss.detach(), logits.detach()
 
     def _edge_answers(self, images: Tensor) -> Tensor:
@@ -120,8 +130,9 @@ class EdgeStep:
 class Rejectors:
     """The rejector step of all rejectors, and the copies of the edge that they learn from.
 
-    The rejectors are float32 even where the edge computes in bfloat16. graph: on CUDA, launch their
-    step as one graph (experiment.cuda_graph). outages, probe, probe_every, ask: see EdgeCopies.
+    The rejectors are float32 even where the edge computes in bfloat16. graph: on CUDA and one
+    process, launch their step as one graph (experiment.cuda_graph). outages, probe, probe_every,
+    ask, workers: see EdgeCopies.
     """
 
     def __init__(
@@ -138,13 +149,15 @@ class Rejectors:
         probe: Tensor | None = None,
         probe_every: int = 10,
         ask: Ask = answers,
+        workers: Workers = ALONE,
     ):
+        self.workers = workers
         self.net = new_rejectors(len(settings), seed).to(device)
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), lr, momentum, fused=device.type != "mps"
         )
         self.copies = EdgeCopies(
-            edge, (s.async_freq for s in settings), outages, probe, probe_every, ask
+            edge, (s.async_freq for s in settings), outages, probe, probe_every, ask, workers
         )
         freqs = [self.copies.freqs.index(s.async_freq) for s in settings]
         self.freq_of = torch.tensor(freqs, device=device)
@@ -154,7 +167,7 @@ class Rejectors:
             [s.cost_e for s in settings],
             device,
         )
-        self.update = StepGraph(self._update, device, graph)
+        self.update = StepGraph(self._update, device, graph and workers.world == 1)
 
     def _update(
         self, images: Tensor, labels: Tensor, local_logits: Tensor, edge_wrong: Tensor
@@ -163,6 +176,7 @@ class Rejectors:
         losses = self.loss(self.net(images), local_logits, labels, edge_wrong[self.freq_of])
         self.optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # rejectors share no weight: each gets the gradient of its mean
+        losses = self.workers.average(self.net.parameters(), losses, len(labels))
         self.optimizer.step()
         return losses.detach()
 

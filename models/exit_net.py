@@ -93,6 +93,16 @@ def each(function: Callable[[Tensor], Tensor], state: State) -> State:
     return [each(function, s) for s in state] if isinstance(state, list) else function(state)
 
 
+def has_unused_parameters(net: ExitNet, size: int) -> bool:
+    """Whether no exit uses some parameter, as in the last finer maps of a shallow MSDNet."""
+    inputs = net.example(size).to(next(net.parameters()).device)
+    params = list(net.parameters())
+    net.eval()  # so that running statistics do not change
+    logits = torch.stack(net(inputs)).sum()
+    net.train()
+    return any(g is None for g in torch.autograd.grad(logits, params, allow_unused=True))
+
+
 def keep(state: State, rows: Tensor) -> State:
     """The state of some samples only: rows int64 [M] or bool [B]."""
     return each(lambda x: x[rows], state)

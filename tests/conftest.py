@@ -17,6 +17,7 @@ SLOW = (
     "test_train_edgenet_async.py",
     "test_pipelines.py",
     "test_resume.py",
+    "test_torchrun.py",
     "test_parallel.py",
     "test_quickstart.py",
     "test_iter_all.py",

@@ -1,12 +1,15 @@
-"""Shell scripts without their processes: the commands that they run, and those run in process."""
+"""Shell scripts without their processes, and scripts on several processes."""
 
 import contextlib
 import importlib
 import io
 import os
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,3 +39,15 @@ def run(lines: list[str]) -> str:
         with contextlib.redirect_stdout(output):
             importlib.import_module(name).main(argv)
     return output.getvalue()
+
+
+def torchrun(*command, flags=(), check=True) -> subprocess.CompletedProcess:
+    """Run a script on two processes of this machine, each with as many threads as this one."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         *flags, *map(str, command)],
+        cwd=ROOT, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done

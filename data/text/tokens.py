@@ -174,7 +174,7 @@ class TokenBatches(Steps):
         for rows, of_batch in zip(
             order.to(self.device).split(self.batch_size), lengths, strict=True
         ):
-            index = rows[self._share]
+            index = self.share(rows)
             tokens = self.tokens[:, :, : int(of_batch.max())].index_select(0, index)
             yield index, tokens.long(), self.labels.index_select(0, index)
 

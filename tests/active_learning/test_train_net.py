@@ -16,6 +16,7 @@ from active_learning.strategies import METHODS
 from active_learning.target_models import read_targets
 from active_learning.train_net import make_optimizer, set_bn_momentum, weight_seed
 from data.augment import random_resized_crop
+from experiment.parallel import Workers
 from tests.active_learning.conftest import TRAIN, TRAINED
 from tests.made import quiet
 
@@ -154,6 +155,40 @@ def test_a_killed_training_begins_again_to_the_same_weights(trained, study, comm
     assert (begun / "net.pth").read_bytes() == (trained / "net.pth").read_bytes()
     lines = [json.loads(x) for x in (begun / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+
+
+class Apart(Workers):
+    """A process of torchrun whose others run later, in the same test."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def one_line_errors(self):
+        return experiment.one_line_errors()
+
+
+def test_torchrun_shares_the_targets_out(study, common, tmp_path, monkeypatch, capsys, refused):
+    """Each process trains its targets whole: the files of one process; none may be without any."""
+    sets = tmp_path / "index_sets" / "digits"
+    sets.mkdir(parents=True)
+    (sets / "0.npz").write_bytes((study / "index_sets" / "digits" / "0.npz").read_bytes())
+    flags = [*common(tmp_path, 0, "random"), *TRAIN, "--net_id", 0, 1, 2]
+    for rank, count in ((0, 2), (1, 1)):
+        monkeypatch.setattr(Workers, "of_torchrun", lambda rank=rank: Apart(rank, 2))
+        train_net.main([str(flag) for flag in flags])
+        assert len(capsys.readouterr().out.splitlines()) == count
+    nets = sorted(tmp_path.rglob("net.json"))
+    assert len(nets) == 3
+    for path in nets:
+        same = study / path.relative_to(tmp_path)
+        assert {p.name for p in path.parent.iterdir()} == {p.name for p in same.parent.iterdir()}
+        for name in ("net.pth", "votes.npz"):
+            assert (path.parent / name).read_bytes() == (same.parent / name).read_bytes()
+    monkeypatch.setattr(Workers, "of_torchrun", lambda: Apart(0, 4))
+    refused(train_net.main, *flags, telling="4 processes for 3 networks to train")
 
 
 def test_bf16_is_another_computation_of_the_same(study, common, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from data import NAMES, Dataset, Part, keep_classes, load, parse_classes, stem
@@ -526,6 +527,20 @@ def test_torchvisions_sets(monkeypatch, tmp_path, capsys, name):
         assert part.labels.tolist() == list(labels)
     names = "0123456789" if name == "SVHN" else source.classes
     assert dataset.classes == tuple(names)
+
+
+def test_processes_of_torchrun_download_one_after_the_other(monkeypatch, tmp_path):
+    """While one looks for the data set, another one has to wait."""
+
+    def read(root, **how):
+        with pytest.raises(Timeout):
+            FileLock(root / ".lock", timeout=0).acquire()
+        return fake("cifar10")(root, **how)
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", read)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert load("cifar10", root=tmp_path / "new").name == "cifar10"
+    FileLock(tmp_path / "new" / ".lock", timeout=0).acquire()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "SVHN"])

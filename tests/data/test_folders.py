@@ -256,6 +256,12 @@ def test_ranks_share_each_batch_and_decode_no_more(train, world, monkeypatch):
     assert sorted(decoded) == sorted(train.files)
 
 
+def test_a_small_batch_may_go_to_all_ranks(train):
+    """The last batch, of 3, is not shared by two ranks that want 2 pictures each."""
+    batches = FolderBatches(train, 4, "cpu", size=16, workers=0, rank=1, world=2, least=2)
+    assert [len(labels) for *_, labels in batches.epoch(1)] == [2, 2, 2, 3]
+
+
 def test_a_rank_may_have_nothing_of_the_last_batch(train):
     part = FolderPart(train.files[:6], train.labels[:6], train.index[:6])
     batches = FolderBatches(part, 4, "cpu", size=16, workers=0, rank=2, world=3)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deferral.exits import shares as shares_of_exits
 from early_exit import train
 from early_exit.methods import L2W
-from early_exit.parallel import Workers
+from experiment.parallel import Workers
 from models.vit_exits import ViTExits
 from models.weight_net import WeightNet
 
@@ -51,11 +51,10 @@ CASES = [("col", 16), ("mat", 7), ("row", 9)]  # uneven halves, and uneven share
 
 if __name__ == "__main__":
     # One process group for all: to join anew under the same launcher is not what a user does.
-    workers = Workers()
-    with open(sys.argv[1]) as f:
-        for argv in json.load(f):
-            train.train(train.parse_args(argv), workers)
-    found = [steps(workers, *case) for case in CASES]
-    if workers.rank == 0:
-        torch.save(found, sys.argv[2])
-    workers.stop()
+    with Workers.of_torchrun() as workers:
+        with open(sys.argv[1]) as f:
+            for argv in json.load(f):
+                train.train(train.parse_args(argv), workers)
+        found = [steps(workers, *case) for case in CASES]
+        if workers.rank == 0:
+            torch.save(found, sys.argv[2])

@@ -10,8 +10,8 @@ from benchmarks.meta_gradient import double_backward
 from deferral.exits import shares as shares_of_exits
 from early_exit import meta_gradient
 from early_exit.methods import L2W, Half
-from early_exit.parallel import Workers
 from experiment import cuda_graph as graphs
+from experiment.parallel import Workers
 from losses.early_exit import exit_losses
 from models.exit_nets import EXIT_NETS
 from models.msdnet import MSDNet

@@ -1,10 +1,6 @@
 """Two processes take the steps of one; an interrupted run resumes to the same weights."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,14 +10,14 @@ import data
 import experiment
 from early_exit import train
 from early_exit.inputs import pixel_stats
-from early_exit.parallel import Workers
+from experiment.parallel import Workers
 from losses.early_exit import exit_losses
 from models.exit_nets import EXIT_NETS
 from tests.early_exit import several
 from tests.early_exit.test_train import ARCHS, TINY, metrics
 from tests.made import make_npz, quiet
+from tests.shell import torchrun
 
-ROOT = Path(__file__).resolve().parents[2]
 VIT = ["--arch", "vit", *ARCHS["vit"][:10], "--batch_size", 16, "--lr", 0.05, "--epochs", 2]
 RUNS = {
     "base": VIT,
@@ -51,11 +47,7 @@ def runs(odd_npz, tmp_path_factory):
         quiet(train.main, *argv)
     listed = folder / "argv.json"
     listed.write_text(json.dumps([[str(a) for a in argv] for argv in argvs[2]]))
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         several.__file__, listed, folder / "steps.pt"],
-        check=True, capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    torchrun(several.__file__, listed, folder / "steps.pt")
     return folder
 
 

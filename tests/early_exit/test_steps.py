@@ -8,7 +8,7 @@ from deferral.exits import shares as shares_of_exits
 from early_exit import train
 from early_exit.flags import graphable, make_method
 from early_exit.methods import L2W, has_dropout
-from early_exit.parallel import Workers
+from experiment.parallel import Workers
 from models.exit_nets import EXIT_NETS
 from models.weight_net import WeightNet
 from tests.early_exit.toy import SMALL, settings_of

@@ -14,7 +14,7 @@ import experiment
 from early_exit import train
 from early_exit.flags import arch_settings, make_method
 from early_exit.inputs import pixel_stats
-from early_exit.parallel import Workers
+from experiment.parallel import Workers
 from losses.early_exit import boosted_logits, exit_losses
 from models.exit_nets import EXIT_NETS
 from tests.made import quiet
