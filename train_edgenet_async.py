@@ -21,7 +21,6 @@ again and compares; one call with all settings takes no longer than each of thes
 the processes share each batch (experiment/parallel.py).
 """
 
-import argparse
 import math
 import time
 
@@ -30,164 +29,21 @@ import torch
 
 import data
 import experiment
-from experiment import number
 from experiment.cuda_graph import autocast, portable, set_lr, steer
 from experiment.parallel import Workers
-from learning_to_help import finetune, steps
+from learning_to_help import edge_flags, finetune, saved, steps
 from learning_to_help.added import plan
-from learning_to_help.flags import add_flags, check_flags, settings_of
-from learning_to_help.inputs import (
-    add_stream_flags,
-    check_stream_flags,
-    load,
-    print_where,
-    read_local,
-    recorded,
-)
+from learning_to_help.flags import settings_of
+from learning_to_help.inputs import load, print_where, read_local
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
 from models.anynet import load_weights, weights_file
-from models.edgenet import EDGE_NETS, build_edge, edge_size, prefers_channels_last
+from models.edgenet import build_edge, edge_size, prefers_channels_last
 from models.inference import predict
 
 
 def parse_args(argv=None):
-    parser = experiment.Parser(__doc__, torchrun=True)
-    group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="val images, cut from train as for the local net: a share below 1 or a count",
-    )
-    group.add_argument(
-        "--rejector_val_size",
-        type=number(float, 0),
-        default=0,
-        help="train images kept for train_rejector.py, as for the local net: a share or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
-    group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
-    group.add_argument("--local_path", help="local net to copy into SAVE_DIR")
-    add_stream_flags(group)
-    add_flags(parser)
-    group = parser.add_argument_group("edge net")
-    group.add_argument(
-        "--edge_net",
-        default="alexnet",
-        help=f"{', '.join(EDGE_NETS)}, a classifier of torchvision by its name, timm/NAME, or "
-        "FILE.py:FUNCTION (num_classes to a module)",
-    )
-    group.add_argument(
-        "--edge_weights",
-        metavar="FILE",
-        help="start from these weights (.pth, .safetensors); a last layer of other classes is new",
-    )
-    group.add_argument(
-        "--edge_size",
-        type=number(int, 1),
-        help="input side in px; depends on the net if not given",
-    )
-    finetune.add_scaling_flags(group, "edge")
-    group.add_argument(
-        "--pretrained",
-        action=argparse.BooleanOptionalAction,
-        help="start from ImageNet weights; by default only vit does",
-    )
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--epochs",
-        type=number(int, 0),
-        default=15,
-        help="passes over train; 0, with --edge_only, keeps the weights of --edge_weights",
-    )
-    group.add_argument(
-        "--batch_size",
-        type=number(int, 1),
-        default=16,
-        help="images a step, over all processes of torchrun",
-    )
-    group.add_argument(
-        "--lr",
-        type=number(float, 0, above=True),
-        help="learning rate of the edge; 1e-3 if not given, 1.6e-3 with --joint, as in the release",
-    )
-    finetune.add_flags(group)
-    group.add_argument(
-        "--lr_rejector",
-        type=number(float, 0, above=True),
-        default=1.6e-3,
-        help="learning rate of the rejectors",
-    )
-    group.add_argument(
-        "--momentum",
-        type=number(float, 0, 1),
-        default=0.9,
-        help="SGD momentum of edge net and rejectors",
-    )
-    group.add_argument(
-        "--weight_decay", type=number(float, 0), default=0, help="weight decay of the edge net"
-    )
-    group.add_argument(
-        "--schedule",
-        choices=("constant", "cosine"),
-        default="constant",
-        help="all learning rates: constant as in the paper, or falling to 0 along a half cosine",
-    )
-    group.add_argument(
-        "--augment",
-        choices=data.AUGMENTATIONS,
-        default="none",
-        help="augmentation of the edge's images; the rejectors see the original images",
-    )
-    group.add_argument(
-        "--progress_every",
-        type=number(int, 0),
-        metavar="BATCHES",
-        help="batches between evaluations of every rejector on val, 0 for none; at the end of each "
-        "epoch if not given",
-    )
-    group = parser.add_argument_group("speed")
-    group.add_argument(
-        "--bf16",
-        action="store_true",
-        help="run the edge's forward passes in bfloat16; weights and rejectors stay float32",
-    )
-    group.add_argument(
-        "--channels_last",
-        action=argparse.BooleanOptionalAction,
-        help="memory order of the edge's feature maps; if not given, used on a CPU for nets with "
-        "depthwise convolutions",
-    )
-    group.add_argument("--compile", action="store_true", help="compile the edge with torch.compile")
-    group.add_argument(
-        "--graph",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
-    )
-    parser.add_common(seed=43, logs=True, saves=True)
-    args = parser.parse_args(argv)
-    if args.pretrained is None:
-        args.pretrained = args.edge_net == "vit" and not args.edge_weights
-    check_flags(parser, args, argv)
-    finetune.check_flags(parser, args, parser.given(args, argv))
-    finetune.check_scaling_flags(parser, args, "edge")
-    check_stream_flags(parser, args, argv)
-    if args.save_every is not None:
-        parser.one_process("--save_every writes the state of one process")
-    if args.edge_weights and args.pretrained:
-        parser.error("--edge_weights and --pretrained: both are weights to start from")
-    if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):
-        parser.error("--epochs 0 goes with --edge_only and --edge_weights or --pretrained")
-    if args.lr is None:
-        args.lr = 1.6e-3 if args.joint else 1e-3
-    if args.seeds and args.local_path:
-        parser.error(
-            "--seeds: each run has its own local net in SAVE_DIR/seed-N; leave --local_path out"
-        )
-    return args
+    return edge_flags.parse_args(__doc__, argv)
 
 
 def train_one_epoch(
@@ -416,19 +272,7 @@ def train(args, workers):
         return None
     if args.epochs == 0:
         val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
-    edge_checkpoint = {
-        "kind": "edge",
-        "net": args.edge_net,
-        "edge_size": size,
-        **scaling.entries("edge"),
-        "num_classes": num_classes,
-        **recorded(dataset),
-        "val_size": args.val_size,
-        "split_seed": args.split_seed,
-        "rejector_val_size": args.rejector_val_size,
-        "seed": args.seed,
-        "state_dict": {k: v.cpu().contiguous() for k, v in edge.state_dict().items()},
-    }
+    edge_checkpoint = saved.of_edge(edge, size, scaling, dataset, args)
     files = {}
     if added_to:
         added_to.check(edge_checkpoint)
@@ -441,19 +285,8 @@ def train(args, workers):
         belongs_to |= {"local_file": local_path.name, "local_sha256": experiment.sha256(local_path)}
     for r, setting in enumerate(settings):
         path = run.dir / f"{setting.stem(dataset.name)}.pth"
-        checkpoint = {
-            "kind": "rejector",
-            "async_freq": setting.async_freq,
-            "cost_1": setting.cost_1,
-            "cost_e": setting.cost_e,
-            "surrogate": setting.surrogate,
-            "rival": setting.extra,
-            **rejectors.copies.sent(setting.async_freq),
-            "seed": args.seed,
-            "dataset": dataset.name,
-            **belongs_to,
-            "state_dict": rejectors.net.unstack(r),
-        }
+        checkpoint = saved.of_rejector(rejectors, r, setting) | belongs_to
+        checkpoint |= {"seed": args.seed, "dataset": dataset.name}
         files[path.name] = experiment.save_checkpoint(path, checkpoint)
     experiment.write_npz(
         losses_path,
