@@ -119,8 +119,8 @@ class First:
     def __len__(self) -> int:
         return self.steps
 
-    def epoch(self, epoch: int) -> Iterator:
-        return itertools.islice(self.batches.epoch(epoch), self.steps)
+    def epoch(self, epoch: int, *state: Any) -> Iterator:
+        return itertools.islice(self.batches.epoch(epoch, *state), self.steps)
 
     def rows(self, epoch: int) -> Iterator:
         return itertools.islice(self.batches.rows(epoch), self.steps)

@@ -19,6 +19,7 @@ STUDIES = {
     "cifar10-cpu": "the 42 and the 12 settings with a small edge training (JPEG copies)",
     "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
     "cifar10-people": "a report: a network and a person (AVIF copies)",
+    "cifar10-resnets": "fixed ResNet-20 and ResNet-56, rejectors trained (AVIF copies)",
     "cifar10-exits": "base and boosted, a small MSDNet (JPEG copies)",
     "cifar10-exits-and-server": "a small MSDNet and a server behind it (JPEG copies)",
     "digits": "the quick start",
