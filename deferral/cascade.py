@@ -19,6 +19,7 @@ from deferral.predictions import SPLITS, Own, Predictions
 REJECTOR = "rejector "  # of a column rejector_RULE, before its name
 SOFTMAX = "class scores"  # a signal: what `estimates.signals` says of a model's class scores
 EXAMPLES = 256  # test pictures that are kept, evenly over the rows
+MOST_FOR_CEILING = 200_000  # rows; the class scores of more are not held twice
 PAY = ("cascade", "router")
 
 
@@ -43,6 +44,7 @@ def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
         paid=paid(answers, pay),
         group=answers.group,
         text=answers.text,
+        class_scores=_both_class_scores(answers),
     )
     rejectors = answers.rejectors if len(answers.models) == 2 else {}
     always = np.array(list(rejectors.values())).reshape(len(rejectors), len(answers.rows))
@@ -75,6 +77,16 @@ def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
         source=answers.source,
         **_examples(answers),
     )
+
+
+def _both_class_scores(answers: Answers) -> np.ndarray | None:
+    """Logits of both of two models, [2, N, K]; None where a call's cost differs between rows."""
+    scores = [m.logits for m in answers.models if m.logits is not None and _informative(m)]
+    same_cost = answers.query_cost is None and all(m.cost is None for m in answers.models)
+    large = len(answers.rows) > MOST_FOR_CEILING
+    if len(answers.models) != 2 or len(scores) != 2 or not same_cost or large:
+        return None
+    return np.stack(scores) if scores[0].shape == scores[1].shape else None
 
 
 def exits_alone(predictions: Predictions) -> Predictions:

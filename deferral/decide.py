@@ -112,9 +112,7 @@ class Prepared:
         self.order = {name: stages.falling_order(doubt) for name, doubt in on_val.items()}
         fitted = val.own is None or len(val.own.signals) > 0
         self.stopping = Stopping(val, test) if fitted else None
-        self.ceiling = None
-        if not self.last and val.own is None:
-            self.ceiling = ceiling.both_right(val, test)
+        self.ceiling = ceiling.both_right(val, test) if ceiling.is_known(val) else None
         self.estimators: list[tuple[Rule, np.ndarray, np.ndarray]] = []
         if val.estimates is not None and test.estimates is not None:
             for setting, *estimated in zip(

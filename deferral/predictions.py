@@ -112,8 +112,9 @@ class Own:
     [E - 1, N], higher is less sure; in place of what the logits tell. signals: after each stage but
     the last, what fitted rules may look at, [N, F]; empty where there is nothing. paid [E, N]: what
     a sample costs if stage e answers it, in the file's unit; None: 0, and 1 for the last stage.
-    group [N]: samples that belong together. text [N] of str: to show samples by. `stage_logits`
-    then has K = 0 where no class is known.
+    group [N]: samples that belong together. text [N] of str: to show samples by. class_scores
+    [2, N, K]: logits of two models, for the ceiling (deferral/ceiling.py). `stage_logits` then has
+    K = 0 where no class is known.
     """
 
     quality: np.ndarray
@@ -122,6 +123,7 @@ class Own:
     paid: np.ndarray | None = None
     group: np.ndarray | None = None
     text: np.ndarray | None = None
+    class_scores: np.ndarray | None = None
 
     def part(self, rows: np.ndarray) -> "Own":
         """Some of the samples, rows bool [N]."""
@@ -132,6 +134,7 @@ class Own:
             None if self.paid is None else self.paid[:, rows],
             None if self.group is None else self.group[rows],
             None if self.text is None else self.text[rows],
+            None if self.class_scores is None else self.class_scores[:, rows],
         )
 
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from deferral import ceiling
+from deferral import ceiling, external
+from deferral.cascade import as_predictions
 from deferral.compare import compare
 from deferral.decide import decide, scored
 from deferral.estimates import bayes_score, post_hoc
@@ -73,3 +75,35 @@ def test_a_device_with_exits_has_none(one):
         settings=one.settings | {"multiply_adds": [1, 2]},
     )
     assert "ceiling" not in decide(three, *COST)
+
+
+def test_blocks_of_test_rows_give_the_same(one, monkeypatch):
+    val, test = one.part("val"), one.part("test")
+    whole = ceiling.both_right(val, test)
+    monkeypatch.setattr(ceiling, "ROWS", 650)
+    np.testing.assert_allclose(ceiling.both_right(val, test), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("columns", "known"),
+    [("both", True), ("cheap", False), ("answers", False), ("costs", False)],
+)
+def test_a_file_of_answers_has_it_where_both_models_give_class_scores(
+    one, tmp_path, columns, known
+):
+    table = {"label": one.labels, "split": np.where(one.split, "test", "val")}
+    for name, logits in zip(("cheap", "dear"), one.stage_logits, strict=True):
+        if columns in ("both", "costs", name):
+            table |= {f"{name}_{k}": scores for k, scores in enumerate(logits.T)}
+        else:
+            table[f"answer_{name}"] = logits.argmax(-1)
+        if columns == "costs":
+            table[f"cost_{name}"] = np.full(len(one.labels), 1 + (name == "dear"))
+    path = tmp_path / "answers.csv"
+    pd.DataFrame(table).to_csv(path, index=False)
+    run = as_predictions(external.load(path))
+    found = decide(run, *COST)
+    assert ("ceiling" in found) == known
+    if known:
+        expected = decide(one, *COST)["ceiling"].stop
+        assert (found["ceiling"].stop == expected).mean() > 0.99  # the file has float32 as text
