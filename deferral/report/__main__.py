@@ -1,8 +1,8 @@
 """When should the dear model be asked? A one-page report from a file of answers, and a policy.
 
   python -m deferral.report results/published/router-made-up/answers.csv.gz --pay router \\
-      --min_quality 97% --out results/runs/router
-  python -m deferral.report results/published/cifar10-people/people.csv.gz --budget 0.1 \\
+      --unit dollars --min_quality 97% --out results/runs/router
+  python -m deferral.report results/runs/answers/people.csv.gz --budget 0.1 \\
       --out results/runs/people
   python -m deferral.report results/published/digits/seed-43 --cost_1 1.25 --cost_e 0.2 \\
       --out results/runs/digits
