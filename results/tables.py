@@ -46,6 +46,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "mnist-active": study_tables.mnist_active,
     "mnist-active-risk": study_tables.mnist_active_risk,
     "mnist-active-targets": study_tables.mnist_active_targets,
+    "mnist-kmnist-active": study_tables.mnist_kmnist_active,
     "sweep": speed_tables.sweep,
     "paper-hours": speed_tables.paper_hours,
     "amortized": speed_tables.amortized,

@@ -1,5 +1,7 @@
 """results/make.sh: the studies, what they need, and one of them on a few pictures."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,8 @@ def test_an_unknown_study_is_refused(words):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_what_a_study_lacks_is_named_before_anything_is_written(study, tmp_path):
-    done = bash("results/make.sh", study, tmp_path / "run", RESNETS=tmp_path, LITE0=tmp_path / "no")
+    lacking = {name: str(tmp_path / "no") for name in ("RESNETS", "LITE0", "CIFAR10", "MNIST")}
+    done = bash("results/make.sh", study, tmp_path / "run", **lacking)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert ": not there; " in done.stderr
@@ -82,3 +85,38 @@ def test_a_study_ends_with_its_table(pictures, tmp_path):
     assert "| amortized, both | 0." in output
     assert lines[-1].split()[-1] in TABLES
     assert len(list((tmp_path / "run" / "kept").rglob("*-predictions.npz"))) == 1
+
+
+def grey_npz(path, seed):
+    """220 grey pictures whose brightness says their label; returns the path."""
+    rng, arrays = np.random.default_rng(seed), {}
+    for part, n in (("train", 160), ("test", 60)):
+        labels = np.arange(n) % 4
+        light = 60 * labels[:, None, None]
+        arrays[f"x_{part}"] = (light + 60 * rng.random((n, 28, 28))).astype(np.uint8)
+        arrays[f"y_{part}"] = labels
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_active_learning_shows_the_accuracy_of_every_round(tmp_path):
+    targets = ["lenet5", *({"net": "lenet5", "name": f"lenet5-{k}"} for k in range(3))]
+    (tmp_path / "targets.json").write_text(json.dumps(targets))
+    environment = {
+        "MNIST": grey_npz(tmp_path / "mnist.npz", 0), "FAST": "1", "SEEDS": "0",
+        "KMNIST10K": grey_npz(tmp_path / "kmnist10k.npz", 1),
+        "TARGETS": str(tmp_path / "targets.json"), "METHODS": "random margin DIAM",
+    }  # fmt: skip
+    lines = commands("results/make.sh", "mnist-kmnist-active", tmp_path / "run", **environment)
+    output = run(lines)
+    shown = output[output.rindex("kmnist10k, top-1 %:") :]
+    assert "| 60 labels | 80 labels | 100 labels | minus margin, points |" in shown
+    rows = {line.split()[1]: line for line in shown.splitlines() if line.startswith("| `")}
+    assert list(rows) == ["`random`", "`margin`", "`DIAM`"]
+    assert " to " in rows["`DIAM`"]
+    assert " to " not in rows["`margin`"]
+    kept = (tmp_path / "run" / "kept").rglob("*.json")
+    assert sorted(path.name for path in kept) == [
+        "kmnist10k-4-methods.json",
+        "mnist-4-methods.json",
+    ]
