@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import experiment
-from results import cascade_tables, overview, rule_tables, speed_tables, study_tables
+from results import cascade_tables, exit_tables, overview, rule_tables, speed_tables, study_tables
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "overview": overview.overview,
@@ -46,6 +46,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "mnist-active": study_tables.mnist_active,
     "mnist-active-risk": study_tables.mnist_active_risk,
     "mnist-active-targets": study_tables.mnist_active_targets,
+    "glue-minilm": exit_tables.glue_minilm,
+    "glue-minilm-speed-up": exit_tables.glue_minilm_speed_up,
     "mnist-kmnist-active": study_tables.mnist_kmnist_active,
     "sweep": speed_tables.sweep,
     "paper-hours": speed_tables.paper_hours,

@@ -65,7 +65,9 @@ def test_an_unknown_study_is_refused(words):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_what_a_study_lacks_is_named_before_anything_is_written(study, tmp_path):
-    lacking = {name: str(tmp_path / "no") for name in ("RESNETS", "LITE0", "CIFAR10", "MNIST")}
+    lacking = {
+        name: str(tmp_path / "no") for name in ("RESNETS", "LITE0", "CIFAR10", "MNIST", "MINILM")
+    }
     done = bash("results/make.sh", study, tmp_path / "run", **lacking)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
@@ -120,3 +122,58 @@ def test_active_learning_shows_the_accuracy_of_every_round(tmp_path):
         "kmnist10k-4-methods.json",
         "mnist-4-methods.json",
     ]
+
+
+def write_bert(folder, words):
+    """A BERT of 6 small layers with a tokenizer of these words, as transformers saves them."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=words, pad_token="[PAD]", unk_token="[UNK]"
+    )
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=6, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_glue(folder, rows=120):
+    """MRPC and SST-2 in GLUE's layout: made-up texts, of a word for each label and others."""
+    rng = np.random.default_rng(0)
+    headers = {"MRPC": "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", "SST-2": "sentence\tlabel"}
+    texts = []
+    for task, header in headers.items():
+        (folder / task).mkdir(parents=True)
+        for name, count in (("train", rows), ("dev", rows // 2)):
+            lines = [header]
+            for label in (np.arange(count) % 2).tolist():
+                words = rng.choice(["one", "two", "three"], rng.integers(1, 8)).tolist()
+                text = " ".join([*words, ("bad", "good")[label]])
+                texts.append(text)
+                pair = f"{label}\t1\t2\t{text}\t{text}"
+                lines.append(pair if task == "MRPC" else f"{text}\t{label}")
+            (folder / task / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return texts
+
+
+def test_texts_that_leave_early_have_their_tables(tmp_path):
+    pytest.importorskip("transformers")
+    from data.text.tokens import learn_tokenizer
+
+    (tmp_path / "words.json").write_text(learn_tokenizer(write_glue(tmp_path / "glue"), 100))
+    write_bert(tmp_path / "bert", str(tmp_path / "words.json"))
+    environment = {
+        "MINILM": str(tmp_path / "bert"), "GLUE": str(tmp_path / "glue"), "TASKS": "MRPC SST-2",
+        "FAST": "1", "SEEDS": "0",
+    }  # fmt: skip
+    output = run(commands("results/make.sh", "glue-minilm", tmp_path / "run", **environment))
+    _, exits, speed_up = output.rsplit("| task | method | n |", 2)
+    rows = [line.split(" | ")[:4] for line in exits.splitlines()[2:]]
+    base, tasks = ["base", "L2W", "boosted"], {"MRPC": ["accuracy %", "F1 %"]}
+    wanted = [["| MRPC", method, "1", word] for method in base for word in tasks["MRPC"]]
+    assert rows == [*wanted, ["| SST-2", "base", "1", "accuracy %"]]
+    times = [float(line.split(" | ")[-1].strip(" |")) for line in speed_up.splitlines()[2:]]
+    assert len(times) == 4
+    assert all(1 <= time <= 6.5 for time in times)
