@@ -88,7 +88,7 @@ def main(argv=None):
         for _, tokens, labels in islice(batches.epoch(1), most):
             trainer.step(tokens, labels, len(labels))
 
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times = {name: [] for name in ways}
     for batches in ways.values():
         steps(batches, 2)
     for _, (name, batches) in product(range(args.rounds), ways.items()):

@@ -32,9 +32,10 @@ cifar10=${CIFAR10:-cifar10}
 name=$(basename "$cifar10" .npz)
 data_root=${DATA_ROOT:-data_root}
 everywhere=(--data_root "$data_root" ${everywhere[@]+"${everywhere[@]}"})
-tables=() # that the study's predictions give
-costs=()  # pairs of costs of those tables, beside the rejectors' own
-files=()  # names of the result files that those tables read in place of predictions
+tables=()       # that the study gives
+costs=()        # pairs of costs of those tables, beside the rejectors' own
+predictions=(.) # folders of the run whose predictions are kept for those tables
+files=()        # names of JSON files that are kept
 
 # need FILE HINT: stop with one line where a file is not there.
 need() {
@@ -59,8 +60,12 @@ source "$here/studies/$study.sh"
 
 kept=$run/kept/$study
 rm -rf "$run/kept"
-"$python" -m results.keep "$run" "$kept" ${costs[@]+--costs "${costs[@]}"} \
-  ${files[@]+--files "${files[@]}"}
+if [ ${#files[@]} -gt 0 ]; then
+  "$python" -m results.keep "$run" "$kept" --files "${files[@]}"
+fi
+for folder in ${predictions[@]+"${predictions[@]}"}; do
+  "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"}
+done
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"
   cp -r "$kept" "results/published/$study"

@@ -43,10 +43,23 @@ def made_task_bert(published: Path) -> str:
     return exit_accuracy(published / "made-task-bert")
 
 
+def cifar10_msdnet(published: Path) -> str:
+    """The same of the study of 20 epochs."""
+    return exit_accuracy(published / "cifar10-msdnet" / "exits")
+
+
 def cifar10_exits_optimism(published: Path) -> str:
+    return optimism(published / "cifar10-exits")
+
+
+def cifar10_msdnet_optimism(published: Path) -> str:
+    return optimism(published / "cifar10-msdnet" / "exits")
+
+
+def optimism(folder: Path) -> str:
     """What thresholds fitted on each split promise there and deliver on test."""
     rows = []
-    for method, runs in evaluations(published / "cifar10-exits").items():
+    for method, runs in evaluations(folder).items():
         frames = [pd.DataFrame(run["optimism"]).groupby("fitted_on", sort=False) for run in runs]
         means = [frame.mean() for frame in frames]
         furthest = [frame.above_clean_curve.agg(lambda x: x.abs().max()) for frame in frames]

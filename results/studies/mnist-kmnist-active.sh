@@ -18,5 +18,5 @@ env "${labels[@]}" DATASETS="$mnist $kmnist" SEEDS="${seeds[*]}" FORGET=1 \
   METHODS="${METHODS:-random released entropy margin coreset CAL DIAM risk}" \
   EXTRA="--batch_size 32 --lr 0.02 --crop_scale 0.6 1 ${EXTRA:-}" \
   CASCADE="--cost_1 1 --cost_e 0.05" bash runs/iter_all.sh "${GPU:-cpu}" 4 "$run"
-files=("*-methods.json")
+files=("*-methods.json") predictions=()
 tables=(mnist-kmnist-active)

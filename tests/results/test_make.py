@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import data
+from deferral.catalogue import RULES
 from results import halved_test
 from results.studies.resnet_cifar import resnet20, resnet56
 from results.tables import TABLES
@@ -177,3 +178,38 @@ def test_texts_that_leave_early_have_their_tables(tmp_path):
     times = [float(line.split(" | ")[-1].strip(" |")) for line in speed_up.splitlines()[2:]]
     assert len(times) == 4
     assert all(1 <= time <= 6.5 for time in times)
+
+
+def results_of(study, pictures, tmp_path, extra):
+    """What a study of CIFAR-10 prints on a few pictures."""
+    environment = {"CIFAR10": str(pictures), "FAST": "1", "SEEDS": "0", "EXTRA": extra}
+    return run(commands("results/make.sh", study, tmp_path / "run", **environment))
+
+
+def test_the_papers_protocol_shows_all_rules_and_the_asynchronous_settings(pictures, tmp_path):
+    extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
+    output = results_of("l2h-cifar10", pictures, tmp_path, extra)
+    _, rules, asynchronous = output.rsplit("\n| ---", 2)
+    assert "| amortized, both | 0." in rules
+    assert "| oracle | 0." in rules
+    rows = [line.split(" | ")[:2] for line in asynchronous.splitlines() if line.startswith("| (")]
+    refreshes = ["S = 1", "S = 100", "S = 1000", r"S = \|D\|"]
+    costs = ["| (1, 0.25)", "| (1.25, 0)", "| (1.25, 0.25)"]
+    assert rows == [[cost, refresh] for cost in costs for refresh in refreshes]
+
+
+def test_the_ceilings_table_comes_from_kept_predictions(pictures, tmp_path):
+    extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
+    output = results_of("cifar10-ceiling", pictures, tmp_path, extra)
+    table = output[output.rindex("| rule | multiply-adds |") :]
+    assert f"| {RULES['ceiling'].label} |" in table
+    assert "| amortized, both, small |" in table
+
+
+def test_exits_have_their_tables(pictures, tmp_path):
+    output = results_of("cifar10-msdnet", pictures, tmp_path, "--device cpu")
+    _, accuracy, optimism = output.rsplit("| method | ", 2)
+    assert [line.split()[1] for line in accuracy.splitlines()[2:]] == ["base", "L2W", "boosted"]
+    assert optimism.count("| train |") == optimism.count("| val |") == 3
+    kept = sorted(path.name for path in (tmp_path / "run" / "kept").rglob("*.*"))
+    assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3
