@@ -7,7 +7,8 @@
 Round 0 is a random set, the same for every method of a seed. Round R > 0 adds --batch_size samples
 that the method picks by the outputs of the targets trained on round R - 1 for the unlabelled
 samples, without random crops. Methods (active_learning/strategies.py): random, entropy, margin,
-least_conf, coreset, CAL, DIAM, DIAM_qp, and risk, which labels for a cascade. Writes one file of
+least_conf, coreset, CAL, DIAM, DIAM_qp, risk, which labels for a cascade, and released, what the
+paper's release computes as entropy, margin and least_conf: a random choice. Writes one file of
 index sets a round and method (active_learning/index_sets.py).
 """
 

@@ -7,6 +7,7 @@ which cannot separate methods).
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ from deferral import bootstrap
 from figures.command import NotDrawn
 
 DRAWS, SEED = 2000, 0  # of the bootstrap
+REFERENCES = (REFERENCE, "margin")
 
 
 def summarise(study: Study) -> dict[str, Any]:
     """Every number of the study, over the rounds that all methods have in all their seeds.
 
     methods[M] has `seeds`; each measure's mean over rounds, by seed; `last`, top-1 of the last
-    round; mean seconds; `published` (NaN if there is none); `versus_random` (`compare`); and
-    `runs`, the record of every seed and round.
+    round; mean seconds; `published` (NaN if there is none); `versus_random` and `versus_margin`
+    (`compare`); and `runs`, the record of every seed and round.
     """
     if study.summary is not None:
         return study.summary
@@ -48,11 +50,12 @@ def summarise(study: Study) -> dict[str, Any]:
             "last": study.values(method, "top1", seeds, rounds[-1:])[:, 0].tolist(),
             **seconds.loc[method].to_dict(),
             "published": float(means.get(method, math.nan)),
-            "versus_random": compare(study, method, rounds),
+            **{f"versus_{other}": compare(study, method, rounds, other) for other in REFERENCES},
             "runs": runs,
         }
-    for measure in study.measures:
-        tests = [m["versus_random"][measure] for m in methods.values() if m["versus_random"]]
+    for other, measure in product(REFERENCES, study.measures):
+        versus = [m[f"versus_{other}"] for m in methods.values()]
+        tests = [found[measure] for found in versus if found]
         for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
             test["p_holm"] = p
     return {
@@ -72,25 +75,27 @@ def summarise(study: Study) -> dict[str, Any]:
     }
 
 
-def compare(study: Study, method: str, rounds: list[int]) -> dict[str, dict[str, Any]]:
-    """Every measure of a method minus random's over their common seeds; {} if there are none.
+def compare(
+    study: Study, method: str, rounds: list[int], reference: str = REFERENCE
+) -> dict[str, dict[str, Any]]:
+    """Every measure of a method minus the reference's over their common seeds; {} without any.
 
     Round 0 is left out: its labels are the same for all methods, so it would only make differences
     smaller. A sample's difference is the mean over rounds. The bootstrap resamples seeds and
     samples (crossed, see `deferral.bootstrap.resample`); the t test uses the seeds' differences
     only.
     """
-    rounds, seeds = [r for r in rounds if r], study.seeds_with_reference(method)
-    if method == REFERENCE or not rounds or not seeds:
+    rounds, seeds = [r for r in rounds if r], study.seeds_with_reference(method, reference)
+    if method == reference or not rounds or not seeds:
         return {}
     measures = study.measures
     # Sums of whole numbers first, one division last: equal answers give exactly 0.
     gaps = np.zeros((len(seeds), study.test_samples, len(measures)))
     for s, seed in enumerate(seeds):
         for r in rounds:
-            ours, random = (study.answers[name, seed, r] for name in (method, REFERENCE))
+            ours, other = (study.answers[name, seed, r] for name in (method, reference))
             for j, measure in enumerate(measures):
-                gaps[s, :, j] += ours.sums(measure) - random.sums(measure)
+                gaps[s, :, j] += ours.sums(measure) - other.sums(measure)
     first = study.answers[method, seeds[0], rounds[0]]
     gaps /= [len(rounds) * first.nets(measure) for measure in measures]
     low, high = bootstrap.interval(bootstrap.resample(gaps, DRAWS, SEED))

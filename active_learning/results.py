@@ -90,9 +90,9 @@ class Study:
         rows = self.table[self.table.method.isin(list(methods))]
         return common_rounds(rows if seeds is None else rows[rows.seed.isin(list(seeds))], "seed")
 
-    def seeds_with_reference(self, method: str) -> list[int]:
-        """The seeds that both the method and random have: those of a paired comparison."""
-        return sorted(self.records[method].keys() & self.records.get(REFERENCE, {}).keys())
+    def seeds_with_reference(self, method: str, reference: str = REFERENCE) -> list[int]:
+        """The seeds that both methods have: those of a paired comparison."""
+        return sorted(self.records[method].keys() & self.records.get(reference, {}).keys())
 
     def values(
         self, method: str, measure: str, seeds: Sequence[int], rounds: Sequence[int]

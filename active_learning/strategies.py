@@ -127,6 +127,15 @@ def _doubt(
     return choose
 
 
+def _released(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """What the release of DIAM computes as entropy, margin and least_conf: no doubt at all.
+
+    It scales each target's doubts as one row, min to max of each column, so that all are 0, and
+    takes the first of a shuffled list. The three differ in the shuffle alone, so one stands here.
+    """
+    return rng.permutation(pool.size)[:batch_size]
+
+
 def _coreset(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     t = pool.largest
     return k_center(pool.features[t], pool.labelled_features[t], batch_size)
@@ -178,6 +187,7 @@ METHODS: dict[str, Method] = {
     "entropy": _method("logits", _doubt(rules.entropy_doubt)),
     "margin": _method("logits", _doubt(rules.margin_doubt)),
     "least_conf": _method("logits", _doubt(rules.max_softmax_doubt)),
+    "released": _method("", _released),
     "coreset": _method("largest", _coreset),
     "CAL": _method("votes", _cal),
     "DIAM": _method("votes", _diam),

@@ -36,6 +36,7 @@ benchmark floor benchmarks.floor --nets ${NETS:-$nets} --rounds "$rounds" ${more
 benchmark sweep benchmarks.sweep --rounds "$rounds"
 benchmark early_exit_speed benchmarks.early_exit_speed --compile
 benchmark meta_gradient benchmarks.meta_gradient
+benchmark text_batches benchmarks.text_batches
 benchmark evaluation benchmarks.evaluation
 benchmark scale-settings benchmarks.scale
 benchmark stream benchmarks.stream

@@ -107,16 +107,19 @@ def make_batches(
     augment: Augment | None = None,
     rank: int = 0,
     world: int = 1,
+    group_by_length: bool = False,
 ) -> Steps:
     """Batches of images [B, 3, size, size], normalised, or of tokens [B, 2, L] of texts.
 
     train: crop and flip streamed images at random. augment: changes images in memory, before those
     of another size are resized (bilinear). rank, world: which rows of each batch this process gets.
+    group_by_length: batches of texts of like length.
     """
     if isinstance(part, TokenPart):
         return TokenBatches(
             part, batch_size, device,
             shuffle=shuffle, seed=seed, rank=rank, world=world, fixed_length=inputs.fixed_length,
+            group_by_length=group_by_length,
         )  # fmt: skip
     if isinstance(part, FolderPart):
         return FolderBatches(
@@ -176,18 +179,26 @@ def add_text_flags(parser: Parser) -> None:
         help="folder of a BERT saved by transformers, with weights and tokenizer (default: random "
         "weights, and a vocabulary learnt from the training texts)",
     )
+    group.add_argument(
+        "--group_by_length",
+        action="store_true",
+        help="train on batches of texts of like length, with less padding: another order of the "
+        "texts, so a run is resumed with the same choice",
+    )
 
 
 def check_text_flags(parser: Parser, args: argparse.Namespace, reads: str) -> None:
     """Exit with one line where flags do not apply to what the network reads."""
     if reads != "text":
-        for name in ("task", "model_path"):
+        for name in ("task", "model_path", "group_by_length"):
             if getattr(args, name):
                 parser.error(f"--{name} goes with an --arch that reads text; {args.arch} does not")
         return
     for name in ("stream", "augment", "channels_last"):
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} is for images; --arch {args.arch} reads text")
+    if args.group_by_length and args.compile:
+        parser.error("--group_by_length has no effect with --compile, which pads all texts alike")
 
 
 def texts_for_training(

@@ -225,7 +225,7 @@ def train(args, workers):
         batches = make_batches(
             dataset.train, args.batch_size, device, inputs,
             shuffle=True, seed=args.seed, train=True, augment=data.AUGMENTATIONS[args.augment],
-            rank=workers.rank, world=workers.world,
+            rank=workers.rank, world=workers.world, group_by_length=args.group_by_length,
         )  # fmt: skip
         val, test = (make_batches(p, 250, device, inputs) for p in (dataset.val, dataset.test))
         experiment.seed_everything(args.seed)

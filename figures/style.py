@@ -101,6 +101,7 @@ QUERIES = {
     "entropy": _look("#E69F00", "^", (0, (4, 1.2)), "entropy", **_THIN),
     "margin": _look("#CC79A7", "v", (0, (4, 1.2, 1, 1.2)), "margin", **_THIN),
     "least_conf": _look("#7A5C1E", "<", (0, (1, 1.1)), "least_conf", **_THIN),
+    "released": _look("#A8A8A8", "x", (0, (1, 1.1)), "released", **_THIN),
     "coreset": _look("#009E73", "s", (0, (6, 1.5)), "coreset", **_THIN),
     "CAL": _look("#6A4C9C", "P", (0, (3, 1, 1, 1, 1, 1)), "CAL", **_THIN | {"markersize": 4}),
     "DIAM": _look("#0072B2", "o", "-", "DIAM", linewidth=2.0, markersize=4.8, zorder=6),

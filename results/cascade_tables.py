@@ -9,6 +9,7 @@ import pandas as pd
 
 from deferral.summary import setting_name
 from results.text import (
+    DASH,
     interval,
     markdown,
     number,
@@ -163,6 +164,37 @@ def digits_async(published: Path) -> str:
     heads = ["refreshes", "MB sent", "risk"]
     rows = [[setting_name(key).replace("|", r"\|"), *cells] for key, cells in columns.items()]
     return markdown(["refresh", *heads, *(f"{head}, outage" for head in heads)], rows)
+
+
+def l2h_cifar10_async(published: Path) -> str:
+    """Accuracy, risk and bytes by costs and S, and the risk minus that of S = 1, synchronous."""
+    frame = summaries(published / "l2h-cifar10" / "async")
+    rows = []
+    for (cost_1, cost_e), at in frame.groupby(["cost_1", "cost_e"]):
+        risks = at.pivot(index="run", columns="async_freq", values="risk_rejector")
+        groups = at.groupby("async_freq", sort=False)
+        for key, one in sorted(groups, key=lambda group: group[0] or float("inf")):  # 0 is |D|
+            rows.append(
+                [
+                    f"({cost_1:g}, {cost_e:g})",
+                    setting_name(key).replace("|", r"\|"),
+                    spread(one.accuracy, 2, 100),
+                    spread(one.reject_rate, 1, 100),
+                    spread(one.risk_rejector, 4),
+                    DASH if key == 1 else spread(risks[key] - risks[1], 4),
+                    number(one.bytes_sent.mean() / 1e6, 1),
+                ]
+            )
+    heads = [
+        "(c_1, c_e)",
+        "refresh",
+        "accuracy %",
+        "sent %",
+        "risk",
+        "minus S = 1",
+        "MB of refreshes",
+    ]
+    return markdown(heads, rows)
 
 
 def exits_and_server(published: Path, folder: str = ".") -> str:

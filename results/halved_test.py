@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = experiment.Parser(__doc__)
     parser.add_argument("dataset", metavar="DATASET", help="a name, folder or .npz of data.load")
     parser.add_argument("out", metavar="OUT.npz", type=Path, help="the file to write")
-    parser.add_argument("--data_root", type=Path, default=Path("datasets"), help="see data.load")
+    parser.add_argument("--data_root", type=Path, default=Path("data_root"), help="see data.load")
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
         if args.out.exists():

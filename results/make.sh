@@ -3,8 +3,9 @@
 #   bash results/make.sh               the studies: what each one shows, needs and takes
 #   bash results/make.sh STUDY [RUN]   run it, or go on with it; it lies in results/runs/STUDY if RUN
 #                                      is not given
-# CIFAR10      a name or file that --dataset takes; "cifar10" (torchvision's, below DATA_ROOT) if not
-#              given. What else a study needs is named where it is missing
+# CIFAR10      a name or file that --dataset takes; "cifar10" (torchvision's) if not given. What else
+#              a study needs is named where it is missing
+# DATA_ROOT    folder of torchvision's data sets, "data_root" if not given
 # SEEDS        "0 1 2" if not given
 # PUBLISH=1    when it is finished, replace results/published/STUDY and write every table
 # Relative paths start at the repository's root, wherever the script is called from.
@@ -29,8 +30,12 @@ source "$here/../runs/common.sh"
 
 cifar10=${CIFAR10:-cifar10}
 name=$(basename "$cifar10" .npz)
-tables=() # that the study's predictions give
-costs=()  # pairs of costs of those tables, beside the rejectors' own
+data_root=${DATA_ROOT:-data_root}
+everywhere=(--data_root "$data_root" ${everywhere[@]+"${everywhere[@]}"})
+tables=()       # that the study gives
+costs=()        # pairs of costs of those tables, beside the rejectors' own
+predictions=(.) # folders of the run whose predictions are kept for those tables
+files=()        # names of JSON files that are kept
 
 # need FILE HINT: stop with one line where a file is not there.
 need() {
@@ -38,6 +43,11 @@ need() {
     echo "error: $1: not there; $2" >&2
     exit 2
   fi
+}
+
+# need_data DATASET VARIABLE: the same for a data set; a name of torchvision's needs no file.
+need_data() {
+  case $1 in */* | *.npz) need "$1" "set $2 to a name or file that --dataset takes" ;; esac
 }
 
 # each SEED-COMMAND...: a command for every seed, with --save_dir $run/seed-N and --seed N.
@@ -50,7 +60,12 @@ source "$here/studies/$study.sh"
 
 kept=$run/kept/$study
 rm -rf "$run/kept"
-"$python" -m results.keep "$run" "$kept" ${costs[@]+--costs "${costs[@]}"}
+if [ ${#files[@]} -gt 0 ]; then
+  "$python" -m results.keep "$run" "$kept" --files "${files[@]}"
+fi
+for folder in ${predictions[@]+"${predictions[@]}"}; do
+  "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"}
+done
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"
   cp -r "$kept" "results/published/$study"

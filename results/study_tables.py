@@ -43,10 +43,23 @@ def made_task_bert(published: Path) -> str:
     return exit_accuracy(published / "made-task-bert")
 
 
+def cifar10_msdnet(published: Path) -> str:
+    """The same of the study of 20 epochs."""
+    return exit_accuracy(published / "cifar10-msdnet" / "exits")
+
+
 def cifar10_exits_optimism(published: Path) -> str:
+    return optimism(published / "cifar10-exits")
+
+
+def cifar10_msdnet_optimism(published: Path) -> str:
+    return optimism(published / "cifar10-msdnet" / "exits")
+
+
+def optimism(folder: Path) -> str:
     """What thresholds fitted on each split promise there and deliver on test."""
     rows = []
-    for method, runs in evaluations(published / "cifar10-exits").items():
+    for method, runs in evaluations(folder).items():
         frames = [pd.DataFrame(run["optimism"]).groupby("fitted_on", sort=False) for run in runs]
         means = [frame.mean() for frame in frames]
         furthest = [frame.above_clean_curve.agg(lambda x: x.abs().max()) for frame in frames]
@@ -151,3 +164,24 @@ def mnist_active_targets(published: Path) -> str:
         rows.append([f"`{method}`", *(spread(x, 1, 100) for x in (*ends, *unseen))])
     unseen_heads = [f"{name} (unseen, mean)" for name in study["unseen_nets"]]
     return markdown(["method", *study["targets"], *unseen_heads], rows)
+
+
+def mnist_kmnist_active(published: Path) -> str:
+    """Mean top-1 over the targets after each round, by method, and the difference to margin."""
+    parts = []
+    for path in sorted((published / "mnist-kmnist-active").rglob("*-methods.json")):
+        study = read(path)
+        rounds = [str(r) for r in study["rounds"]]
+        rows = []
+        for method, one in study["methods"].items():
+            runs = one["runs"].values()
+            cells = [spread((np.mean(run[r]["top1"]) for run in runs), 1, 100) for r in rounds]
+            cells.append(DASH)
+            if versus := one["versus_margin"].get("top1"):
+                value = number(versus["difference"], 2, True, 100)
+                cells[-1] = f"{value} ({interval(versus['low'], versus['high'], 2, 100)})"
+            rows.append([f"`{method}`", len(one["seeds"]), *cells])
+        heads = [f"{study['labelled'][r]} labels" for r in rounds]
+        table = markdown(["method", "n", *heads, "minus margin, points"], rows)
+        parts.append(f"{study['dataset']}, top-1 %:\n\n{table}")
+    return "\n\n".join(parts)

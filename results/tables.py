@@ -22,12 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import experiment
-from results import cascade_tables, overview, rule_tables, speed_tables, study_tables
+from results import cascade_tables, exit_tables, overview, rule_tables, speed_tables, study_tables
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "overview": overview.overview,
     "folders": overview.folders,
     "cifar10-resnets": rule_tables.cifar10_resnets,
+    "cifar10-lite0": rule_tables.cifar10_lite0,
+    "l2h-cifar10": rule_tables.l2h_cifar10,
+    "l2h-cifar10-async": cascade_tables.l2h_cifar10_async,
+    "cifar10-ceiling": rule_tables.cifar10_ceiling,
     "digits": cascade_tables.digits,
     "digits-mean": cascade_tables.digits_mean,
     "digits-noniid": cascade_tables.noniid,
@@ -38,6 +42,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "cifar10-exits-and-server": cascade_tables.exits_and_server,
     "cifar10-exits-and-server-1.25": cascade_tables.exits_and_server_high,
     "cifar10-exits": study_tables.cifar10_exits,
+    "cifar10-msdnet": study_tables.cifar10_msdnet,
+    "cifar10-msdnet-optimism": study_tables.cifar10_msdnet_optimism,
     "cifar10-exits-optimism": study_tables.cifar10_exits_optimism,
     "cifar10-exits-infer": study_tables.cifar10_exits_infer,
     "made-task-bert": study_tables.made_task_bert,
@@ -45,6 +51,9 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "mnist-active": study_tables.mnist_active,
     "mnist-active-risk": study_tables.mnist_active_risk,
     "mnist-active-targets": study_tables.mnist_active_targets,
+    "glue-minilm": exit_tables.glue_minilm,
+    "glue-minilm-speed-up": exit_tables.glue_minilm_speed_up,
+    "mnist-kmnist-active": study_tables.mnist_kmnist_active,
     "sweep": speed_tables.sweep,
     "paper-hours": speed_tables.paper_hours,
     "amortized": speed_tables.amortized,
@@ -61,8 +70,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "kcenter": speed_tables.kcenter,
     "active-round": speed_tables.active_round,
 }
-# Of studies of results/make.sh that are not published yet: --show prints them.
-OPEN: dict[str, Callable[[Path], str]] = {"cifar10-lite0": rule_tables.cifar10_lite0}
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -123,11 +130,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.published and not args.show:
         parser.error("--published goes with --show")
     with experiment.one_line_errors():
-        known = TABLES | OPEN
         for name in args.show:
-            if name not in known:
-                raise ValueError(f"table {name!r} is unknown: there are {', '.join(known)}")
-            print(known[name](args.published or args.root / "results" / "published"))
+            if name not in TABLES:
+                raise ValueError(f"table {name!r} is unknown: there are {', '.join(TABLES)}")
+            print(TABLES[name](args.published or args.root / "results" / "published"))
         if args.show:
             return
         changed = update(args.root, args.check)

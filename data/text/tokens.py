@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.batches import Batch, Steps, rows_in_order, rows_used
+from data.batches import Batch, Steps, augment_generator, rows_in_order, rows_used
 from data.text.glue import TextDataset, Texts
 from data.text.wordpiece import learn_tokenizer, parse, read_tokenizer
 
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 CHUNK = 8192  # texts encoded at a time; the library's result takes kilobytes per text
+WINDOW = 50  # batches whose texts are sorted by length together
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,10 @@ class TokenBatches(Steps):
     single last text is dropped with `shuffle`. torch's random state is neither read nor changed.
     Batches are as long as their longest text, to save attention over padding.
 
+    With `group_by_length` the texts of `WINDOW` batches at a time, in that order, are sorted by
+    length, cut into batches, and all batches of the epoch shuffled; a last, smaller batch stays as
+    it is. This too depends on (lengths, batch size, seed, epoch) only.
+
     Args:
         part: tokens int32 [N, 2, L] and labels int64 [N], on the CPU; moved to `device`.
         batch_size: texts per batch, over all ranks; the last batch may be smaller.
@@ -117,6 +122,7 @@ class TokenBatches(Steps):
         rank, world: if `world` processes share each batch, this one gets rows rank, rank + world,
             ... of it, padded to the longest text of the whole batch.
         fixed_length: pad every batch to length L, for a network compiled for one shape.
+        group_by_length: batches of texts of like length; goes with `shuffle`.
 
     Raises:
         ValueError: an empty part, tokens of another type or shape, or a number out of range.
@@ -135,6 +141,7 @@ class TokenBatches(Steps):
         rank: int = 0,
         world: int = 1,
         fixed_length: bool = False,
+        group_by_length: bool = False,
     ) -> None:
         tokens = part.tokens
         if tokens.dtype != torch.int32 or tokens.ndim != 3 or tokens.shape[1] != 2:
@@ -149,12 +156,15 @@ class TokenBatches(Steps):
             raise ValueError(f"seed is {seed}: give 0 or more")
         if not 0 <= rank < world:
             raise ValueError(f"rank is {rank} of {world}: give one from 0 to world - 1")
+        if group_by_length and not shuffle:
+            raise ValueError("group_by_length goes with shuffle")
         self.device = torch.device(device)
         self.tokens = tokens.to(self.device)
         self.labels = part.labels.to(self.device)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.group_by_length = group_by_length
         self._share = slice(rank, None, world)
         self._used = rows_used(len(tokens), batch_size, shuffle)
         # Computed on the CPU, so that no batch waits for the device to return its length.
@@ -169,7 +179,7 @@ class TokenBatches(Steps):
         index: int64 [b], rows of the part. tokens: int64 [b, 2, l], with l the length of the
         longest text in the whole batch. labels: int64 [b]. All on the device.
         """
-        order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)[: self._used]
+        order = self.order(epoch)
         lengths = self._lengths[order].split(self.batch_size)
         for rows, of_batch in zip(
             order.to(self.device).split(self.batch_size), lengths, strict=True
@@ -177,6 +187,26 @@ class TokenBatches(Steps):
             index = self.share(rows)
             tokens = self.tokens[:, :, : int(of_batch.max())].index_select(0, index)
             yield index, tokens.long(), self.labels.index_select(0, index)
+
+    def order(self, epoch: int) -> Tensor:
+        """The rows of one epoch in their order, all batches and processes: int64 [rows used]."""
+        order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)[: self._used]
+        full = len(order) // self.batch_size * self.batch_size
+        if not self.group_by_length or not full:
+            return order
+        rows, size = order[:full], self.batch_size
+        groups = [
+            # Within a batch texts keep their random order: l2w trains on one half at a time.
+            window[lengths.argsort(stable=True).view(-1, size).sort(1).values]
+            for window, lengths in zip(
+                rows.split(WINDOW * size), self._lengths[rows].split(WINDOW * size), strict=True
+            )
+        ]
+        batches = torch.cat(groups)
+        # Not the generator of the rows: texts have no augmentation that would draw from this one.
+        generator = augment_generator(self.seed, epoch, torch.device("cpu"))
+        shuffled = batches[torch.randperm(len(batches), generator=generator)]
+        return torch.cat([shuffled.flatten(), order[full:]])
 
 
 def _pieces(part: Texts, tokenizer: Tokenizer, max_length: int) -> Iterator[NDArray[np.int32]]:

@@ -1,6 +1,7 @@
 # A pretrained server: EfficientNet-Lite0 with ImageNet weights, fine-tuned at 96 px, beside LeNet-5.
 # needs: CIFAR-10; timm; LITE0, a file of its ImageNet weights with timm's names
 # takes: an hour for the server, then 15 minutes a seed, on one core
+need_data "$cifar10" CIFAR10
 weights=${LITE0:-datasets/tf_efficientnet_lite0.pth}
 need "$weights" "set LITE0 to a file of timm's weights, made where there is a network by: python -c \"import timm, torch; torch.save(timm.create_model('tf_efficientnet_lite0', pretrained=True).state_dict(), 'tf_efficientnet_lite0.pth')\""
 split=(--dataset "$cifar10" --val_size 2500 --rejector_val_size 2500 --resume

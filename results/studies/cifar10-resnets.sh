@@ -1,12 +1,13 @@
 # A fixed pair: ResNet-20 as the local net, ResNet-56 as the server, only the rejectors are trained.
 # needs: CIFAR-10; RESNETS, a folder with resnet20-12fca82f.th and resnet56-4bfd9763.th
 # takes: 10 minutes on one core
+need_data "$cifar10" CIFAR10
 resnets=${RESNETS:-datasets}
 for file in resnet20-12fca82f.th resnet56-4bfd9763.th; do
   need "$resnets/$file" "set RESNETS to its folder; from github.com/akamaster/pytorch_resnet_cifar10"
 done
 held=$run/cifar10-held.npz # both networks have seen all of train
-if ! [ -f "$held" ]; then "$python" -m results.halved_test "$cifar10" "$held"; fi
+if ! [ -f "$held" ]; then "$python" -m results.halved_test "$cifar10" "$held" --data_root "$data_root"; fi
 
 nets=results/studies/resnet_cifar.py
 for seed in "${seeds[@]}"; do

@@ -138,6 +138,13 @@ def test_doubts_are_scaled_and_averaged(method):
     assert all(expected[:12] != rows for rows in alone)
 
 
+def test_what_the_release_computes_does_not_depend_on_the_networks():
+    one, other = made_pool(), made_pool()._replace(logits=-made_pool().logits)
+    choices = [select("released", pool, 5, np.random.default_rng(0)) for pool in (one, other)]
+    np.testing.assert_array_equal(*choices)
+    assert set(choices[0]) != set(select("released", one, 5, np.random.default_rng(1)))
+
+
 def test_coreset_risk_and_qp_use_the_right_targets():
     pool = made_pool()
     assert (

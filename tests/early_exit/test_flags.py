@@ -25,6 +25,12 @@ def test_the_schedule_starts_after_the_warm_up(schedule):
         assert factor(schedule, share, 0.2) == pytest.approx(rest)
 
 
+def test_batches_of_like_length_are_of_texts_of_their_own_lengths(refused):
+    grouped = ("--group_by_length",)
+    refused(parse_args, *grouped, telling="goes with an --arch that reads text")
+    refused(parse_args, "--arch", "bert", "--compile", *grouped, telling="pads all texts alike")
+
+
 def test_defaults_depend_on_the_optimizer(refused):
     sgd, adamw = parse_args([]), parse_args(["--optimizer", "adamw"])
     assert (sgd.lr, sgd.weight_decay) == (0.1, 1e-4)

@@ -110,8 +110,14 @@ def test_a_folder_gives_weights_and_words(task, trained, tmp_path, capsys):
     assert "encoder.layer.1.output.dense.weight" in ours
 
 
-def test_resumed_is_as_never_killed(task, trained, tmp_path, monkeypatch):
-    flags = ["--dataset", task, "--arch", "bert", *SMALL, *QUICK, "--save_dir", tmp_path / "run"]
+@pytest.mark.parametrize("more", [(), ("--group_by_length",)])
+def test_resumed_is_as_never_killed(more, task, trained, tmp_path, monkeypatch):
+    flags = ["--dataset", task, "--arch", "bert", *SMALL, *QUICK, *more]
+    never_killed = trained / "base"
+    if more:
+        never_killed = tmp_path / "whole"
+        quiet(train.main, *flags, "--save_dir", never_killed)
+    flags += ["--save_dir", tmp_path / "run"]
     one_epoch = train.train_one_epoch
     done = []
 
@@ -126,7 +132,7 @@ def test_resumed_is_as_never_killed(task, trained, tmp_path, monkeypatch):
         quiet(train.main, *flags)
     monkeypatch.undo()
     quiet(train.main, *flags, "--resume")
-    whole = read(trained / "base" / "SST-2-bert.pth").net.state_dict()
+    whole = read(never_killed / "SST-2-bert.pth").net.state_dict()
     for name, weight in read(tmp_path / "run" / "SST-2-bert.pth").net.state_dict().items():
         assert torch.equal(weight, whole[name]), name
 

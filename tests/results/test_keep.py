@@ -95,3 +95,20 @@ def exit_file(tmp_path):
         return tmp_path / f"run-{close}"
 
     return write
+
+
+def test_result_files_are_kept_by_name_without_predictions(trained, tmp_path, refused):
+    (tmp_path / "run" / "one").mkdir(parents=True)
+    place = str(tmp_path / "weights.pth")
+    (tmp_path / "run" / "one" / "a-eval.json").write_text(json.dumps({"area": 0.5, "from": place}))
+    (tmp_path / "run" / "one" / "a-predictions.npz").write_bytes(b"")
+    out = tmp_path / "kept"
+    quiet(keep.main, tmp_path / "run", out, "--files", "*-eval.json", "args.json")
+    (kept,) = (path for path in out.rglob("*") if path.is_file())
+    assert kept == out / "one" / "a-eval.json"
+    content = json.loads(kept.read_text())
+    assert content["area"] == 0.5
+    assert str(tmp_path) not in content["from"]
+    again = (tmp_path / "run", out, "--files", "*-eval.json")
+    refused(keep.main, *again, telling="a-eval.json: exists; delete it first")
+    refused(keep.main, tmp_path / "run", out, "--files", "x.json", telling="holds no x.json")

@@ -1,13 +1,16 @@
 """results/make.sh: the studies, what they need, and one of them on a few pictures."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 import data
+from deferral.catalogue import RULES
 from results import halved_test
 from results.studies.resnet_cifar import resnet20, resnet56
-from results.tables import OPEN, TABLES
+from results.tables import TABLES
 from tests.shell import ROOT, bash, commands, run
 
 STUDIES = sorted(path.stem for path in ROOT.glob("results/studies/*.sh"))
@@ -63,7 +66,10 @@ def test_an_unknown_study_is_refused(words):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_what_a_study_lacks_is_named_before_anything_is_written(study, tmp_path):
-    done = bash("results/make.sh", study, tmp_path / "run", RESNETS=tmp_path, LITE0=tmp_path / "no")
+    lacking = {
+        name: str(tmp_path / "no") for name in ("RESNETS", "LITE0", "CIFAR10", "MNIST", "MINILM")
+    }
+    done = bash("results/make.sh", study, tmp_path / "run", **lacking)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert ": not there; " in done.stderr
@@ -80,5 +86,130 @@ def test_a_study_ends_with_its_table(pictures, tmp_path):
     output = run(lines)
     assert "Alone, on test: local net " in output
     assert "| amortized, both | 0." in output
-    assert lines[-1].split()[-1] in TABLES | OPEN
+    assert lines[-1].split()[-1] in TABLES
     assert len(list((tmp_path / "run" / "kept").rglob("*-predictions.npz"))) == 1
+
+
+def grey_npz(path, seed):
+    """220 grey pictures whose brightness says their label; returns the path."""
+    rng, arrays = np.random.default_rng(seed), {}
+    for part, n in (("train", 160), ("test", 60)):
+        labels = np.arange(n) % 4
+        light = 60 * labels[:, None, None]
+        arrays[f"x_{part}"] = (light + 60 * rng.random((n, 28, 28))).astype(np.uint8)
+        arrays[f"y_{part}"] = labels
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_active_learning_shows_the_accuracy_of_every_round(tmp_path):
+    targets = ["lenet5", *({"net": "lenet5", "name": f"lenet5-{k}"} for k in range(3))]
+    (tmp_path / "targets.json").write_text(json.dumps(targets))
+    environment = {
+        "MNIST": grey_npz(tmp_path / "mnist.npz", 0), "FAST": "1", "SEEDS": "0",
+        "KMNIST10K": grey_npz(tmp_path / "kmnist10k.npz", 1),
+        "TARGETS": str(tmp_path / "targets.json"), "METHODS": "random margin DIAM",
+    }  # fmt: skip
+    lines = commands("results/make.sh", "mnist-kmnist-active", tmp_path / "run", **environment)
+    output = run(lines)
+    shown = output[output.rindex("kmnist10k, top-1 %:") :]
+    assert "| 60 labels | 80 labels | 100 labels | minus margin, points |" in shown
+    rows = {line.split()[1]: line for line in shown.splitlines() if line.startswith("| `")}
+    assert list(rows) == ["`random`", "`margin`", "`DIAM`"]
+    assert " to " in rows["`DIAM`"]
+    assert " to " not in rows["`margin`"]
+    kept = (tmp_path / "run" / "kept").rglob("*.json")
+    assert sorted(path.name for path in kept) == [
+        "kmnist10k-4-methods.json",
+        "mnist-4-methods.json",
+    ]
+
+
+def write_bert(folder, words):
+    """A BERT of 6 small layers with a tokenizer of these words, as transformers saves them."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=words, pad_token="[PAD]", unk_token="[UNK]"
+    )
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=6, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_glue(folder, rows=120):
+    """MRPC and SST-2 in GLUE's layout: made-up texts, of a word for each label and others."""
+    rng = np.random.default_rng(0)
+    headers = {"MRPC": "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", "SST-2": "sentence\tlabel"}
+    texts = []
+    for task, header in headers.items():
+        (folder / task).mkdir(parents=True)
+        for name, count in (("train", rows), ("dev", rows // 2)):
+            lines = [header]
+            for label in (np.arange(count) % 2).tolist():
+                words = rng.choice(["one", "two", "three"], rng.integers(1, 8)).tolist()
+                text = " ".join([*words, ("bad", "good")[label]])
+                texts.append(text)
+                pair = f"{label}\t1\t2\t{text}\t{text}"
+                lines.append(pair if task == "MRPC" else f"{text}\t{label}")
+            (folder / task / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return texts
+
+
+def test_texts_that_leave_early_have_their_tables(tmp_path):
+    pytest.importorskip("transformers")
+    from data.text.tokens import learn_tokenizer
+
+    (tmp_path / "words.json").write_text(learn_tokenizer(write_glue(tmp_path / "glue"), 100))
+    write_bert(tmp_path / "bert", str(tmp_path / "words.json"))
+    environment = {
+        "MINILM": str(tmp_path / "bert"), "GLUE": str(tmp_path / "glue"), "TASKS": "MRPC SST-2",
+        "FAST": "1", "SEEDS": "0",
+    }  # fmt: skip
+    output = run(commands("results/make.sh", "glue-minilm", tmp_path / "run", **environment))
+    _, exits, speed_up = output.rsplit("| task | method | n |", 2)
+    rows = [line.split(" | ")[:4] for line in exits.splitlines()[2:]]
+    base, tasks = ["base", "L2W", "boosted"], {"MRPC": ["accuracy %", "F1 %"]}
+    wanted = [["| MRPC", method, "1", word] for method in base for word in tasks["MRPC"]]
+    assert rows == [*wanted, ["| SST-2", "base", "1", "accuracy %"]]
+    times = [float(line.split(" | ")[-1].strip(" |")) for line in speed_up.splitlines()[2:]]
+    assert len(times) == 4
+    assert all(1 <= time <= 6.5 for time in times)
+
+
+def results_of(study, pictures, tmp_path, extra):
+    """What a study of CIFAR-10 prints on a few pictures."""
+    environment = {"CIFAR10": str(pictures), "FAST": "1", "SEEDS": "0", "EXTRA": extra}
+    return run(commands("results/make.sh", study, tmp_path / "run", **environment))
+
+
+def test_the_papers_protocol_shows_all_rules_and_the_asynchronous_settings(pictures, tmp_path):
+    extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
+    output = results_of("l2h-cifar10", pictures, tmp_path, extra)
+    _, rules, asynchronous = output.rsplit("\n| ---", 2)
+    assert "| amortized, both | 0." in rules
+    assert "| oracle | 0." in rules
+    rows = [line.split(" | ")[:2] for line in asynchronous.splitlines() if line.startswith("| (")]
+    refreshes = ["S = 1", "S = 100", "S = 1000", r"S = \|D\|"]
+    costs = ["| (1, 0.25)", "| (1.25, 0)", "| (1.25, 0.25)"]
+    assert rows == [[cost, refresh] for cost in costs for refresh in refreshes]
+
+
+def test_the_ceilings_table_comes_from_kept_predictions(pictures, tmp_path):
+    extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
+    output = results_of("cifar10-ceiling", pictures, tmp_path, extra)
+    table = output[output.rindex("| rule | multiply-adds |") :]
+    assert f"| {RULES['ceiling'].label} |" in table
+    assert "| amortized, both, small |" in table
+
+
+def test_exits_have_their_tables(pictures, tmp_path):
+    output = results_of("cifar10-msdnet", pictures, tmp_path, "--device cpu")
+    _, accuracy, optimism = output.rsplit("| method | ", 2)
+    assert [line.split()[1] for line in accuracy.splitlines()[2:]] == ["base", "L2W", "boosted"]
+    assert optimism.count("| train |") == optimism.count("| val |") == 3
+    kept = sorted(path.name for path in (tmp_path / "run" / "kept").rglob("*.*"))
+    assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3

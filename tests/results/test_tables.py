@@ -43,8 +43,12 @@ def test_the_pages_show_what_is_published(repository, capsys):
 
 
 def test_every_table_has_a_place():
+    """One of a study that is not yet published cannot be shown."""
+    studies = (path.stem for path in ROOT.glob("results/studies/*.sh"))
+    pending = tuple(study for study in studies if not (PUBLISHED / study).exists())
     text = "".join(page.read_text() for page in tables.pages(ROOT))
-    assert [name for name in tables.TABLES if f"<!-- table: {name} -->" not in text] == []
+    missing = [name for name in tables.TABLES if f"<!-- table: {name} -->" not in text]
+    assert [name for name in missing if not name.startswith(pending)] == []
 
 
 @pytest.mark.parametrize(

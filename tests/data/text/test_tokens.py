@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -278,16 +279,54 @@ def test_batches_are_those_of_images(shuffle, batch_size):
     assert all(torch.equal(a[0], b[0]) for a, b in zip(ours, ours.epoch(0), strict=True))
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_ranks_share_a_batch_and_its_length(shuffle):
+@pytest.mark.parametrize("way", [{}, {"shuffle": True}, {"shuffle": True, "group_by_length": True}])
+def test_ranks_share_a_batch_and_its_length(way):
     part = part_of(LENGTHS)
-    whole = TokenBatches(part, 5, "cpu", shuffle=shuffle)
-    shares = [TokenBatches(part, 5, "cpu", shuffle=shuffle, rank=r, world=4) for r in range(4)]
+    whole = TokenBatches(part, 5, "cpu", **way)
+    shares = [TokenBatches(part, 5, "cpu", **way, rank=r, world=4) for r in range(4)]
     assert all(share.global_sizes() == whole.global_sizes() for share in shares)
     for all_of_it, *of_rank in zip(whole.epoch(1), *(s.epoch(1) for s in shares), strict=True):
         for rank, got in enumerate(of_rank):
             for mine, everyones in zip(got, all_of_it, strict=True):
                 assert torch.equal(mine, everyones[rank::4])
+
+
+def grouped(lengths, batch_size, **more):
+    return TokenBatches(
+        part_of(lengths), batch_size, "cpu", shuffle=True, seed=2, group_by_length=True, **more
+    )
+
+
+def test_batches_of_like_length_hold_every_text_once_and_less_padding():
+    lengths = np.random.default_rng(0).integers(1, 60, 1003).tolist()
+    plain = TokenBatches(part_of(lengths), 8, "cpu", shuffle=True, seed=2)
+    ours = grouped(lengths, 8)
+    assert ours.global_sizes() == plain.global_sizes()
+    padded = {}
+    for name, batches in (("plain", plain), ("ours", ours)):
+        taken = list(batches.epoch(1))
+        assert [len(rows) for rows, *_ in taken] == batches.global_sizes()
+        rows = torch.cat([rows for rows, *_ in taken])
+        assert sorted(rows.tolist()) == list(range(1003))
+        padded[name] = sum(tokens[:, 0].numel() for _, tokens, _ in taken)
+    assert padded["ours"] < 1.1 * sum(lengths) < padded["plain"]
+
+
+def test_batches_of_like_length_are_of_seed_and_epoch_and_in_no_order_of_length():
+    lengths = np.random.default_rng(0).integers(1, 60, 800).tolist()
+    first, again = grouped(lengths, 8), grouped(lengths, 8)
+    assert torch.equal(first.order(3), again.order(3))
+    assert not torch.equal(first.order(3), first.order(4))
+    means = torch.tensor(lengths)[first.order(3)].view(-1, 8).double().mean(1)
+    assert abs(torch.corrcoef(torch.stack([means, torch.arange(100)]))[0, 1]) < 0.3
+    halves = torch.tensor(lengths)[first.order(3)].view(-1, 2, 4).double().mean(2).mean(0)
+    assert abs(halves[0] - halves[1]) < 1  # l2w trains on one and weighs by the other
+
+
+@pytest.mark.parametrize("count", [3, 13, 17])
+def test_few_texts_of_like_length_are_all_given(count):
+    rows = grouped(LENGTHS[:count] + [2] * (count - 13), 4).order(0)
+    assert len(set(rows.tolist())) == len(rows) == count - (count % 4 == 1)
 
 
 def test_one_length_for_all():
@@ -312,6 +351,7 @@ def test_impossible_batches():
         ("batch_size is 0", {"batch_size": 0}),
         ("seed is -1", {"seed": -1}),
         ("rank is 2 of 2", {"rank": 2, "world": 2}),
+        ("group_by_length goes with shuffle", {"group_by_length": True}),
     ):
         with pytest.raises(ValueError, match=message):
             TokenBatches(part, **{"batch_size": 4, "device": "cpu"} | given)
