@@ -7,6 +7,7 @@
 #              given. What else a study needs is named where it is missing
 # SEEDS        "0 1 2" if not given
 # PUBLISH=1    when it is finished, replace results/published/STUDY and write every table
+# ANSWERS      what ResNet-20 and -56 say of the test pictures; kept in the run if not given
 # Relative paths start at the repository's root, wherever the script is called from.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -29,8 +30,9 @@ source "$here/../runs/common.sh"
 
 cifar10=${CIFAR10:-cifar10}
 name=$(basename "$cifar10" .npz)
-tables=() # that the study's predictions give
-costs=()  # pairs of costs of those tables, beside the rejectors' own
+tables=()  # that the study's predictions give
+costs=()   # pairs of costs of those tables, beside the rejectors' own
+numbers=() # files in $run that are kept in place of predictions
 
 # need FILE HINT: stop with one line where a file is not there.
 need() {
@@ -38,6 +40,16 @@ need() {
     echo "error: $1: not there; $2" >&2
     exit 2
   fi
+}
+
+# pair_answers FLAGS...: what ResNet-20 and -56 say of the test pictures, once, in $answers.
+answers=${ANSWERS:-$run/answers}
+pair_answers() {
+  local resnets=${RESNETS:-datasets} file
+  for file in resnet20-12fca82f.th resnet56-4bfd9763.th; do
+    need "$resnets/$file" "set RESNETS to its folder; from github.com/akamaster/pytorch_resnet_cifar10"
+  done
+  "$python" -m results.pair_answers "$cifar10" "$resnets" "$answers" "$@"
 }
 
 # each SEED-COMMAND...: a command for every seed, with --save_dir $run/seed-N and --seed N.
@@ -50,7 +62,12 @@ source "$here/studies/$study.sh"
 
 kept=$run/kept/$study
 rm -rf "$run/kept"
-"$python" -m results.keep "$run" "$kept" ${costs[@]+--costs "${costs[@]}"}
+if [ ${#numbers[@]} -gt 0 ]; then
+  mkdir -p "$kept"
+  for file in "${numbers[@]}"; do cp "$run/$file" "$kept"; done
+else
+  "$python" -m results.keep "$run" "$kept" ${costs[@]+--costs "${costs[@]}"}
+fi
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"
   cp -r "$kept" "results/published/$study"

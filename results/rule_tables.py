@@ -1,16 +1,18 @@
-"""Every rule of a study at the paper's 42 pairs of costs, from its kept predictions."""
+"""Every rule of a study at the paper's 42 pairs of costs, from predictions or kept numbers."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deferral import predictions
 from deferral.compare import Comparison, compare
-from results.text import interval, markdown, number, plus_minus, spread
+from results.text import DASH, interval, markdown, number, plus_minus, read, spread
 
+Entry = dict[str, Any]
 GRID = [(c_1, 0.025 * k) for c_1 in (1.0, 1.25) for k in range(21)]
 DRAWS = 400
 
@@ -23,52 +25,67 @@ def compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
     return compare(runs, GRID, DRAWS), alone
 
 
-def rules(folder: Path) -> str:
+def means(comparison: Comparison) -> list[Entry]:
+    """The rows of `Comparison.rows` that are means over the costs, with each rule's `label`."""
+    rows = [row for row in comparison.rows() if row["cost_1"] is None]
+    return [row | {"label": rule.label} for row, rule in zip(rows, comparison.rules, strict=True)]
+
+
+def rules(rows: list[Entry]) -> str:
     """Mean risk of every rule, against the best threshold, and how much of the gap it closes.
 
-    The gap is that between the best threshold and the oracle, in risk.
+    rows: of `means`. The gap is that between the best threshold and the oracle, in risk.
     """
-    comparison, _ = compared(folder)
-    against = comparison.against()
-    names = [rule.name for rule in comparison.rules]
-    mean, std = comparison.risk[:, -1], comparison.risk_std[:, -1]
-    threshold, oracle = (mean[names.index(n)] for n in (against.reference, "oracle"))
-    rows = []
-    for r in sorted(range(len(names)), key=lambda r: (names[r] == "oracle", mean[r])):
-        if np.isnan(mean[r]):
-            continue
-        low, high = against.low[r, -1], against.high[r, -1]
-        same = names[r] == against.reference
-        rows.append(
+    risk = {row["rule"]: row["risk"] for row in rows}
+    reference = rows[0]["reference"]
+    threshold, oracle = risk[reference], risk["oracle"]
+    cells = []
+    for row in sorted(
+        (row for row in rows if row["risk"] is not None),
+        key=lambda row: (row["rule"] == "oracle", row["risk"]),
+    ):
+        distance = f"{number(row['difference'], 4, True)} ({interval(row['low'], row['high'], 4)})"
+        cells.append(
             [
-                comparison.rules[r].label,
-                plus_minus(mean[r], None if np.isnan(std[r]) else std[r], 4),
-                number(comparison.reject_rate[r, -1], 1, scale=100),
-                number(comparison.accuracy[r, -1], 1, scale=100),
-                "–"
-                if same
-                else f"{number(mean[r] - threshold, 4, True)} ({interval(low, high, 4)})",
-                number((threshold - mean[r]) / (threshold - oracle), 1, True, 100),
+                row["label"],
+                plus_minus(row["risk"], row["risk_std"], 4),
+                number(row["reject_rate"], 1, scale=100),
+                number(row["accuracy"], 1, scale=100),
+                DASH if row["rule"] == reference else distance,
+                number((threshold - row["risk"]) / (threshold - oracle), 1, True, 100),
             ]
         )
     heads = ["rule", "mean risk of 42", "sent %", "accuracy %", "to the best threshold"]
-    return markdown([*heads, "of the way to the oracle %"], rows)
+    return markdown([*heads, "of the way to the oracle %"], cells)
 
 
-def alone(folder: Path) -> str:
+def alone(accuracies: list[list[float]]) -> str:
     """Accuracy of the local net and the edge net by themselves, over runs."""
-    _, accuracies = compared(folder)
     local, edge = (
         spread(column, 2, 100) for column in zip(*((a[0], a[-1]) for a in accuracies), strict=True)
     )
     return f"Alone, on test: local net {local} %, server {edge} % ({len(accuracies)} runs)."
 
 
+def study(folder: Path) -> str:
+    """Both, from the kept predictions of a folder."""
+    comparison, accuracies = compared(folder)
+    return f"{alone(accuracies)}\n\n{rules(means(comparison))}"
+
+
 def cifar10_resnets(published: Path) -> str:
-    folder = published / "cifar10-resnets"
-    return f"{alone(folder)}\n\n{rules(folder)}"
+    return study(published / "cifar10-resnets")
 
 
 def cifar10_lite0(published: Path) -> str:
-    folder = published / "cifar10-lite0"
-    return f"{alone(folder)}\n\n{rules(folder)}"
+    return study(published / "cifar10-lite0")
+
+
+def people_server(published: Path, server: str = "person") -> str:
+    """The same for a person or the majority of people as the server, from the study's numbers."""
+    found = read(published / "cifar10-people-server" / "people.json")["servers"][server]
+    return f"{alone(found['alone'])}\n\n{rules(found['rows'])}"
+
+
+def people_majority(published: Path) -> str:
+    return people_server(published, "majority")

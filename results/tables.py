@@ -29,6 +29,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "folders": overview.folders,
     "cifar10-resnets": rule_tables.cifar10_resnets,
     "cifar10-lite0": rule_tables.cifar10_lite0,
+    "cifar10-people-server": rule_tables.people_server,
+    "cifar10-people-server-majority": rule_tables.people_majority,
     "digits": cascade_tables.digits,
     "digits-mean": cascade_tables.digits_mean,
     "digits-noniid": cascade_tables.noniid,
