@@ -71,11 +71,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
         fitted_pair.check_out(args.out)
+        record = fitted_pair.record(args.seeds)  # of the commit at the start
         clean = fitted_pair.read(args.answers)
         counts = read_counts(args.people, len(clean.labels))
         torch.set_num_threads(1)
         found = study(clean, counts, args.seeds)
-        experiment.write_json(args.out, {"servers": found} | fitted_pair.record(args.seeds))
+        experiment.write_json(args.out, {"servers": found} | record)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
         fitted_pair.check_out(args.out)
+        record = fitted_pair.record(args.seeds)  # of the commit at the start
         clean = fitted_pair.read(args.answers / "clean.npz")
         corrupted = {
             name.replace("-", " "): fitted_pair.read(args.answers / f"{name}.npz")
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         torch.set_num_threads(1)
         found = study(clean, corrupted, args.seeds)
-        experiment.write_json(args.out, {"regimes": found} | fitted_pair.record(args.seeds))
+        experiment.write_json(args.out, {"regimes": found} | record)
 
 
 if __name__ == "__main__":
