@@ -89,3 +89,26 @@ def people_server(published: Path, server: str = "person") -> str:
 
 def people_majority(published: Path) -> str:
     return people_server(published, "majority")
+
+
+def when_it_pays(published: Path) -> str:
+    """Gain of rules over the best threshold by regime: the risk that they save, with intervals."""
+    shown = {
+        "post_hoc": "post-hoc estimates",
+        "amortized, features": "amortized rejector",
+        "stage_switching, features": "paper's loss, one a cost",
+        "ceiling": "ceiling",
+    }
+    lines = []
+    for regime, found in read(published / "when-it-pays" / "when-it-pays.json")["regimes"].items():
+        rows = {row["rule"]: row for row in found["rows"]}
+        best = rows[found["rows"][0]["reference"]]
+        gains = [
+            f"{number(-rows[name]['difference'], 4, True)} "
+            f"({interval(-rows[name]['high'], -rows[name]['low'], 4)})"
+            for name in shown
+        ]
+        nets = [spread(column, 1, 100) for column in zip(*found["alone"], strict=True)]
+        lines.append([regime, *nets, number(best["risk"], 4), *gains])
+    heads = ["regime", "local net %", "server %", "risk of the best threshold"]
+    return markdown([*heads, *(f"{label}: gain" for label in shown.values())], lines)

@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "cifar10-lite0": rule_tables.cifar10_lite0,
     "cifar10-people-server": rule_tables.people_server,
     "cifar10-people-server-majority": rule_tables.people_majority,
+    "when-it-pays": rule_tables.when_it_pays,
     "digits": cascade_tables.digits,
     "digits-mean": cascade_tables.digits_mean,
     "digits-noniid": cascade_tables.noniid,

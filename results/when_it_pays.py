@@ -75,7 +75,7 @@ def study(clean: Answers, corrupted: dict[str, Answers], seeds: list[int]) -> di
             ]
             found[regime] = fitted_pair.summary(runs)
             print(f"{regime}: decided, {len(seeds)} runs", flush=True)
-    return found
+    return {name: found[name] for name in (*parts, *corrupted)}
 
 
 @experiment.script
