@@ -26,8 +26,7 @@ from models.amortized import AmortizedRejector
 from results.pair_answers import measured
 from results.rule_tables import DRAWS, GRID, means
 
-FITTED = 0.8  # of the pictures that are not measured: the seed draws which
-TRAINED = 0.5  # of these: the student; the linear layers are fitted on the others
+TRAINED = 0.5  # of the pictures train the student; the linear layers are fitted on the others
 PER_COST = "stage_switching"
 
 
@@ -75,12 +74,6 @@ def halves(answers: Answers) -> tuple[Answers, Answers]:
     return answers.part(~test), answers.part(test)
 
 
-def drawn(answers: Answers, seed: int) -> Answers:
-    """A share FITTED of the pictures, in random order."""
-    order = np.random.default_rng(seed).permutation(len(answers.labels))
-    return answers.part(order[: round(FITTED * len(order))])
-
-
 def logits_of(answers: np.ndarray, classes: int) -> np.ndarray:
     """Answers [N] of people as logits [N, K] of a network that is certain."""
     return 20 * np.eye(classes, dtype=np.float32)[answers]
@@ -100,9 +93,10 @@ def tensors(answers: Answers) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def fit(answers: Answers, seed: int) -> Fitted:
-    """All rejectors, as train_rejector.py fits them on features."""
-    cut = round(TRAINED * len(answers.labels))
-    labels, local, remote, features = tensors(answers.part(np.arange(cut)))
+    """All rejectors, as train_rejector.py fits them on features; the seed draws TRAINED too."""
+    order = np.random.default_rng(seed).permutation(len(answers.labels))
+    cut = round(TRAINED * len(order))
+    labels, local, remote, features = tensors(answers.part(order[:cut]))
     pixels = torch.zeros(cut, 1, 1, 1, dtype=torch.uint8)  # no rejector on features reads them
     batches = Batches(Part(pixels, labels, torch.arange(cut)), 64, "cpu", shuffle=True, seed=seed)
     torch.manual_seed(seed)
@@ -114,7 +108,7 @@ def fit(answers: Answers, seed: int) -> Fitted:
     )  # fmt: skip
     for _ in losses:
         pass
-    labels, local, remote, features = tensors(answers.part(np.arange(cut, len(answers.labels))))
+    labels, local, remote, features = tensors(answers.part(order[cut:]))
     seen = described(net, local, features)
     amortized.fit_combiner(net, seen, amortized.both_right(local, remote, labels))
     known = seen, local, remote, labels

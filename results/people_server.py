@@ -8,9 +8,9 @@ Russakovsky, ICCV 2019; CC BY-NC-SA 4.0, so the answers are not kept here).
 
 `person`: the answer of one of the people, drawn at random for each picture. `majority`: what most
 of them said. Everything is fitted on one half of the pictures and measured on the other; a seed
-draws which 4,000 of the first half are used, and the person. Learning to defer (Mozannar and
-Sontag, ICML 2020; Verma and Nalisnick, ICML 2022) trains classifier and rejector jointly; here the
-classifier is fixed, and its losses fit the deferral score alone.
+draws the person, and which pictures of the first half train the rejectors' student. Learning to
+defer (Mozannar and Sontag, ICML 2020; Verma and Nalisnick, ICML 2022) trains classifier and
+rejector jointly; here the classifier is fixed, and its losses fit the deferral score alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ def study(clean: Answers, counts: np.ndarray, seeds: list[int]) -> dict[str, dic
         for seed, answer in zip(seeds, answers, strict=True):
             remote = fitted_pair.logits_of(answer, counts.shape[1])
             fitting, test = fitted_pair.halves(clean._replace(remote=remote))
-            fitting = fitted_pair.drawn(fitting, seed)
             runs.append(fitted_pair.decided(fitted_pair.fit(fitting, seed), fitting, test))
         found[name] = fitted_pair.summary(runs)
         print(f"{name}: decided, {len(seeds)} runs", flush=True)

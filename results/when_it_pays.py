@@ -6,7 +6,7 @@ The folder is that of results.pair_answers --corrupted. After Jitkrittum et al. 
 Does Confidence-Based Cascade Deferral Suffice?: a threshold on the local net's confidence suffices
 where the server is good everywhere, and not with a specialist server, label noise or other test
 data. Everything is fitted on one half of the pictures and measured on the other; a seed draws which
-4,000 of the first half are used.
+pictures of the first half train the rejectors' student.
 
     good          both nets as they are
     specialist    the server knows KNOWN only: its logits of the other classes are cut
@@ -65,14 +65,10 @@ def study(clean: Answers, corrupted: dict[str, Answers], seeds: list[int]) -> di
     parts = {name: fitted_pair.halves(answers) for name, answers in changed(clean).items()}
     found = {}
     for name, (half, test) in parts.items():
-        fitting = [fitted_pair.drawn(half, seed) for seed in seeds]
-        fits = [fitted_pair.fit(part, seed) for part, seed in zip(fitting, seeds, strict=True)]
+        fits = [fitted_pair.fit(half, seed) for seed in seeds]
         tests = {name: test} | (corrupted if name == "good" else {})
         for regime, answers in tests.items():
-            runs = [
-                fitted_pair.decided(fit, part, answers)
-                for fit, part in zip(fits, fitting, strict=True)
-            ]
+            runs = [fitted_pair.decided(fit, half, answers) for fit in fits]
             found[regime] = fitted_pair.summary(runs)
             print(f"{regime}: decided, {len(seeds)} runs", flush=True)
     return {name: found[name] for name in (*parts, *corrupted)}

@@ -50,8 +50,7 @@ def test_a_rejector_on_features_finds_what_the_logits_do_not_tell(clean):
     answers = fitted_pair.read(clean)
     half, test = fitted_pair.halves(answers)
     assert not set(half.row) & set(test.row)
-    part = fitted_pair.drawn(half, 0)
-    run = fitted_pair.decided(fitted_pair.fit(part, 0), part, test)
+    run = fitted_pair.decided(fitted_pair.fit(half, 0), half, test)
     rows = by_rule(fitted_pair.summary([run]))
     threshold = rows[rows["oracle"]["reference"]]["risk"]
     for name in ("amortized, features", "stage_switching, features", "one_vs_all, calibrated"):

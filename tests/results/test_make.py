@@ -1,5 +1,7 @@
 """results/make.sh: the studies, what they need, and one of them on a few pictures."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -71,14 +73,30 @@ def test_what_a_study_lacks_is_named_before_anything_is_written(study, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_study_ends_with_its_table(pictures, tmp_path):
+@pytest.fixture
+def environment(pictures, tmp_path):
+    """What make.sh needs for the pair: the pictures, and the networks with random weights."""
     for name, net in (("resnet20-12fca82f", resnet20), ("resnet56-4bfd9763", resnet56)):
         torch.save(net(10).state_dict(), tmp_path / f"{name}.th")
-    environment = {"CIFAR10": str(pictures), "RESNETS": str(tmp_path), "FAST": "1", "SEEDS": "3"}
+    return {"CIFAR10": str(pictures), "RESNETS": str(tmp_path), "SEEDS": "3"}
+
+
+def test_a_study_ends_with_its_table(environment, tmp_path):
     words = ("results/make.sh", "cifar10-resnets", tmp_path / "run")
-    lines = commands(*words, EXTRA="--device cpu", **environment)
+    lines = commands(*words, EXTRA="--device cpu", FAST="1", **environment)
     output = run(lines)
     assert "Alone, on test: local net " in output
     assert "| amortized, both | 0." in output
     assert lines[-1].split()[-1] in TABLES
     assert len(list((tmp_path / "run" / "kept").rglob("*-predictions.npz"))) == 1
+
+
+def test_a_study_without_predictions_keeps_its_numbers(environment, tmp_path):
+    np.savez(tmp_path / "people.npz", counts=np.eye(10, dtype=int)[np.arange(160) % 10])
+    words = ("results/make.sh", "cifar10-people-server", tmp_path / "run")
+    done = bash(*words, PYTHON=sys.executable, PEOPLE=str(tmp_path / "people.npz"), **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| amortized, features | ") == 2
+    assert "server 100.00 %" in done.stdout
+    kept = tmp_path / "run" / "kept"
+    assert [path.name for path in kept.rglob("*.*")] == ["people.json"]
