@@ -108,7 +108,7 @@ def when_it_pays(published: Path) -> str:
             f"({interval(-rows[name]['high'], -rows[name]['low'], 4)})"
             for name in shown
         ]
-        nets = [spread(column, 1, 100) for column in zip(*found["alone"], strict=True)]
+        nets = [number(share, 1, scale=100) for share in np.mean(found["alone"], 0)]
         lines.append([regime, *nets, number(best["risk"], 4), *gains])
     heads = ["regime", "local net %", "server %", "risk of the best threshold"]
     return markdown([*heads, *(f"{label}: gain" for label in shown.values())], lines)
