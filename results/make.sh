@@ -8,6 +8,7 @@
 # DATA_ROOT    folder of torchvision's data sets, "data_root" if not given
 # SEEDS        "0 1 2" if not given
 # PUBLISH=1    when it is finished, replace results/published/STUDY and write every table
+# ANSWERS      what ResNet-20 and -56 say of the test pictures; kept in the run if not given
 # Relative paths start at the repository's root, wherever the script is called from.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -36,6 +37,7 @@ tables=()       # that the study gives
 costs=()        # pairs of costs of those tables, beside the rejectors' own
 predictions=(.) # folders of the run whose predictions are kept for those tables
 files=()        # names of JSON files that are kept
+figures=()      # figures in $run that are kept
 
 # need FILE HINT: stop with one line where a file is not there.
 need() {
@@ -48,6 +50,17 @@ need() {
 # need_data DATASET VARIABLE: the same for a data set; a name of torchvision's needs no file.
 need_data() {
   case $1 in */* | *.npz) need "$1" "set $2 to a name or file that --dataset takes" ;; esac
+}
+
+# pair_answers FLAGS...: what ResNet-20 and -56 say of the test pictures, once, in $answers.
+answers=${ANSWERS:-$run/answers}
+pair_answers() {
+  local resnets=${RESNETS:-datasets} file
+  need_data "$cifar10" CIFAR10
+  for file in resnet20-12fca82f.th resnet56-4bfd9763.th; do
+    need "$resnets/$file" "set RESNETS to its folder; from github.com/akamaster/pytorch_resnet_cifar10"
+  done
+  "$python" -m results.pair_answers "$cifar10" "$resnets" "$answers" "$@"
 }
 
 # each SEED-COMMAND...: a command for every seed, with --save_dir $run/seed-N and --seed N.
@@ -66,6 +79,7 @@ fi
 for folder in ${predictions[@]+"${predictions[@]}"}; do
   "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"}
 done
+for file in ${figures[@]+"${figures[@]}"}; do cp "$run/$file" "$kept"; done
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"
   cp -r "$kept" "results/published/$study"

@@ -20,6 +20,7 @@ STUDIES = {
     "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
     "cifar10-people": "a report: a network and a person (AVIF copies)",
     "cifar10-resnets": "fixed ResNet-20 and ResNet-56, rejectors trained (AVIF copies)",
+    "cifar10-people-server": "rejectors with people as the server (AVIF copies)",
     "cifar10-exits": "base and boosted, a small MSDNet (JPEG copies)",
     "cifar10-exits-and-server": "a small MSDNet and a server behind it (JPEG copies)",
     "digits": "the quick start",
@@ -27,6 +28,7 @@ STUDIES = {
     "digits-noniid": "a local net that has not seen one class",
     "made-task-bert": "base, l2w and boosted, a small BERT on a made-up task",
     "mnist-active": "active learning on 10,000 images of MNIST",
+    "when-it-pays": "gain of a rejector over a threshold by regime (AVIF copies)",
     "router-made-up": "a report: a small and a large language model, made-up answers",
 }
 

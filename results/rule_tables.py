@@ -1,4 +1,4 @@
-"""Every rule of a study at the paper's 42 pairs of costs, from its kept predictions."""
+"""Every rule of a study at the paper's 42 pairs of costs, from predictions or kept numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deferral.compare import Comparison, compare
 from figures import ceiling
 from results.text import DASH, interval, markdown, number, plus_minus, read, spread
 
-Row = dict[str, Any]
+Entry = dict[str, Any]
 GRID = [(c_1, 0.025 * k) for c_1 in (1.0, 1.25) for k in range(21)]
 DRAWS = 400
 
@@ -26,83 +26,74 @@ def compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
     return compare(runs, GRID, DRAWS), alone
 
 
-def rules(folder: Path) -> str:
-    """`rules_table` of a study's kept predictions."""
-    comparison, _ = compared(folder)
-    against = comparison.against()
-    rows: list[Row] = [
-        {
-            "name": rule.name,
-            "label": rule.label,
-            "risk": comparison.risk[r, -1],
-            "risk_std": comparison.risk_std[r, -1],
-            "reject_rate": comparison.reject_rate[r, -1],
-            "accuracy": comparison.accuracy[r, -1],
-            "difference_low": against.low[r, -1],
-            "difference_high": against.high[r, -1],
-        }
-        for r, rule in enumerate(comparison.rules)
-    ]
-    return rules_table([row for row in rows if not np.isnan(row["risk"])], against.reference)
+def means(comparison: Comparison) -> list[Entry]:
+    """The rows of `Comparison.rows` that are means over the costs, with each rule's `label`."""
+    rows = [row for row in comparison.rows() if row["cost_1"] is None]
+    return [row | {"label": rule.label} for row, rule in zip(rows, comparison.rules, strict=True)]
 
 
-def known(std: float | None) -> float | None:
-    """A standard deviation; None where there is one run."""
-    return None if std is None or np.isnan(std) else std
-
-
-def rules_table(rows: list[Row], reference: str) -> str:
+def rules(rows: list[Entry]) -> str:
     """Mean risk of every rule, against the best threshold, and how much of the gap it closes.
 
-    The gap is that between the best threshold and the oracle, in risk. Rows are those of a report.
+    rows: of `means`. The gap is that between the best threshold and the oracle, in risk.
     """
-    risks = {row["name"]: row["risk"] for row in rows}
-    threshold, oracle = risks[reference], risks["oracle"]
+    risk = {row["rule"]: row["risk"] for row in rows}
+    reference = rows[0]["reference"]
+    threshold, oracle = risk[reference], risk["oracle"]
     cells = []
-    for row in sorted(rows, key=lambda row: (row["name"] == "oracle", row["risk"])):
-        risk = row["risk"]
-        low, high = row["difference_low"], row["difference_high"]
-        difference = f"{number(risk - threshold, 4, True)} ({interval(low, high, 4)})"
+    for row in sorted(
+        (row for row in rows if row["risk"] is not None),
+        key=lambda row: (row["rule"] == "oracle", row["risk"]),
+    ):
+        distance = f"{number(row['difference'], 4, True)} ({interval(row['low'], row['high'], 4)})"
         cells.append(
             [
                 row["label"],
-                plus_minus(risk, known(row["risk_std"]), 4),
+                plus_minus(row["risk"], row["risk_std"], 4),
                 number(row["reject_rate"], 1, scale=100),
                 number(row["accuracy"], 1, scale=100),
-                DASH if row["name"] == reference else difference,
-                number((threshold - risk) / (threshold - oracle), 1, True, 100),
+                DASH if row["rule"] == reference else distance,
+                number((threshold - row["risk"]) / (threshold - oracle), 1, True, 100),
             ]
         )
     heads = ["rule", "mean risk of 42", "sent %", "accuracy %", "to the best threshold"]
     return markdown([*heads, "of the way to the oracle %"], cells)
 
 
-def alone(folder: Path) -> str:
+def alone(accuracies: list[list[float]]) -> str:
     """Accuracy of the local net and the edge net by themselves, over runs."""
-    _, accuracies = compared(folder)
     local, edge = (
         spread(column, 2, 100) for column in zip(*((a[0], a[-1]) for a in accuracies), strict=True)
     )
     return f"Alone, on test: local net {local} %, server {edge} % ({len(accuracies)} runs)."
 
 
+def study(folder: Path) -> str:
+    """Both, from the kept predictions of a folder."""
+    comparison, accuracies = compared(folder)
+    return f"{alone(accuracies)}\n\n{rules(means(comparison))}"
+
+
 def cifar10_resnets(published: Path) -> str:
-    folder = published / "cifar10-resnets"
-    return f"{alone(folder)}\n\n{rules(folder)}"
+    return study(published / "cifar10-resnets")
 
 
 def cifar10_lite0(published: Path) -> str:
-    folder = published / "cifar10-lite0"
-    return f"{alone(folder)}\n\n{rules(folder)}"
+    return study(published / "cifar10-lite0")
 
 
 def l2h_cifar10(published: Path) -> str:
     """The same of the paper's protocol, from its report: its predictions are too large to keep."""
     grid = read(published / "l2h-cifar10" / "l2h-cifar10-report.json")["grid"]
-    rows = [row for row in grid["rules"] if row["risk"] is not None]
-    of = {row["name"]: plus_minus(row["accuracy"], row["accuracy_std"], 2, 100) for row in rows}
+    rows = [
+        row
+        | {"rule": row["name"], "reference": grid["best_confidence"]}
+        | {key: row.get(f"difference_{key}") for key in ("low", "high")}
+        for row in grid["rules"]
+    ]
+    of = {row["rule"]: plus_minus(row["accuracy"], row["accuracy_std"], 2, 100) for row in rows}
     about = f"Alone, on test: local net {of['never']} %, server {of['always']} %."
-    return f"{about}\n\n{rules_table(rows, grid['best_confidence'])}"
+    return f"{about}\n\n{rules(rows)}"
 
 
 def cifar10_ceiling(published: Path) -> str:
@@ -114,14 +105,48 @@ def cifar10_ceiling(published: Path) -> str:
     rows = []
     for row in ceiling.table([predictions.load(path) for path in paths], DRAWS):
         gain = f"{number(row['gain'], 0, scale=100)} ({interval(row['low'], row['high'], 0, 100)})"
+        std = None if row["risk_std"] is None or np.isnan(row["risk_std"]) else row["risk_std"]
         rows.append(
             [
                 row["rule"],
                 number(row["multiply_adds"]),
-                plus_minus(row["risk"], known(row["risk_std"]), 4),
+                plus_minus(row["risk"], std, 4),
                 number(row["sent"], 1, scale=100),
                 number(row["accuracy"], 1, scale=100),
                 gain,
             ]
         )
     return markdown([column.head for column in columns], rows)
+
+
+def people_server(published: Path, server: str = "person") -> str:
+    """The same for a person or the majority of people as the server, from the study's numbers."""
+    found = read(published / "cifar10-people-server" / "people.json")["servers"][server]
+    return f"{alone(found['alone'])}\n\n{rules(found['rows'])}"
+
+
+def people_majority(published: Path) -> str:
+    return people_server(published, "majority")
+
+
+def when_it_pays(published: Path) -> str:
+    """Gain of rules over the best threshold by regime: the risk that they save, with intervals."""
+    shown = {
+        "post_hoc": "post-hoc estimates",
+        "amortized, features": "amortized rejector",
+        "stage_switching, features": "paper's loss, one a cost",
+        "ceiling": "ceiling",
+    }
+    lines = []
+    for regime, found in read(published / "when-it-pays" / "when-it-pays.json")["regimes"].items():
+        rows = {row["rule"]: row for row in found["rows"]}
+        best = rows[found["rows"][0]["reference"]]
+        gains = [
+            f"{number(-rows[name]['difference'], 4, True)} "
+            f"({interval(-rows[name]['high'], -rows[name]['low'], 4)})"
+            for name in shown
+        ]
+        nets = [number(share, 1, scale=100) for share in np.mean(found["alone"], 0)]
+        lines.append([regime, *nets, number(best["risk"], 4), *gains])
+    heads = ["regime", "local net %", "server %", "risk of the best threshold"]
+    return markdown([*heads, *(f"{label}: gain" for label in shown.values())], lines)

@@ -77,12 +77,17 @@ def test_what_a_study_lacks_is_named_before_anything_is_written(study, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_study_ends_with_its_table(pictures, tmp_path):
+@pytest.fixture
+def environment(pictures, tmp_path):
+    """What make.sh needs for the pair: the pictures, and the networks with random weights."""
     for name, net in (("resnet20-12fca82f", resnet20), ("resnet56-4bfd9763", resnet56)):
         torch.save(net(10).state_dict(), tmp_path / f"{name}.th")
-    environment = {"CIFAR10": str(pictures), "RESNETS": str(tmp_path), "FAST": "1", "SEEDS": "3"}
+    return {"CIFAR10": str(pictures), "RESNETS": str(tmp_path), "SEEDS": "3"}
+
+
+def test_a_study_ends_with_its_table(environment, tmp_path):
     words = ("results/make.sh", "cifar10-resnets", tmp_path / "run")
-    lines = commands(*words, EXTRA="--device cpu", **environment)
+    lines = commands(*words, EXTRA="--device cpu", FAST="1", **environment)
     output = run(lines)
     assert "Alone, on test: local net " in output
     assert "| amortized, both | 0." in output
@@ -213,3 +218,18 @@ def test_exits_have_their_tables(pictures, tmp_path):
     assert optimism.count("| train |") == optimism.count("| val |") == 3
     kept = sorted(path.name for path in (tmp_path / "run" / "kept").rglob("*.*"))
     assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3
+
+
+def test_a_study_without_predictions_keeps_its_numbers(environment, tmp_path):
+    """And numbers that a killed run has written are not computed again."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    for path in (tmp_path / "people.npz", run_dir / "people.json"):
+        path.write_text("{}")
+    words = ("results/make.sh", "cifar10-people-server", run_dir)
+    lines = commands(*words, PEOPLE=str(tmp_path / "people.npz"), **environment)
+    programs = ["results.pair_answers", "results.keep", "results.tables"]
+    assert [line.split()[1] for line in lines] == programs
+    run(lines[1:2])
+    assert (run_dir / "kept" / "cifar10-people-server" / "people.json").read_text() == "{}\n"
+    assert set(lines[-1].split("--show ")[1].split()) <= set(TABLES)
