@@ -241,6 +241,8 @@ def test_a_worker_that_dies(tmp_path, refused, monkeypatch):
         return read_picture(file)
 
     monkeypatch.setattr(data.folders, "read_picture", read)
+    # How long torch waits for each worker that does not end; 5 s.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
     flags = ["--dataset", folder, "--save_dir", tmp_path / "run", *STREAM, "--workers", 1]
     flags += ["--epochs", 1, "--batch_size", 4, "--val_size", 4]
     refused(train_localnet.main, *flags, telling="a process that reads pictures died")
