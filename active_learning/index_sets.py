@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import experiment
-from deferral.predictions import read_npz
+from deferral.npz_checks import read_npz
 
 ARRAYS = ("labelled", "unlabelled", "queried", "about")
 

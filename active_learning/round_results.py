@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from deferral.predictions import read_npz
+from deferral.npz_checks import read_npz
 
 # Measures that every test sample contributes to; whether a higher value is better.
 MEASURES = {"top1": True, "worst": True, "unseen": True, "risk": False}

@@ -31,7 +31,7 @@ from deferral import cells
 from deferral.classes import Classes, as_words, find_classes
 from deferral.columns import Roles, find_roles, hint
 from deferral.file_models import Model, Reading, class_scores, in_order, read_model
-from deferral.predictions import read_npz
+from deferral.npz_checks import read_npz
 from deferral.table import Columns, read
 
 LEAST = 2  # rows of val, and of test

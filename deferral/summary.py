@@ -6,7 +6,8 @@ import numpy as np
 
 from deferral import rules
 from deferral.catalogue import DOUBTS, SUMMARY
-from deferral.predictions import Predictions, tolerance
+from deferral.npz_checks import tolerance
+from deferral.predictions import Predictions
 from deferral.risk import Pair, accuracy, costs, random_risk, risk, send_rate, stage_costs
 
 COLUMNS = (

@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import experiment
-from deferral.predictions import Predictions, tolerance
+from deferral.npz_checks import tolerance
+from deferral.predictions import Predictions
 from deferral.summary import setting_name
 from figures.command import NotDrawn
 

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 import experiment
 from deferral.catalogue import RULES, Look
-from deferral.predictions import Predictions, tolerance
+from deferral.npz_checks import tolerance
+from deferral.predictions import Predictions
 from deferral.summary import setting_name
 
 WIDTH = 7.0  # inches: the text width of a page; at half size the smallest letters are 4 pt

@@ -19,7 +19,8 @@ import experiment
 from data import Batches
 from data.datasets import Part
 from deferral.compare import compare
-from deferral.predictions import Predictions, read_npz
+from deferral.npz_checks import read_npz
+from deferral.predictions import Predictions
 from learning_to_help import amortized
 from losses.surrogates import COST_FREE, SURROGATES
 from models.amortized import AmortizedRejector

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import experiment
-from deferral import exits, predictions
+from deferral import exits, npz_checks, predictions
 from deferral.decide import decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import Pair, risk
@@ -44,7 +44,7 @@ def portable_json(value: Any) -> Any:
 
 def compact(path: Path, dtype: type[np.floating]) -> dict[str, np.ndarray]:
     """The arrays of a predictions file that numbers are computed from, its logits in `dtype`."""
-    arrays = predictions.read_npz(path, NEEDED)
+    arrays = npz_checks.read_npz(path, NEEDED)
     arrays |= {name: arrays[name].astype(dtype) for name in LOGITS if name in arrays}
     settings = portable_json(json.loads(str(arrays["settings"])))
     return arrays | {"settings": np.array(json.dumps(settings))}

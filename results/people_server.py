@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import experiment
-from deferral.predictions import read_npz
+from deferral.npz_checks import read_npz
 from results import fitted_pair
 from results.fitted_pair import Answers
 

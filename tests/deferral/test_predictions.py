@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from deferral.predictions import find, load, tolerance
+from deferral.npz_checks import tolerance
+from deferral.predictions import find, load
 
 OPTIONAL = ("example_index", "example_images", "loss_step", "loss_edge", "loss_rejector")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import experiment
-from deferral import predictions
+from deferral import npz_checks, predictions
 from deferral.summary import summarise
 from results import keep
 from tests.made import quiet
@@ -66,7 +66,7 @@ def test_kept_files_are_not_replaced(exit_file, tmp_path, refused):
 
 
 def without_a_row(path):
-    arrays = predictions.read_npz(path, keep.NEEDED)
+    arrays = npz_checks.read_npz(path, keep.NEEDED)
     for name in ("labels", "split", "index"):
         arrays[name] = arrays[name][1:]
     return arrays | {k: arrays[k][:, 1:] for k in ("stage_logits", "scores")}
