@@ -31,6 +31,7 @@ import data
 import experiment
 from experiment.cuda_graph import autocast, portable, set_lr, steer
 from experiment.parallel import Workers
+from experiment.within_epoch import WithinEpoch
 from learning_to_help import edge_flags, finetune, saved, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import settings_of
@@ -65,7 +66,7 @@ def train_one_epoch(
     is due; pictures are the batches of images where `batches` has features; within is the state
     in the middle of an epoch. Only progress and an adaptive copy's probe wait for the device.
     """
-    edge, within = edge_step.edge, within or experiment.WithinEpoch()
+    edge, within = edge_step.edge, within or WithinEpoch()
     edge.train()
     if progress:
         progress.start()
@@ -224,7 +225,8 @@ def train(args, workers):
         if progress:
             progress.start()
 
-    within = experiment.WithinEpoch(device, state, save_within, args.save_every)
+    with workers.one_line_errors():
+        within = WithinEpoch(device, state, save_within, args.save_every, workers)
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)

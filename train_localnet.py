@@ -32,6 +32,7 @@ import experiment
 from experiment import number
 from experiment.cuda_graph import StepGraph
 from experiment.parallel import ALONE, Workers
+from experiment.within_epoch import WithinEpoch
 from learning_to_help import exit_as_local as exits
 from learning_to_help import finetune, inputs
 from models.any_local import build_local, is_local
@@ -121,8 +122,6 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     check_flags(parser, args, parser.given(args, argv))
     inputs.check_stream_flags(parser, args, argv)
-    if args.save_every is not None:
-        parser.one_process("--save_every writes the state of one process")
     return args
 
 
@@ -185,7 +184,7 @@ def train_one_epoch(net, step, batches, epoch, label, within=None) -> float:
 
     within: the state in the middle of an epoch.
     """
-    within = within or experiment.WithinEpoch()
+    within = within or WithinEpoch()
     net.train()
     total = torch.zeros((), device=batches.device)
     for _, (_, images, labels) in within.steps(batches, epoch, label, {"loss": total}):
@@ -301,7 +300,8 @@ def train(args, workers):
     def save_within(epoch, entry):
         run.save_state(epoch - 1, state_now() | {"within": entry})
 
-    within = experiment.WithinEpoch(device, state, save_within, args.save_every)
+    with workers.one_line_errors():
+        within = WithinEpoch(device, state, save_within, args.save_every, workers)
     for epoch in range(done + 1, args.epochs + 1):
         start = time.perf_counter()
         experiment.seed_everything(args.seed, epoch)

@@ -62,8 +62,13 @@ class Steps:
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, inputs, labels)` for each batch of one epoch."""
+    def epoch(
+        self, epoch: int, start: int = 0, augment_state: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """Yield `(index, inputs, labels)` for each batch of one epoch, from batch `start` on.
+
+        augment_state: the attribute of this name after batch `start` - 1.
+        """
         raise NotImplementedError
 
 

@@ -212,14 +212,16 @@ class FolderBatches(Steps):
         order = rows_in_order(len(self.labels), self.seed, epoch, self.shuffle)
         yield from order[: self._used].split(self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, images, labels)` for this rank's share of each batch of one epoch.
+    def epoch(
+        self, epoch: int, start: int = 0, augment_state: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """Yield `(index, images, labels)` for this rank's share of the batches from `start` on.
 
         index: int64 [b], rows of the part. images: float32 [b, 3, size, size],
         (x / 255 - mean) / std. labels: int64 [b]. All on the device. RuntimeError if another epoch
         has been started in the meantime, since both use the same workers.
         """
-        for rows, pixels in self.pixels(epoch):
+        for rows, pixels in self.pixels(epoch, start):
             index = rows.to(self.device)
             yield index, self.normalised(pixels), self.labels[index]
 

@@ -86,9 +86,9 @@ class L2W(Base):
             # Otherwise a backward pass may overwrite buffers that the next one needs.
             torch._functorch.config.donated_buffer = False
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, first: int) -> None:
         """`meta_interval` counts from each epoch's first batch, as in the authors' code."""
-        self.steps = 0
+        self.steps = first
 
     def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
         meta = self.steps % self.meta_interval == 0

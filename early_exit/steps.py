@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from experiment import cuda_graph as graphs
 from experiment.parallel import Workers
 from losses.early_exit import boosted_losses, exit_losses
+from models.exit_net import ExitNet
 
 Take = Callable[[Tensor, Tensor, int], Tensor]  # images, labels and `total` to the sums
 
@@ -30,7 +31,7 @@ class Base:
     StepGraph of a function of images and labels, on one process only; None: run steps eagerly.
     """
 
-    net: nn.Module  # the network itself
+    net: ExitNet  # the network itself
     model: nn.Module  # the network, or a DistributedDataParallel of it
     optimizer: torch.optim.SGD | torch.optim.AdamW
     workers: Workers
@@ -64,8 +65,8 @@ class Base:
 
         return run
 
-    def begin_epoch(self) -> None:
-        """Called before the first batch of every epoch."""
+    def begin_epoch(self, first: int) -> None:
+        """Called before each epoch; first: its first batch, from 0, above 0 in a resumed epoch."""
 
     def step(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
         """One update on this process's rows; the sum of their losses at each exit, [E]."""

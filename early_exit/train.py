@@ -50,6 +50,7 @@ from early_exit.inputs import (
 from early_exit.methods import Base
 from experiment import number
 from experiment.parallel import Workers
+from experiment.within_epoch import WithinEpoch
 from losses.early_exit import boosted_logits
 from models.bert_exits import start_from
 from models.exit_net import ExitNet
@@ -94,7 +95,7 @@ def parse_args(argv=None):
     add_arch_flags(parser, argv)
     add_training_flags(parser)
     parser.add_argument("--save_dir", default="results/runs/early-exit", help="run directory")
-    parser.add_common(seed=0, logs=True)
+    parser.add_common(seed=0, logs=True, saves=True)
     args = parser.parse_args(argv)
     check_text_flags(parser, args, EXIT_NETS[args.arch].reads)
     check_training_flags(parser, args)
@@ -102,24 +103,27 @@ def parse_args(argv=None):
 
 
 def train_one_epoch(
-    method: Base, batches: Steps, epoch: int, schedule: Callable[[int], None], label: str
+    method: Base,
+    batches: Steps,
+    epoch: int,
+    schedule: Callable[[int], None],
+    label: str,
+    within: WithinEpoch,
 ) -> torch.Tensor:
     """One pass over the training batches; returns the mean cross-entropy at each exit, [E].
 
-    schedule: called with the batch's number, from 0, before each step.
+    schedule: called with the batch's number, from 0, before each step. within: the state in the
+    middle of an epoch.
     """
     method.net.train()
-    method.begin_epoch()
-    sums, samples = torch.zeros(1, device=batches.device), 0
-    steps = zip(batches.epoch(epoch), batches.global_sizes(), strict=True)
-    for i, ((_, images, labels), total) in enumerate(
-        experiment.progress(steps, len(batches), label)
-    ):
-        if total < method.min_samples * method.workers.world:
-            continue  # a last batch too small to share
-        schedule(i)
-        sums = sums + method.step(images, labels, total)
-        samples += total
+    method.begin_epoch(within.first)
+    sizes, least = batches.global_sizes(), method.min_samples * method.workers.world
+    sums = torch.zeros(method.net.num_exits, device=batches.device)
+    for i, (_, images, labels) in within.steps(batches, epoch, label, {"losses": sums}):
+        if sizes[i] >= least:  # not a last batch too small to share
+            schedule(i)
+            sums += method.step(images, labels, sizes[i])
+    samples = sum(size for size in sizes if size >= least)
     return method.workers.add({"sums": sums})["sums"] / samples
 
 
@@ -249,6 +253,12 @@ def train(args, workers):
     if state := workers.of_first(state):
         method.load_state(state)
         done = state["epoch"]
+    with workers.one_line_errors():
+
+        def save_within(epoch: int, entry: dict[str, Any]) -> None:
+            run.save_state(epoch - 1, method.state() | {"within": entry})
+
+        within = WithinEpoch(device, state, save_within, args.save_every, workers)
     if start_message:
         print(f"{run.stem}: {start_message}", flush=True)
 
@@ -263,7 +273,7 @@ def train(args, workers):
             steps = (epoch - 1) * len(batches) + i
             method.set_lr(factor(args.schedule, steps / total, args.warmup))
 
-        losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}")
+        losses = train_one_epoch(method, batches, epoch, schedule, f"epoch {epoch}", within)
         with workers.one_line_errors():
             if workers.rank:
                 continue
@@ -271,7 +281,7 @@ def train(args, workers):
             run.end_epoch(
                 epoch,
                 args.epochs,
-                time.perf_counter() - start,
+                within.seconds + time.perf_counter() - start,
                 method.state(),
                 loss=losses.sum().item(),
                 val_first=correct[0],

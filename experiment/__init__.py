@@ -37,7 +37,6 @@ from experiment.paths import PREDICTIONS, RunPaths
 from experiment.portable import portable
 from experiment.records import read_args
 from experiment.run import Run
-from experiment.within_epoch import WithinEpoch
 
 __all__ = [
     "PREDICTIONS",
@@ -46,7 +45,6 @@ __all__ = [
     "Parser",
     "Run",
     "RunPaths",
-    "WithinEpoch",
     "checkpoint_bytes",
     "commit",
     "each_seed",

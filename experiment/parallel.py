@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -128,6 +128,14 @@ class Workers:
         values = [value]
         dist.broadcast_object_list(values)
         return values[0]
+
+    def to_first(self, value: T) -> list[T] | None:
+        """In process 0 the value that each process passes, by rank; None in the others."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] | None = None if self.rank else [None] * self.world
+        dist.gather_object(value, values)
+        return values
 
     def sharing(self, batch_size: int) -> dict[str, int]:
         """Arguments of data.Batches that share batches, but leave small last ones whole.

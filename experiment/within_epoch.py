@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiment.command_line import progress
 from experiment.machine import random_state, set_random_state
+from experiment.parallel import ALONE, Workers
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 class WithinEpoch:
     """The batches of each epoch, from the one at which a killed run goes on.
 
-    save(epoch, within) writes the state to resume from, with the entry `within` in it; it is called
-    between two batches when `minutes` have passed since the last call or the start of the epoch.
-    state: what `Run.start` returned. Without arguments nothing is saved or continued.
+    save(epoch, within) writes the state to resume from, with the entry `within` in it; process 0
+    calls it between two batches when `minutes` have passed since the last call or the start of the
+    epoch. state: what `Run.start` returned, the same in all processes. Without arguments nothing is
+    saved or continued. ValueError for a state of another number of processes.
 
     seconds: what the epoch had taken when its state was written; 0 unless it is continued.
     """
@@ -30,10 +32,17 @@ class WithinEpoch:
         state: dict[str, Any] | None = None,
         save: Callable[[int, dict[str, Any]], None] | None = None,
         minutes: float | None = None,
+        workers: Workers = ALONE,
     ):
-        self.device, self.save, self.minutes = device, save, minutes
+        self.device, self.save, self.minutes, self.workers = device, save, minutes, workers
         self.kept = (state or {}).get("within", {})
         self.seconds = 0.0
+        saved_by = len(self.kept.get("processes", ())) or workers.world
+        if saved_by != workers.world:
+            raise ValueError(
+                f"--resume: {saved_by} processes saved the state in the middle of an epoch, and "
+                f"{workers.world} cannot continue it; start {saved_by}"
+            )
 
     @property
     def first(self) -> int:
@@ -43,31 +52,35 @@ class WithinEpoch:
     def steps(
         self, batches: Any, epoch: int, label: str, sums: dict[str, Tensor]
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (number, batch) of an epoch of data.Batches, with a progress bar.
+        """Yield (number, batch) of an epoch of data.Steps, with a progress bar.
 
         sums: what the epoch adds up in place, as its losses. They, torch's random state and the
         augmentation's are saved, and restored before the first batch of an epoch that is continued.
         """
         kept, self.kept = self.kept, {}
         first, self.seconds = kept.get("batch", 0), kept.get("seconds", 0.0)
-        if kept:
-            set_random_state(kept["random"], self.device)
+        mine = kept["processes"][self.workers.rank] if kept else {}
+        if mine:
+            set_random_state(mine["random"], self.device)
             for name, value in sums.items():
-                value.copy_(kept["sums"][name])
+                value.copy_(mine["sums"][name])
         begun = saved = time.monotonic()
-        left = batches.epoch(epoch, first, kept.get("augment"))
+        left = batches.epoch(epoch, first, mine.get("augment"))
         bar = progress(left, len(batches), label, first)
         for i, batch in enumerate(bar, first):
             yield i, batch
-            now = time.monotonic()
-            due = self.minutes is not None and now - saved >= 60 * self.minutes
-            if due and self.save and i + 1 < len(batches):
-                within = {
-                    "batch": i + 1,
-                    "seconds": self.seconds + now - begun,
+            if self.minutes is None or self.save is None or i + 1 == len(batches):
+                continue
+            due = time.monotonic() - saved >= 60 * self.minutes
+            if self.workers.of_first(due):
+                saved = time.monotonic()
+                mine = {
                     "sums": sums,
                     "random": random_state(self.device),
                     "augment": batches.augment_state,
                 }
-                self.save(epoch, within)
+                processes = self.workers.to_first(mine)
+                if processes:
+                    seconds = self.seconds + saved - begun
+                    self.save(epoch, {"batch": i + 1, "seconds": seconds, "processes": processes})
                 saved = time.monotonic()

@@ -135,8 +135,6 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
     finetune.check_flags(parser, args, parser.given(args, argv))
     finetune.check_scaling_flags(parser, args, "edge")
     check_stream_flags(parser, args, argv)
-    if args.save_every is not None:
-        parser.one_process("--save_every writes the state of one process")
     if args.edge_weights and args.pretrained:
         parser.error("--edge_weights and --pretrained: both are weights to start from")
     if args.epochs == 0 and not (args.edge_only and (args.edge_weights or args.pretrained)):

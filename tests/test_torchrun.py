@@ -11,10 +11,11 @@ import train_edgenet_async
 import train_localnet
 import train_rejector
 from experiment.parallel import Workers
+from experiment.within_epoch import WithinEpoch
 from tests import two_processes
 from tests.made import SMALL_EDGE, quiet
 from tests.shell import torchrun
-from tests.test_resume import assert_same_run, weights
+from tests.test_resume import EVERY_BATCH, assert_same_run, weights
 
 PLAIN = """
 from torch import nn
@@ -86,13 +87,25 @@ def test_scripts_train_the_same_on_two_processes(runs, name):
 
 
 def test_a_job_that_loses_a_process_starts_again_and_resumes(runs, npz, trained, tmp_path):
-    """torchrun --max-restarts, SIGKILL in the second epoch; with dropout, batch norm, an outage."""
+    """torchrun --max-restarts, SIGKILL in the second epoch; with dropout, batch norm, an outage.
+
+    It goes on in the middle of that epoch.
+    """
     run = tmp_path / "run"
     flags = [*adaptive_flags(npz, trained), *SMALL_EDGE, "--save_dir", run, "--resume"]
-    done = torchrun(two_processes.__file__, "--kill", 10, *flags, flags=["--max-restarts", "3"])
+    flags += EVERY_BATCH
+    done = torchrun(two_processes.__file__, "--kill", 11, *flags, flags=["--max-restarts", "3"])
     assert "epoch 2/3" in done.stdout
     assert done.stdout.count("epoch 1/3") == 1  # one process prints, and the epoch was kept
+    assert "steps 11 to 20 after the last start" in done.stdout
     assert_same_run(run, runs / "dropout-2")
+
+
+def test_an_epoch_goes_on_with_as_many_processes_as_it_began():
+    of_two = {"within": {"batch": 3, "processes": [{}, {}]}}
+    with pytest.raises(ValueError, match="2 processes saved the state"):
+        WithinEpoch(state=of_two)
+    assert WithinEpoch(state=of_two, workers=Workers(1, 2)).first == 3
 
 
 def test_batch_norm_and_dropout_depend_on_the_processes(runs):

@@ -2,7 +2,7 @@
 
 two_processes.py RUNS.json OUT.pt: `train` of each [script, arguments], then `steps`.
 two_processes.py --kill STEP ARGUMENTS: train_edgenet_async.py, process 1 of which is killed at
-that step of the job's first attempt.
+that step of the job's first attempt; then prints the steps of the last.
 """
 
 import importlib
@@ -63,22 +63,27 @@ def steps(workers: Workers = ALONE) -> dict:
     }
 
 
-def kill_at(step: int) -> None:
-    answers = EdgeCopies.answers
+def kill_at(step: int) -> list[int]:
+    """Die at that step of the job's first attempt, in process 1; returns the list of steps."""
+    answers, taken = EdgeCopies.answers, []
+    first = (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0")
 
     def killed(self, *args):
-        if self.step == step:
+        if first and self.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
+        taken.append(self.step)
         return answers(self, *args)
 
     EdgeCopies.answers = killed
+    return taken
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--kill":
-        if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
-            kill_at(int(sys.argv[2]))
+        taken = kill_at(int(sys.argv[2]))
         train_edgenet_async.main(sys.argv[3:])
+        if os.environ["RANK"] == "0":
+            print(f"steps {taken[0]} to {taken[-1]} after the last start")
     else:
         with open(sys.argv[1]) as f:
             runs = json.load(f)

@@ -173,13 +173,15 @@ class TokenBatches(Steps):
         if fixed_length:
             self._lengths.fill_(tokens.shape[2])
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield `(index, tokens, labels)` for this rank's share of each batch of one epoch.
+    def epoch(
+        self, epoch: int, start: int = 0, augment_state: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """Yield `(index, tokens, labels)` for this rank's share of the batches from `start` on.
 
         index: int64 [b], rows of the part. tokens: int64 [b, 2, l], with l the length of the
         longest text in the whole batch. labels: int64 [b]. All on the device.
         """
-        order = self.order(epoch)
+        order = self.order(epoch)[start * self.batch_size :]
         lengths = self._lengths[order].split(self.batch_size)
         for rows, of_batch in zip(
             order.to(self.device).split(self.batch_size), lengths, strict=True

@@ -10,6 +10,7 @@ import data
 import experiment
 from early_exit import train
 from early_exit.inputs import pixel_stats
+from early_exit.steps import Base
 from experiment.parallel import Workers
 from losses.early_exit import exit_losses
 from models.exit_nets import EXIT_NETS
@@ -105,30 +106,45 @@ def test_batch_norm_is_as_documented(runs, odd_npz):
     assert not torch.allclose(one[f"{name}.running_var"], two[f"{name}.running_var"], rtol=1e-4)
 
 
-def interrupt_after(monkeypatch, epochs, flags, run):
-    """Train, and raise KeyboardInterrupt at the start of the epoch after so many."""
-    one_epoch = train.train_one_epoch
+EVERY_BATCH = ["--save_every", 1e-9]
 
-    def interrupted(method, batches, epoch, *others):
-        if epoch > epochs:
+
+def interrupt_and_resume(monkeypatch, step, flags, run, more=()):
+    """Train, interrupt a step, counted from 0, and resume; returns how many steps were left.
+
+    more: flags of the part that is interrupted only.
+    """
+    take, taken = Base.run, []
+
+    def counted(self, *args):
+        taken.append(1)
+        if len(taken) == step + 1:
             raise KeyboardInterrupt
-        return one_epoch(method, batches, epoch, *others)
+        return take(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_one_epoch", interrupted)
+        patch.setattr(Base, "run", counted)
         with pytest.raises(SystemExit, match="130"):
-            quiet(train.main, *flags, "--save_dir", run)
+            quiet(train.main, *flags, "--save_dir", run, *more)
+        assert not list(run.glob("*-msdnet.json"))
+        quiet(train.main, *flags, "--save_dir", run, "--resume")
+    return len(taken) - step - 1
 
 
+@pytest.mark.parametrize("where", ["after an epoch", "within an epoch"])
 @pytest.mark.parametrize("method", ["l2w", "boosted"])
-def test_an_interrupted_run_resumes_to_the_same_weights(method, odd_npz, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    method, where, odd_npz, tmp_path, monkeypatch
+):
+    """The weight net's gradient every third batch counts on, too."""
     flags = ["--dataset", odd_npz, *TINY, "--method", method, "--epochs", 3, "--meta_lr", 0.01]
     flags += ["--meta_interval", 3, "--augment", "flip_crop", "--device", "cpu"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     quiet(train.main, *flags, "--save_dir", whole)
-    interrupt_after(monkeypatch, 2, flags, killed)
-    assert not (killed / "odd-msdnet.json").exists()
-    quiet(train.main, *flags, "--save_dir", killed, "--resume")
+    if where == "after an epoch":
+        assert interrupt_and_resume(monkeypatch, 9, flags, killed) == 4
+    else:
+        assert interrupt_and_resume(monkeypatch, 6, flags, killed, EVERY_BATCH) == 6
     first, second = state(whole), state(killed)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     rows = [[x["loss"] for x in metrics(run)] for run in (whole, killed)]
@@ -146,7 +162,6 @@ def test_a_folder_streams_and_resumes(tmp_path, folder, monkeypatch):
     checkpoint = experiment.load_checkpoint(whole / "pets-resnet.pth")
     assert checkpoint["stream"] is True
     assert checkpoint["size"] == 224
-    interrupt_after(monkeypatch, 1, flags, killed)
-    quiet(train.main, *flags, "--save_dir", killed, "--resume")
+    assert interrupt_and_resume(monkeypatch, 4, flags, killed, EVERY_BATCH) > 0
     first, second = state(whole), state(killed)
     assert all(torch.equal(value, second[key]) for key, value in first.items())

@@ -13,6 +13,7 @@ from deferral import exits
 from deferral import predictions as saved
 from early_exit import eval, infer, train
 from early_exit.checkpoints import read
+from tests.early_exit.test_parallel import EVERY_BATCH, interrupt_and_resume
 from tests.made import quiet
 
 GOOD, BAD = ("fine", "bright", "lovely"), ("dull", "poor", "weary")
@@ -117,21 +118,7 @@ def test_resumed_is_as_never_killed(more, task, trained, tmp_path, monkeypatch):
     if more:
         never_killed = tmp_path / "whole"
         quiet(train.main, *flags, "--save_dir", never_killed)
-    flags += ["--save_dir", tmp_path / "run"]
-    one_epoch = train.train_one_epoch
-    done = []
-
-    def killed(*args):
-        if done:
-            raise KeyboardInterrupt
-        done.append(1)
-        return one_epoch(*args)
-
-    monkeypatch.setattr(train, "train_one_epoch", killed)
-    with pytest.raises(SystemExit, match="130"):
-        quiet(train.main, *flags)
-    monkeypatch.undo()
-    quiet(train.main, *flags, "--resume")
+    assert interrupt_and_resume(monkeypatch, 7, flags, tmp_path / "run", EVERY_BATCH) > 0
     whole = read(never_killed / "SST-2-bert.pth").net.state_dict()
     for name, weight in read(tmp_path / "run" / "SST-2-bert.pth").net.state_dict().items():
         assert torch.equal(weight, whole[name]), name
