@@ -95,7 +95,7 @@ class StreamBatches(FolderBatches):
     A batch is decoded once: `plain` gives it, and the batches after it, again without decoding.
     What `plain` has read ahead is kept as bytes until its batch has been given.
 
-    Args: see `Batches`. With several processes each augments its own share of a batch.
+    Args: see `Batches`.
     """
 
     def __init__(
@@ -136,11 +136,16 @@ class StreamBatches(FolderBatches):
         if generator is not None and augment_state is not None:
             generator.set_state(augment_state)
         self._generator = generator
-        while self._read or self._read_on():
+        for size in self.global_sizes()[start:]:
+            if not self._read:
+                self._read_on()
             rows, pixels = self._read[0]
             images = self.normalised(pixels)
-            if self.augment is not None and generator is not None and len(rows):
-                images = self.augment(images, generator)
+            if self.augment is not None and generator is not None:
+                # The whole batch's random numbers, as in `Batches`; this process has a share of it.
+                whole = images.new_zeros((size, *images.shape[1:]))
+                self.share(whole).copy_(images)
+                images = self.share(self.augment(whole, generator))
             index = self._current = rows.to(self.device)
             yield index, images, self.labels[index]
             if coming is not self._coming:

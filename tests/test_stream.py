@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import data
 import data.folders
 import eval_all
 import eval_fprint
@@ -95,6 +96,22 @@ def test_weights_and_predictions_are_those_of_a_run_in_memory(in_memory, streame
     names = {name for name, _ in values(streamed)}
     assert {"pets-edgenet.pth", "pets-rejector-both.pth", "pets-predictions.npz"} <= names
     assert "pets-edgenet-async-adaptive-0.1-cost_1-1.25-cost_e-0.25.pth" in names
+
+
+def test_processes_share_augmented_batches_as_in_memory(pictures):
+    """Rows, pixels and random numbers, on one and on three processes; the last batch is whole."""
+    memory, stream = data.load(str(pictures)), data.load_stream(str(pictures), 32, 0)
+    for world, start in ((1, 0), (3, 0), (3, 2)):
+        for rank in range(world):
+            given = [
+                data.image_batches(
+                    part, 16, "cpu", shuffle=True, seed=1, augment=data.AUGMENTATIONS["flip_crop"],
+                    rank=rank, world=world, least=2,
+                ).epoch(2, start)
+                for part in (memory.train, stream.train)
+            ]  # fmt: skip
+            for a, b in zip(*given, strict=True):
+                assert all(map(torch.equal, a, b))
 
 
 @pytest.mark.parametrize("flags", [["--joint", "--costs", "1:0.25"], ["--edge_only"]])
