@@ -22,11 +22,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import experiment
-from results import cascade_tables, exit_tables, overview, rule_tables, speed_tables, study_tables
+from results import (
+    cascade_tables,
+    claims,
+    exit_tables,
+    folders,
+    rule_tables,
+    speed_tables,
+    study_tables,
+)
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    "overview": overview.overview,
-    "folders": overview.folders,
+    "claims": claims.claims,
+    "folders": folders.folders,
     "cifar10-resnets": rule_tables.cifar10_resnets,
     "cifar10-lite0": rule_tables.cifar10_lite0,
     "l2h-cifar10": rule_tables.l2h_cifar10,

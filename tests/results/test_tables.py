@@ -9,7 +9,7 @@ import pytest
 
 import experiment
 from deferral import predictions
-from results import tables
+from results import claims, tables
 
 ROOT = experiment.ROOT
 PUBLISHED = ROOT / "results" / "published"
@@ -52,19 +52,44 @@ def test_every_table_has_a_place():
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "lower", "holds"),
+    [
+        (-0.2, -0.1, True, "yes"),
+        (0.1, 0.2, True, "**no**"),
+        (-0.1, 0.2, True, "not shown"),
+        (0.0, 0.2, True, "not shown"),
+        (0.1, 0.2, False, "yes"),
+        (-0.2, -0.1, False, "**no**"),
+    ],
+)
+def test_a_claim_holds_where_its_whole_interval_is_on_its_side(low, high, lower, holds):
+    assert claims.verdict(low, high, lower) == holds
+
+
+@pytest.mark.parametrize(
     ("file", "keys", "names"),
     [
         (
             "cifar10-compare/report.json",
             ("grid", "rules", 0, "risk"),
-            ["overview", "cifar10-compare"],
+            ["cifar10-compare"],
         ),
         (
             "cifar10-exits/base/seed-1/cifar10-eval.json",
             ("area",),
-            ["overview", "cifar10-exits"],
+            ["cifar10-exits"],
         ),
         ("benchmarks/sweep-cpu.json", ("rows", 0, "plain_ms"), ["sweep"]),
+        (
+            "cifar10-people-server/people.json",
+            ("servers", "person", "rows", 0, "difference"),
+            ["cifar10-people-server"],
+        ),
+        (
+            "mnist-active/mnist10k-4-methods.json",
+            ("methods", "DIAM", "versus_random", "top1", "high"),
+            ["claims", "mnist-active"],
+        ),
         (
             "mnist-active/mnist10k-4-methods.json",
             ("methods", "risk", "versus_random", "risk", "low"),

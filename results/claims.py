@@ -1,0 +1,209 @@
+"""The README's table of claims: what the four papers say, what was measured here, what holds.
+
+A verdict is computed from an interval of 95 %: a claim holds if the difference lies on its side of
+zero with the whole interval, does not hold if on the other, and otherwise was not shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from deferral import predictions
+from results import cascade_tables as cascade
+from results import rule_tables
+from results.folders import machines
+from results.study_tables import active
+from results.text import DASH, interval, markdown, number, read, summaries
+
+Entry = dict[str, Any]
+HEADS = [
+    "claim",
+    "paper's numbers",
+    "our setting",
+    "our difference (95 % interval)",
+    "seeds",
+    "holds",
+    "command",
+]
+STUDIES = (  # that the table reads
+    "digits-noniid",
+    "digits-async",
+    "when-it-pays",
+    "mnist-active",
+    "cifar10-resnets",
+    "cifar10-people-server",
+)
+LEVEL = 0.95
+
+
+def claims(published: Path) -> str:
+    """A row a claim: the paper's numbers, our setting and difference, the verdict, the command."""
+    rows = [
+        *_learning_to_help(published),
+        *_asynchronous(published),
+        *_exits(),
+        *_active_learning(published),
+        *_ours(published),
+    ]
+    hardware = dict.fromkeys(name for study in STUDIES for name in machines(published / study))
+    measured = "; ".join(hardware).replace("1 threads", "one thread a run")
+    return f"{markdown(HEADS, rows)}\n\nHardware: {measured}."
+
+
+def verdict(low: float, high: float, lower: bool = True) -> str:
+    """Whether a difference is on the claim's side of zero; lower: the claim is that it is below."""
+    if not low <= 0 <= high:
+        return "yes" if (high < 0) == lower else "**no**"
+    return "not shown"
+
+
+def _row(
+    claim: str,
+    theirs: str,
+    setting: str,
+    values: tuple[float, float, float],
+    count: int,
+    command: str,
+    digits: int = 4,
+    lower: bool = True,
+) -> list[str]:
+    """values: the difference and its interval."""
+    middle, low, high = values
+    shown = f"{number(middle, digits, True)} ({interval(low, high, digits)})"
+    return [claim, theirs, setting, shown, str(count), verdict(low, high, lower), f"`{command}`"]
+
+
+def _of(rows: list[Entry], name: str) -> tuple[float, float, float]:
+    """A rule's risk minus the best threshold's, from rows of `rule_tables.means`."""
+    row = next(row for row in rows if row["rule"] == name)
+    return row["difference"], row["low"], row["high"]
+
+
+def _learning_to_help(published: Path) -> list[list[str]]:
+    claim = "L2H: a rejector trained on the paper's loss has a lower risk than the best threshold"
+    pays = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]
+    report = read(published / "digits-noniid" / "report.json")["grid"]
+    digits = cascade.rule_named(report["rules"], "stage_switching")
+    values = tuple(digits[key] for key in ("difference", "difference_low", "difference_high"))
+    loss = "stage_switching, features"
+    make = "bash results/make.sh when-it-pays"
+    return [
+        _row(
+            claim,
+            "no threshold in the paper",
+            "digits; the local net has not seen one class; edge net and rejectors trained together",
+            values,
+            len(predictions.find(published / "digits-noniid")),
+            "bash runs/noniid.sh",
+        ),
+        *(
+            _row(
+                claim,
+                "no threshold in the paper",
+                f"CIFAR-10, ResNet-20 and ResNet-56, fixed{more}",
+                _of(pays[regime]["rows"], loss),
+                len(pays[regime]["alone"]),
+                make,
+            )
+            for regime, more in (
+                ("blind", "; two classes unknown to ResNet-20"),
+                ("good", ""),
+            )
+        ),
+    ]
+
+
+def _asynchronous(published: Path) -> list[list[str]]:
+    """Risk with a copy refreshed every S = 100 batches, and once an epoch, minus that of S = 1."""
+    frame = summaries(published / "digits-async" / "up")
+    risks = frame.pivot_table(index="run", columns="async_freq", values="risk_rejector")
+    sent = frame.groupby("async_freq").bytes_sent.mean()
+    rows = []
+    for key, name in ((100, "S = 100"), (0, r"S = \|D\|")):
+        rows.append(
+            _row(
+                f"L2H: trained asynchronously, {name}, the risk is no higher than synchronously",
+                "figures only",
+                "digits; the local net has not seen two classes; "
+                f"{number(sent[key] / sent[1], 1, scale=100)} % of the bytes",
+                _paired((risks[key] - risks[1]).to_numpy()),
+                len(risks),
+                "bash train-async.sh",
+            )
+        )
+        if rows[-1][5] == "not shown":
+            rows[-1][5] = "no difference shown"
+    return rows
+
+
+def _paired(differences: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds and Student's interval."""
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
+    half = float(student.ppf((1 + LEVEL) / 2, len(differences) - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def _exits() -> list[list[str]]:
+    """What waits for a run that is long enough."""
+    wait = [DASH, "not run", DASH, "not measured"]
+    return [
+        [
+            "L2W: higher budgeted accuracy than base at the same cost, CIFAR-10",
+            "base 92.0, l2w 92.3 % (300 epochs, 10 million multiply-adds)",
+            *wait,
+            "`bash results/make.sh cifar10-msdnet`",
+        ],
+        [
+            "boosted: higher accuracy than base at every exit, CIFAR-100, MSDNet, exits 1 and 10",
+            "base 64.6, 76.0 %; boosted 65.3, 76.3 %",
+            *wait,
+            "`bash runs/boosted-cifar.sh`",
+        ],
+    ]
+
+
+def _active_learning(published: Path) -> list[list[str]]:
+    one = active(published)["methods"]["DIAM"]
+    versus = one["versus_random"]["top1"]
+    return [
+        _row(
+            "DIAM: higher mean top-1 than random",
+            "97.34 and 97.03 % (MNIST, 12 targets, 3,000 labels up, 1 seed)",
+            "MNIST, 10,000 images, 4 small targets, 200 to 600 labels; points",
+            (100 * versus["difference"], 100 * versus["low"], 100 * versus["high"]),
+            len(one["seeds"]),
+            "bash runs/iter_all.sh",
+            2,
+            lower=False,
+        )
+    ]
+
+
+def _ours(published: Path) -> list[list[str]]:
+    fixed = rule_tables.means(rule_tables.compared(published / "cifar10-resnets")[0])
+    pays = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]["blind"]
+    people = read(published / "cifar10-people-server" / "people.json")["servers"]["person"]
+    one = "ours: one rejector for all costs has a lower risk than the best threshold"
+    pair = "CIFAR-10, ResNet-20 and "
+    return [
+        _row(
+            one, DASH, f"{pair}ResNet-56, fixed; two classes unknown to ResNet-20",
+            _of(pays["rows"], "amortized, features"), len(pays["alone"]),
+            "bash results/make.sh when-it-pays",
+        ),
+        _row(
+            one, DASH, f"{pair}ResNet-56, fixed",
+            _of(fixed, "amortized, both"), len(predictions.find(published / "cifar10-resnets")),
+            "bash results/make.sh cifar10-resnets",
+        ),
+        _row(
+            one, DASH, f"{pair}a person",
+            _of(people["rows"], "amortized, features"), len(people["alone"]),
+            "bash results/make.sh cifar10-people-server",
+        ),
+    ]  # fmt: skip
