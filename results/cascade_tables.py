@@ -102,20 +102,6 @@ def cifar10_compare(published: Path) -> str:
     return markdown(heads, rows)
 
 
-def cifar10_cpu(published: Path) -> str:
-    """The older, smaller runs: mean risk by rule."""
-    rows = []
-    for label, pattern in (("42 cost settings", "seed*"), ("12 asynchronous settings", "async")):
-        runs = [
-            pd.DataFrame(one["risk"] for one in read(path).values() if "risk" in one).mean()
-            for path in sorted((published / "cifar10-cpu").glob(f"{pattern}/*-eval_all.json"))
-        ]
-        frame = pd.DataFrame(runs)
-        rows.append([label, len(frame), *(spread(frame[name], 3) for name in frame)])
-    heads = ["mean over", "seeds", "rejector", "never", "always", "random", "confidence", "oracle"]
-    return markdown(heads, rows)
-
-
 def noniid(published: Path) -> str:
     """A local net that has never seen a class: risk at one pair of costs and on the mean."""
     report = read(published / "digits-noniid" / "report.json")

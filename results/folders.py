@@ -12,9 +12,7 @@ from results.text import DASH, markdown, number, read
 Entry = dict[str, Any]
 STUDIES = {
     "benchmarks": "speed: one JSON for each claim of docs/speed.md",
-    "cifar10-bf16": "the edge net in bfloat16 and in float32 (JPEG copies)",
     "cifar10-compare": "all rules on CIFAR-10 (JPEG copies)",
-    "cifar10-cpu": "the 42 and the 12 settings with a small edge training (JPEG copies)",
     "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
     "cifar10-people": "a report: a network and a person (AVIF copies)",
     "cifar10-resnets": "fixed ResNet-20 and ResNet-56, rejectors trained (AVIF copies)",

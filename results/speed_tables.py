@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.text import interval, markdown, number, ratio, read, spread
+from results.text import interval, markdown, number, ratio, read
 
 Entry = dict[str, Any]
 
@@ -116,26 +116,6 @@ def decoders(published: Path) -> str:
         cells = [number(median(ours), 2), number(median(other), 2)]
         rows.append([f"{size} px", *cells, ratio(median(ratios), ratios[0], ratios[-1], 2)])
     return markdown(["JPEG", "Pillow, ms", "`torchvision.io`, ms", "ratio"], rows)
-
-
-def bf16(published: Path) -> str:
-    """Test accuracy of the edge net and mean risk of its rejectors, by precision of the edge."""
-    frames = {}
-    for kind in ("f32", "bf16"):
-        runs = []
-        for path in sorted((published / "cifar10-bf16" / kind).glob("*/*-eval_all.json")):
-            settings = list(read(path).values())
-            edge = settings[0]["edge"]
-            risks = [one["risk"]["rejector"] for one in settings]
-            runs.append((edge["correct"] / edge["total"], sum(risks) / len(risks)))
-        frames[kind] = pd.DataFrame(runs, columns=["accuracy", "risk"])
-    frames["difference by seed"] = frames["bf16"] - frames["f32"]
-    names = {"f32": "float32", "bf16": "`--bf16`"}
-    rows = [
-        [names.get(kind, kind), spread(frame.accuracy, 1, 100), spread(frame.risk, 3)]
-        for kind, frame in frames.items()
-    ]
-    return markdown(["forward passes", "edge accuracy %", "mean risk of rejectors"], rows)
 
 
 def evaluation(published: Path) -> str:
