@@ -183,7 +183,7 @@ def l2h_cifar10_async(published: Path) -> str:
     return markdown(heads, rows)
 
 
-def exits_and_server(published: Path, folder: str = ".") -> str:
+def exits_and_server(published: Path, folder: str = "cost_1-1") -> str:
     """Risk of every rule on the mean over c_e, and what it sends and computes."""
     path = published / "cifar10-exits-and-server" / folder / "cifar10-exits_and_server.csv"
     rows = []

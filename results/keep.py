@@ -6,9 +6,9 @@ Of every *-predictions.npz in or below RUN it keeps labels, splits, scores, esti
 and beside them each args.json, without directories outside the repository. Logits are kept in
 float16, or in float32 if float16 would change a printed digit of any accuracy or of any rule's risk
 at the costs of the rejectors and of --costs. Nothing is kept if a digit changes even so, or if the
-study would grow beyond 8 MB. --files keeps JSON files of results instead:
+study would grow beyond 8 MB. --files keeps results and figures instead:
 
-    python -m results.keep RUN OUT --files "*-eval.json" args.json
+    python -m results.keep RUN OUT --files "*-eval.json" args.json "figures/*.png"
 """
 
 from __future__ import annotations
@@ -101,19 +101,23 @@ def keep_predictions(path: Path, out: Path, costs: list[Pair]) -> str:
 
 
 def keep_files(run: Path, out: Path, patterns: list[str]) -> list[str]:
-    """Copy the JSON files of a run with these names; returns a line for each, in their order.
+    """Copy the files of a run with these names; returns a line for each, in their order.
 
     ValueError keeps nothing.
     """
     found = {path for pattern in patterns for path in run.rglob(pattern)}
     if not found:
         raise ValueError(f"{run}: holds no {' or '.join(patterns)}")
-    copies = {out / p.relative_to(run): experiment.read_json(p) for p in sorted(found)}
-    if there := [kept for kept in copies if kept.exists()]:
+    copies = {path: out / path.relative_to(run) for path in sorted(found)}
+    if there := [kept for kept in copies.values() if kept.exists()]:
         raise ValueError(f"{there[0]}: exists; delete it first")
-    for kept, content in copies.items():
-        experiment.write_json(kept, portable_json(content))
-    return [str(kept) for kept in copies]
+    contents = {path: experiment.read_json(path) for path in copies if path.suffix == ".json"}
+    for path, kept in copies.items():
+        if path in contents:
+            experiment.write_json(kept, portable_json(contents[path]))
+        else:
+            experiment.write_bytes(kept, path.read_bytes())
+    return [str(kept) for kept in copies.values()]
 
 
 def keep(run: Path, out: Path, costs: list[Pair]) -> list[str]:
@@ -153,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         help="more pairs of costs whose risks must not change, beside those of the rejectors",
     )
     parser.add_argument(
-        "--files", nargs="+", metavar="NAME", help="keep JSON files of these names, with * for any"
+        "--files", nargs="+", metavar="NAME", help="keep files of these names, with * for any"
     )
     args = parser.parse_args(argv)
     if args.files and args.costs:

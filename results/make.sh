@@ -36,8 +36,7 @@ everywhere=(--data_root "$data_root" ${everywhere[@]+"${everywhere[@]}"})
 tables=()       # that the study gives
 costs=()        # pairs of costs of those tables, beside the rejectors' own
 predictions=(.) # folders of the run whose predictions are kept for those tables
-files=()        # names of JSON files that are kept
-figures=()      # figures in $run that are kept
+files=()        # names of results and figures that are kept
 
 # need FILE HINT: stop with one line where a file is not there.
 need() {
@@ -79,7 +78,6 @@ fi
 for folder in ${predictions[@]+"${predictions[@]}"}; do
   "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"}
 done
-for file in ${figures[@]+"${figures[@]}"}; do cp "$run/$file" "$kept"; done
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"
   cp -r "$kept" "results/published/$study"

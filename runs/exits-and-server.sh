@@ -2,6 +2,8 @@
 # A device with early exits and a server behind it: trains and evaluates the exits, takes the last of
 # them as the local net, trains an edge net and rejectors for it, and compares all rules in one report.
 #   ARCH=msdnet SEEDS="0 1 2" bash runs/exits-and-server.sh [RUN]
+#   EXITS        the run directory of trained and evaluated exits, DIR of DIR/seed-N; if not given they
+#                are trained here
 #   ARCH         the network with exits: msdnet (if not given), ranet, resnet or vit
 #   EXTRA_EXITS  more flags for early_exit.train, as EXTRA_EXITS="--method l2w --epochs 100"
 #   COST_FLOPS   cost of one multiply-add in local errors; if not given, running the whole device costs
@@ -20,10 +22,12 @@ costs=(--costs 1:0.05 1:0.1 1:0.25 1.25:0.05 1.25:0.1 1.25:0.25)
 for dataset in "${datasets[@]}"; do
   name=$(basename "$dataset" .npz)
   common=(--dataset "$dataset" --seeds "${seeds[@]}" --resume ${everywhere[@]+"${everywhere[@]}"})
-  exits=$run/exits/$name server=$run/server/$name
-  "$python" -m early_exit.train "${common[@]}" --save_dir "$exits" --arch "$arch" \
-    ${fast_device[@]+"${fast_device[@]}"} ${extra_exits[@]+"${extra_exits[@]}"}
-  "$python" -m early_exit.eval "${common[@]}" --save_dir "$exits"
+  exits=${EXITS:-$run/exits/$name} server=$run/server/$name
+  if [ -z "${EXITS:-}" ]; then
+    "$python" -m early_exit.train "${common[@]}" --save_dir "$exits" --arch "$arch" \
+      ${fast_device[@]+"${fast_device[@]}"} ${extra_exits[@]+"${extra_exits[@]}"}
+    "$python" -m early_exit.eval "${common[@]}" --save_dir "$exits"
+  fi
   "$python" train_localnet.py "${common[@]}" --save_dir "$server" \
     --local_net "$arch:last" --exits_path "$exits"
   "$python" train_edgenet_async.py "${common[@]}" --save_dir "$server" --async_freq 1 \

@@ -6,5 +6,5 @@ if ! [ -f "$run/when-it-pays.json" ]; then
   "$python" -m results.when_it_pays "$answers" "$run/when-it-pays.json" --seeds "${seeds[@]}"
 fi
 "$python" -m figures.when_it_pays "$run/when-it-pays.json"
-predictions=() files=(when-it-pays.json) figures=(when-it-pays.png)
+predictions=() files=(when-it-pays.json when-it-pays.png)
 tables=(when-it-pays)

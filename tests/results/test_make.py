@@ -185,10 +185,10 @@ def test_texts_that_leave_early_have_their_tables(tmp_path):
     assert all(1 <= time <= 6.5 for time in times)
 
 
-def results_of(study, pictures, tmp_path, extra):
-    """What a study of CIFAR-10 prints on a few pictures."""
-    environment = {"CIFAR10": str(pictures), "FAST": "1", "SEEDS": "0", "EXTRA": extra}
-    return run(commands("results/make.sh", study, tmp_path / "run", **environment))
+def results_of(study, pictures, folder, extra, **environment):
+    """What a study of CIFAR-10 prints on a few pictures; it runs in `folder`/run."""
+    environment |= {"CIFAR10": str(pictures), "FAST": "1", "SEEDS": "0", "EXTRA": extra}
+    return run(commands("results/make.sh", study, folder / "run", **environment))
 
 
 def test_the_papers_protocol_shows_all_rules_and_the_asynchronous_settings(pictures, tmp_path):
@@ -211,13 +211,23 @@ def test_the_ceilings_table_comes_from_kept_predictions(pictures, tmp_path):
     assert "| amortized, both, small |" in table
 
 
-def test_exits_have_their_tables(pictures, tmp_path):
+def test_exits_have_their_tables_and_then_a_server(pictures, tmp_path):
     output = results_of("cifar10-msdnet", pictures, tmp_path, "--device cpu")
     _, accuracy, optimism = output.rsplit("| method | ", 2)
     assert [line.split()[1] for line in accuracy.splitlines()[2:]] == ["base", "L2W", "boosted"]
     assert optimism.count("| train |") == optimism.count("| val |") == 3
     kept = sorted(path.name for path in (tmp_path / "run" / "kept").rglob("*.*"))
     assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3
+    extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
+    output = results_of(
+        "cifar10-exits-and-server", pictures, tmp_path / "server", extra,
+        MSDNET=str(tmp_path / "run"),
+    )  # fmt: skip
+    both = output.split("| rule | risk |")[1:]
+    assert all("| optimum (dynamic programming) | 0." in table for table in both)
+    kept = sorted(path.name for path in (tmp_path / "server" / "run" / "kept").rglob("*.*"))
+    figure = ["cifar10-exits_and_server.csv", "cifar10-exits_and_server.png"]
+    assert kept == [*2 * figure[:1], *2 * figure[1:], "cifar10-report.json", "cost_1-1.25"]
 
 
 def test_a_study_without_predictions_keeps_its_numbers(environment, tmp_path):
