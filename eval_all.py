@@ -33,19 +33,20 @@ from deferral.counts import cascade_counts, stage_counts
 from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
-from learning_to_help.amortized import student_logits
+from learning_to_help.answers import (
+    SETTING,
+    predict_all,
+    predict_later,
+    predict_parts,
+    split_rejectors,
+)
 from learning_to_help.inputs import add_stream_flags, check_data, check_stream_flags, load
 from learning_to_help.settings import release_reads
 from models.checkpoints import edge_net, local_net, rejector_net
 from models.edgenet import ViT
 from models.exit_local import ExitLocal
-from models.inference import predict_each
-from models.rejector import StackedRejectors
 
-SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
-LINK = ("refreshes", "bytes_sent", "outages")  # missing in older checkpoints
 SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # of older checkpoints
-EXAMPLES = 256  # test images kept in predictions.npz for figures
 
 
 def parse_args(argv=None):
@@ -132,88 +133,6 @@ def seen_classes(local, labels, num_classes) -> list[int] | None:
         return None
     chosen = range(num_classes) if text == "all" else data.parse_classes(text, num_classes)
     return sorted(set(chosen) & set(labels.tolist()))
-
-
-def predict_parts(dataset, nets, batch_size, device) -> list[np.ndarray]:
-    """Logits [N, K] of each net, or [R, N, 2] of stacked rejectors, on val and then test."""
-    nets = [net.to(device) for net in nets]
-    parts = [data.image_batches(part, batch_size, device) for part in (dataset.val, dataset.test)]
-    both = [predict_each(nets, batches) for batches in parts]
-    return [torch.cat(pair, dim=-2).cpu().numpy() for pair in zip(*both, strict=True)]
-
-
-def predict_all(dataset, edge, local, rejectors, batch_size, device) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz: all nets predict val and test in one pass, in that order."""
-    parts, nets = (dataset.val, dataset.test), [net for net in (local, edge) if net is not None]
-    stack = [StackedRejectors(rejectors)] if rejectors else []
-    stages = predict_parts(dataset, nets + stack, batch_size, device)
-    count, val = sum(len(part.labels) for part in parts), len(dataset.val.labels)
-    scores = np.zeros((0, count), np.float32)
-    if rejectors:
-        pairs = stages.pop()
-        scores = pairs[..., 1] - pairs[..., 0]
-    # Spread evenly over the test set, which may be sorted by class.
-    shown = np.unique(np.linspace(0, count - val - 1, EXAMPLES).astype(int))
-    return {
-        "labels": torch.cat([part.labels for part in parts]).numpy(),
-        "stage_logits": np.stack(stages).astype(np.float32),
-        "split": np.repeat(np.array([0, 1], np.int8), [val, count - val]),
-        "index": torch.cat([part.index for part in parts]).numpy(),
-        "scores": scores.astype(np.float32),
-        "example_index": shown + val,
-        "example_images": data.pixels_of(dataset.test, torch.from_numpy(shown)).numpy(),
-    }
-
-
-def split_rejectors(arrays, rejectors) -> tuple[dict[str, dict], list[dict]]:
-    """Settings of the rejectors that know the costs, by stem, and of those that estimate.
-
-    Leaves the former in arrays["scores"] and puts the latter, if any, into arrays["estimates"].
-    """
-    scores, size = arrays["scores"], estimators.image_rejector_cost()
-    with_costs = [k for k, c in enumerate(rejectors.values()) if c["cost_1"] is not None]
-    costed = {
-        stem: {k: c[k] for k in (*SETTING, *LINK) if k in c} | size
-        for stem, c in rejectors.items()
-        if c["cost_1"] is not None
-    }
-    local = torch.from_numpy(arrays["stage_logits"][0])
-    estimated = [
-        estimators.cost_free(torch.from_numpy(score), local, c)
-        for score, c in zip(scores, rejectors.values(), strict=True)
-        if c["cost_1"] is None
-    ]
-    arrays["scores"] = scores[with_costs]
-    if estimated:
-        arrays["estimates"] = np.stack([estimates.numpy() for estimates, _ in estimated])
-    return costed, [setting for _, setting in estimated]
-
-
-def predict_later(arrays, costed, later, local, dataset, batch_size, device):
-    """Add what the rejectors of train_rejector.py say to the arrays.
-
-    Returns settings of those that estimate, and the names of those whose students are on the image
-    alone and so classify by themselves.
-    """
-    parts = dataset.val, dataset.test
-    batches = [data.image_batches(part, batch_size, device) for part in parts]
-    estimating, students = [], {}
-    for stem, checkpoint in later.items():
-        net = estimators.build(checkpoint, stem).to(device)
-        if checkpoint["amortized"]:
-            estimates, setting = estimators.amortized(net, local, batches, checkpoint)
-            before = arrays.get("estimates", np.zeros((0, *estimates.shape), np.float32))
-            arrays["estimates"] = np.concatenate([before, estimates.cpu().numpy()[None]])
-            if net.on_image:
-                students[setting["name"]] = student_logits(net, batches).cpu().numpy()
-            estimating.append(setting)
-        if "per_cost" in checkpoint:
-            scores, settings = estimators.per_cost(net, local, batches, checkpoint, stem)
-            arrays["scores"] = np.concatenate([arrays["scores"], scores.cpu().numpy()])
-            costed |= {setting.pop("stem"): setting for setting in settings}
-    if students:
-        arrays["student_logits"] = np.stack([*students.values()])
-    return estimating, [*students]
 
 
 def release_layout(pred) -> dict:
