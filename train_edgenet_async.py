@@ -75,13 +75,14 @@ def train_one_epoch(
     if rejectors:
         rows_of_batches = [*map(batches.share, batches.rows(epoch))]
         rejectors.copies.start_epoch(rows_of_batches, batches.plain, within.first)
+    seen_by_rejectors = pictures.epoch(epoch, within.first) if pictures and rejectors else None
     sums = {"l1": l1, "l2": l2}
     for i, (rows, images, labels) in within.steps(batches, epoch, label, sums):
         schedule(i)
         if rejectors:
             plain = images if batches.augment is None else batches.plain(rows)
             local = local_logits[rows]
-            seen = pictures.plain(rows) if pictures else None
+            seen = next(seen_by_rejectors)[1] if seen_by_rejectors else None
             l1[i], l2[i] = steps.step(i, edge_step, rejectors, images, plain, labels, local, seen)
         else:
             l1[i], _ = edge_step(images, labels)

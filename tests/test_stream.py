@@ -128,6 +128,22 @@ def test_joint_and_edge_only_and_worker_processes(flags, pictures, in_memory, tm
     assert_same_values(tmp_path / "b", tmp_path / "a")
 
 
+def test_the_head_alone_is_trained_beside_rejectors(
+    pictures, in_memory, streamed, tmp_path, monkeypatch
+):
+    """As in memory; the rejectors' pictures come from the stream, none is decoded out of turn."""
+    flags = ["--dataset", pictures, *EDGE, "--costs", "1:0", "1.25:0.25", "--train_head_only"]
+    ways = {in_memory: [], streamed: STREAM}
+    monkeypatch.setattr(data.streams.StreamBatches, "plain", None)
+    for run, more in ways.items():
+        local = ["--local_path", run / "pets-localnet.pth"]
+        out = tmp_path / run.parent.name
+        quiet(train_edgenet_async.main, *flags, *local, *more, "--save_dir", out)
+    first, second = (tmp_path / run.parent.name for run in ways)
+    assert len(list(first.glob("pets-edgenet-*.pth"))) == 2
+    assert_same_values(first, second)
+
+
 def test_a_killed_run_resumes_with_other_workers(pictures, streamed, tmp_path, monkeypatch):
     flags = ["--dataset", pictures, "--save_dir", tmp_path, *STREAM, *EDGE, *SETTINGS]
     flags += ["--local_path", streamed / "pets-localnet.pth"]
