@@ -104,6 +104,18 @@ def stream(published: Path) -> str:
     return markdown(["", *heads], rows)
 
 
+def processes(published: Path) -> str:
+    """Images a second by number of processes, and how many times those of one."""
+    found = benchmark(published, "processes")
+    rows, one = [], median(found["rows"][0]["images_a_second"])
+    for row in found["rows"]:
+        rates = row["images_a_second"]
+        middle = median(rates)
+        rate = f"{number(middle)} ({number(min(rates))} to {number(max(rates))})"
+        rows.append([row["processes"], rate, number(middle / one, 2)])
+    return markdown(["processes", "images a second", "times one"], rows)
+
+
 def decoders(published: Path) -> str:
     """Milliseconds to decode a JPEG, and the ratio of the two decoders."""
     times: dict[int, dict[str, list[float]]] = {}

@@ -71,6 +71,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "floor": speed_tables.floor,
     "stream": speed_tables.stream,
     "decoders": speed_tables.decoders,
+    "processes": speed_tables.processes,
     "evaluation": speed_tables.evaluation,
     "scale": speed_tables.scale,
     "meta-gradient": speed_tables.meta_gradient,
