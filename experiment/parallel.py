@@ -73,7 +73,10 @@ class Workers:
             self._leave.enter_context(contextlib.redirect_stdout(nowhere))
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            # Else a process that ends while another still uses its connections may abort.
+            self.wait()
         self._leave.close()
 
     def pick_device(self, name: str) -> torch.device:

@@ -82,7 +82,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "--kill":
         taken = kill_at(int(sys.argv[2]))
         train_edgenet_async.main(sys.argv[3:])
-        if os.environ["RANK"] == "0":
+        if os.environ["RANK"] == "0" and taken:
             print(f"steps {taken[0]} to {taken[-1]} after the last start")
     else:
         with open(sys.argv[1]) as f:

@@ -15,6 +15,7 @@ from early_exit import train
 from early_exit.flags import arch_settings, make_method
 from early_exit.inputs import pixel_stats
 from experiment.parallel import Workers
+from experiment.within_epoch import WithinEpoch
 from losses.early_exit import boosted_logits, exit_losses
 from models.exit_nets import EXIT_NETS
 from tests.made import quiet
@@ -224,6 +225,6 @@ def test_meta_interval_counts_anew_in_each_epoch(npz):
     batches = data.Batches(data.load(str(npz)).train, 36, "cpu", shuffle=True, seed=0)
     assert len(batches) == 3
     for epoch in (1, 2):
-        train.train_one_epoch(method, batches, epoch, lambda i: None, "")
+        train.train_one_epoch(method, batches, epoch, lambda i: None, "", WithinEpoch())
         taken = {int(s["step"]) for s in method.meta_optimizer.state.values()}
         assert taken == {epoch * 2 * 2}  # one for each half of a batch
