@@ -61,11 +61,12 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """
     unreadable = f"{path}: cannot be read: truncated, or not an npz file of plain arrays"
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError(unreadable)
-        with file:
-            return {k: file[k] for k in names if k in file}
+        with path.open("rb") as stream:  # np.load leaves a damaged file open
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError(unreadable)
+            with file:
+                return {k: file[k] for k in names if k in file}
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError, KeyError, NotImplementedError, MemoryError) as e:
