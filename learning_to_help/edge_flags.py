@@ -7,30 +7,15 @@ import data
 from experiment import Parser, number
 from learning_to_help import finetune
 from learning_to_help.flags import add_flags, check_flags
-from learning_to_help.inputs import add_stream_flags, check_stream_flags
+from learning_to_help.inputs import add_data_flags, add_step_flags, check_stream_flags
 from models.edgenet import EDGE_NETS
 
 
 def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(doc, torchrun=True)
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="val images, cut from train as for the local net: a share below 1 or a count",
-    )
-    group.add_argument(
-        "--rejector_val_size",
-        type=number(float, 0),
-        default=0,
-        help="train images kept for train_rejector.py, as for the local net: a share or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
-    group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
+    add_data_flags(group)
     group.add_argument("--local_path", help="local net to copy into SAVE_DIR")
-    add_stream_flags(group)
     add_flags(parser)
     group = parser.add_argument_group("edge net")
     group.add_argument(
@@ -62,12 +47,7 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         default=15,
         help="passes over train; 0, with --edge_only, keeps the weights of --edge_weights",
     )
-    group.add_argument(
-        "--batch_size",
-        type=number(int, 1),
-        default=16,
-        help="images a step, over all processes of torchrun",
-    )
+    add_step_flags(group)
     group.add_argument(
         "--lr",
         type=number(float, 0, above=True),
@@ -79,12 +59,6 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         type=number(float, 0, above=True),
         default=1.6e-3,
         help="learning rate of the rejectors",
-    )
-    group.add_argument(
-        "--momentum",
-        type=number(float, 0, 1),
-        default=0.9,
-        help="SGD momentum of edge net and rejectors",
     )
     group.add_argument(
         "--weight_decay", type=number(float, 0), default=0, help="weight decay of the edge net"
@@ -121,12 +95,6 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         "depthwise convolutions",
     )
     group.add_argument("--compile", action="store_true", help="compile the edge with torch.compile")
-    group.add_argument(
-        "--graph",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
-    )
     parser.add_common(seed=43, logs=True, saves=True)
     args = parser.parse_args(argv)
     if args.pretrained is None:

@@ -16,6 +16,45 @@ from models.checkpoints import local_net
 AnyImages = data.Dataset | data.StreamDataset
 
 
+def add_data_flags(group: argparse._ActionsContainer) -> None:
+    """The data set and how train is cut, the same for the local and the edge net, and streaming."""
+    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    group.add_argument(
+        "--val_size",
+        type=number(float, 0, above=True),
+        default=0.1,
+        help="val images, cut from train: a share below 1 or a count",
+    )
+    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
+    group.add_argument(
+        "--rejector_val_size",
+        type=number(float, 0),
+        default=0,
+        help="train images kept for train_rejector.py: a share below 1 or a count; 0 for none",
+    )
+    group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
+    add_stream_flags(group)
+
+
+def add_step_flags(group: argparse._ActionsContainer) -> None:
+    """Batch size, momentum and CUDA graphs, the same for the local and the edge net."""
+    group.add_argument(
+        "--batch_size",
+        type=number(int, 1),
+        default=16,
+        help="images a step, over all processes of torchrun",
+    )
+    group.add_argument(
+        "--momentum", type=number(float, 0, 1), default=0.9, help="SGD momentum of every network"
+    )
+    group.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
+    )
+
+
 def add_stream_flags(group: argparse._ActionsContainer) -> None:
     """--stream and the flags that go with it, the same in every script."""
     group.add_argument(

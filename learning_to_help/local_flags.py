@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import data
 import experiment
 from experiment import number
 from learning_to_help import finetune, inputs
@@ -22,22 +21,8 @@ TRAINING = (
 def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = experiment.Parser(doc, torchrun=True)
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="val images, cut from train: a share below 1 or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
-    group.add_argument(
-        "--rejector_val_size",
-        type=number(float, 0),
-        default=0,
-        help="train images kept for train_rejector.py: a share below 1 or a count; 0 for none",
-    )
+    inputs.add_data_flags(group)
     group.add_argument("--local_classes", help="train on these classes only, as 0-8 or 0,2,5-7")
-    inputs.add_stream_flags(group)
     group = parser.add_argument_group("training")
     group.add_argument(
         "--local_net",
@@ -65,29 +50,16 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         default=10,
         help="passes over train; 0 keeps the weights of --local_weights as they are",
     )
-    group.add_argument(
-        "--batch_size",
-        type=number(int, 1),
-        default=16,
-        help="images a step, over all processes of torchrun",
-    )
+    inputs.add_step_flags(group)
     group.add_argument(
         "--lr", type=number(float, 0, above=True), default=1e-3, help="learning rate"
     )
     finetune.add_flags(group)
-    group.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="SGD momentum")
-    group.add_argument(
-        "--graph",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="on CUDA: launch each step as one CUDA graph; no effect under torchrun",
-    )
     group.add_argument(
         "--exits_path",
         help="for an exit: early_exit.train's checkpoint or run directory; SAVE_DIR if not given; "
         "with --seeds a folder with a run in each seed-N",
     )
-    group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_common(seed=42, logs=True, saves=True)
     args = parser.parse_args(argv)
     check_flags(parser, args, parser.given(args, argv))

@@ -72,36 +72,6 @@ def difference(rule: Entry, digits: int) -> str:
     return f"{value} ({interval(low, high, digits)}) {verdict}".strip()
 
 
-def cifar10_compare(published: Path) -> str:
-    """All rules on CIFAR-10 (JPEG copies): three pairs of costs, and the mean of 42."""
-    folder = published / "cifar10-compare"
-    report = read(folder / "report.json")
-    pairs = [(1, 0.25), (1.25, 0), (1.25, 0.25)]
-    fits = pd.DataFrame(read(path)["seconds"] for path in folder.glob("seed-*/*-rejector.json"))
-    rows = []
-    rules = report["grid"]["rules"]
-    last = float("inf")
-    for rule in sorted(rules, key=lambda r: (r["kind"] == "oracle", r.get("risk") or last)):
-        name = rule["name"]
-        fit = fits[name.split(", ")[1]] if name.startswith("amortized") else []
-        rows.append(
-            [
-                f"`{name}`",
-                *(risk(rule_named(at_costs(report, *pair), name), 3) for pair in pairs),
-                risk(rule, 4),
-                number(rule.get("reject_rate"), 1, scale=100),
-                plus_minus(rule.get("accuracy"), rule.get("accuracy_std"), 1, 100),
-                difference(rule, 4),
-                number(rule["parameters"]),
-                number(rule["multiply_adds"]),
-                spread(fit, 0) if len(fit) else "",
-            ]
-        )
-    heads = ["rule", *(f"({c_1:g}, {c_e:g})" for c_1, c_e in pairs), "mean of 42", "sent %"]
-    heads += ["accuracy %", "to the best confidence rule", "parameters", "multiply-adds", "fit, s"]
-    return markdown(heads, rows)
-
-
 def noniid(published: Path) -> str:
     """A local net that has never seen a class: risk at one pair of costs and on the mean."""
     report = read(published / "digits-noniid" / "report.json")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,13 +197,12 @@ def add_seeds(parser: experiment.Parser) -> None:
     )
 
 
-def check_out(path: Path) -> None:
-    if path.exists():
-        raise ValueError(f"{path}: exists; delete it first")
-
-
-def record(seeds: list[int]) -> dict[str, Any]:
-    """Commit, hardware and seeds, for the result's JSON."""
-    commit, dirty = experiment.commit()
+def write_study(out: Path, seeds: list[int], study: Callable[[], dict[str, Any]]) -> None:
+    """Write what `study` returns, with commit, hardware and seeds. ValueError if `out` exists."""
+    if out.exists():
+        raise ValueError(f"{out}: exists; delete it first")
+    commit, dirty = experiment.commit()  # at the start
     hardware = experiment.hardware(torch.device("cpu"))
-    return {"commit": commit, "dirty": dirty, "hardware": hardware, "seeds": seeds}
+    record = {"commit": commit, "dirty": dirty, "hardware": hardware, "seeds": seeds}
+    torch.set_num_threads(1)
+    experiment.write_json(out, study() | record)

@@ -18,7 +18,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import experiment
 from deferral.npz_checks import read_npz
@@ -69,13 +68,11 @@ def main(argv: list[str] | None = None) -> None:
     fitted_pair.add_seeds(parser)
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
-        fitted_pair.check_out(args.out)
-        record = fitted_pair.record(args.seeds)  # of the commit at the start
         clean = fitted_pair.read(args.answers)
         counts = read_counts(args.people, len(clean.labels))
-        torch.set_num_threads(1)
-        found = study(clean, counts, args.seeds)
-        experiment.write_json(args.out, {"servers": found} | record)
+        fitted_pair.write_study(
+            args.out, args.seeds, lambda: {"servers": study(clean, counts, args.seeds)}
+        )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "digits-noniid": cascade_tables.noniid,
     "digits-noniid-classes": cascade_tables.noniid_classes,
     "digits-async": cascade_tables.digits_async,
-    "cifar10-compare": cascade_tables.cifar10_compare,
     "cifar10-exits-and-server": cascade_tables.exits_and_server,
     "cifar10-exits-and-server-1.25": cascade_tables.exits_and_server_high,
     "cifar10-exits": study_tables.cifar10_exits,

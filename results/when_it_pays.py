@@ -21,7 +21,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import experiment
 from results import fitted_pair
@@ -82,16 +81,14 @@ def main(argv: list[str] | None = None) -> None:
     fitted_pair.add_seeds(parser)
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
-        fitted_pair.check_out(args.out)
-        record = fitted_pair.record(args.seeds)  # of the commit at the start
         clean = fitted_pair.read(args.answers / "clean.npz")
         corrupted = {
             name.replace("-", " "): fitted_pair.read(args.answers / f"{name}.npz")
             for name in CORRUPTIONS
         }
-        torch.set_num_threads(1)
-        found = study(clean, corrupted, args.seeds)
-        experiment.write_json(args.out, {"regimes": found} | record)
+        fitted_pair.write_study(
+            args.out, args.seeds, lambda: {"regimes": study(clean, corrupted, args.seeds)}
+        )
 
 
 if __name__ == "__main__":

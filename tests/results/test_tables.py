@@ -70,11 +70,6 @@ def test_a_claim_holds_where_its_whole_interval_is_on_its_side(low, high, lower,
     ("file", "keys", "names"),
     [
         (
-            "cifar10-compare/report.json",
-            ("grid", "rules", 0, "risk"),
-            ["cifar10-compare"],
-        ),
-        (
             "cifar10-exits/base/seed-1/cifar10-eval.json",
             ("area",),
             ["cifar10-exits"],
