@@ -30,6 +30,7 @@ from deferral import predictions as saved
 from deferral import rules
 from deferral.catalogue import SUMMARY
 from deferral.counts import cascade_counts, stage_counts
+from deferral.npz_checks import read_npz
 from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
@@ -72,7 +73,7 @@ def input_files(paths) -> dict[str, Path]:
 
 def read_losses(paths) -> dict[str, np.ndarray]:
     """The arrays of {dataset}-losses.npz and of the files of settings added later, joined."""
-    parts = [dict(np.load(path)) for path in paths.find("losses*.npz")]
+    parts = [read_npz(path) for path in paths.find("losses*.npz")]
     losses = {}
     for key in dict.fromkeys(key for part in parts for key in part):
         arrays = [part[key] for part in parts if key in part]

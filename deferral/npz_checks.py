@@ -54,8 +54,8 @@ def tolerance(async_freq: Any) -> float | None:
     return value if 0 <= value <= 1 else None
 
 
-def read_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Those arrays of the file that are among `names`, unchecked; others are left alone.
+def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of the file, or those that are among `names`, unchecked.
 
     FileNotFoundError where there is no file; ValueError where it cannot be read.
     """
@@ -66,7 +66,8 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError(unreadable)
             with file:
-                return {k: file[k] for k in names if k in file}
+                wanted = file.files if names is None else names
+                return {k: file[k] for k in wanted if k in file}
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError, KeyError, NotImplementedError, MemoryError) as e:

@@ -157,12 +157,14 @@ def _numpy(column: Any) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> Columns:
-    try:
-        file = np.load(path, allow_pickle=False)
-    except (ValueError, zipfile.BadZipFile, OSError, EOFError):
-        raise ValueError("cannot be read: truncated, or not an npz file of plain arrays") from None
     columns: Columns = {}
-    with file:
+    with path.open("rb") as stream:  # np.load leaves a damaged file open
+        try:
+            file = np.load(stream, allow_pickle=False)
+        except (ValueError, zipfile.BadZipFile, OSError, EOFError):
+            raise ValueError(
+                "cannot be read: truncated, or not an npz file of plain arrays"
+            ) from None
         for name in file.files:
             try:
                 columns[name.strip()] = file[name]

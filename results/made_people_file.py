@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import experiment
+from deferral.npz_checks import read_npz
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 MULTIPLY_ADDS = {"resnet20": 40.6, "resnet56": 125.5, "twice": 251.0}  # millions
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
-        nets, counts = dict(np.load(args.nets)), np.load(args.people)["counts"].astype(np.int64)
+        nets, counts = read_npz(args.nets), read_npz(args.people)["counts"].astype(np.int64)
         files = {"people": people(nets, counts, args.seed), "networks": networks(nets)}
         for name, columns in files.items():
             experiment.write_bytes(args.out / f"{name}.csv.gz", lines(columns))

@@ -1,9 +1,13 @@
+import gc
 import io
 import json
+import warnings
 
 import numpy as np
 import pytest
 
+from data.npz import read_npz as read_images
+from deferral import npz_checks, table
 from deferral.npz_checks import tolerance
 from deferral.predictions import find, load
 
@@ -240,3 +244,16 @@ def test_find_is_recursive_and_sorted(tmp_path):
     for folder in (tmp_path / "a" / "c", tmp_path / "none"):
         with pytest.raises(ValueError, match=f"no predictions in {folder}; run eval_all.py first"):
             find(folder)
+
+
+@pytest.mark.parametrize("read", [npz_checks.read_npz, table.read, read_images])
+def test_a_damaged_npz_is_closed(read, tmp_path):
+    """Its first bytes are those of a zip file, and its list of contents is not there."""
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match=r"read|damaged"):
+            read(path)
+        gc.collect()
+    assert [str(w.message) for w in caught if w.category is ResourceWarning] == []
