@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import t as student
-
+from active_learning.over_seeds import t_interval
 from deferral import predictions
 from results import cascade_tables as cascade
 from results import rule_tables
@@ -38,7 +36,6 @@ STUDIES = (  # that the table reads
     "cifar10-resnets",
     "cifar10-people-server",
 )
-LEVEL = 0.95
 
 
 def claims(published: Path) -> str:
@@ -86,36 +83,21 @@ def _of(rows: list[Entry], name: str) -> tuple[float, float, float]:
 
 def _learning_to_help(published: Path) -> list[list[str]]:
     claim = "L2H: a rejector trained on the paper's loss has a lower risk than the best threshold"
-    pays = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]
+    theirs = "no threshold in the paper"
     report = read(published / "digits-noniid" / "report.json")["grid"]
     digits = cascade.rule_named(report["rules"], "stage_switching")
     values = tuple(digits[key] for key in ("difference", "difference_low", "difference_high"))
-    loss = "stage_switching, features"
-    make = "bash results/make.sh when-it-pays"
-    return [
-        _row(
-            claim,
-            "no threshold in the paper",
-            "digits; the local net has not seen one class; edge net and rejectors trained together",
-            values,
-            len(predictions.find(published / "digits-noniid")),
-            "bash runs/noniid.sh",
-        ),
-        *(
-            _row(
-                claim,
-                "no threshold in the paper",
-                f"CIFAR-10, ResNet-20 and ResNet-56, fixed{more}",
-                _of(pays[regime]["rows"], loss),
-                len(pays[regime]["alone"]),
-                make,
-            )
-            for regime, more in (
-                ("blind", "; two classes unknown to ResNet-20"),
-                ("good", ""),
-            )
-        ),
-    ]
+    count = len(predictions.find(published / "digits-noniid"))
+    setting = "digits, one class unknown to the local net; edge net and rejectors trained together"
+    rows = [_row(claim, theirs, setting, values, count, "bash runs/noniid.sh")]
+    pays = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]
+    for regime, more in (("blind", "; two classes unknown to ResNet-20"), ("good", "")):
+        setting = f"CIFAR-10, ResNet-20 and ResNet-56, fixed; rejectors on its features{more}"
+        values = _of(pays[regime]["rows"], "stage_switching, features")
+        count = len(pays[regime]["alone"])
+        make = "bash results/make.sh when-it-pays"
+        rows.append(_row(claim, theirs, setting, values, count, make))
+    return rows
 
 
 def _asynchronous(published: Path) -> list[list[str]]:
@@ -125,13 +107,14 @@ def _asynchronous(published: Path) -> list[list[str]]:
     sent = frame.groupby("async_freq").bytes_sent.mean()
     rows = []
     for key, name in ((100, "S = 100"), (0, r"S = \|D\|")):
+        middle, half = map(float, t_interval((risks[key] - risks[1]).to_numpy()))
         rows.append(
             _row(
                 f"L2H: trained asynchronously, {name}, the risk is no higher than synchronously",
                 "figures only",
                 "digits; the local net has not seen two classes; "
                 f"{number(sent[key] / sent[1], 1, scale=100)} % of the bytes",
-                _paired((risks[key] - risks[1]).to_numpy()),
+                (middle, middle - half, middle + half),
                 len(risks),
                 "bash train-async.sh",
             )
@@ -139,14 +122,6 @@ def _asynchronous(published: Path) -> list[list[str]]:
         if rows[-1][5] == "not shown":
             rows[-1][5] = "no difference shown"
     return rows
-
-
-def _paired(differences: np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds and Student's interval."""
-    mean = float(differences.mean())
-    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    half = float(student.ppf((1 + LEVEL) / 2, len(differences) - 1)) * error
-    return mean, mean - half, mean + half
 
 
 def _exits() -> list[list[str]]:
@@ -186,34 +161,22 @@ def _active_learning(published: Path) -> list[list[str]]:
 
 
 def _ours(published: Path) -> list[list[str]]:
-    fixed, pretrained = (
-        rule_tables.means(rule_tables.compared(published / study)[0])
-        for study in ("cifar10-resnets", "cifar10-lite0")
-    )
     pays = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]["blind"]
     people = read(published / "cifar10-people-server" / "people.json")["servers"]["person"]
-    one = "ours: one rejector for all costs has a lower risk than the best threshold"
-    pair = "CIFAR-10, ResNet-20 and "
+    pair, rejector = "CIFAR-10, ResNet-20 and ", "amortized, features"
+    found = [
+        (study, setting, *rule_tables.compared(published / study))
+        for study, setting in (
+            ("cifar10-lite0", "CIFAR-10, LeNet-5 and a fine-tuned EfficientNet-Lite0"),
+            ("cifar10-resnets", f"{pair}ResNet-56, fixed"),
+        )
+    ]
+    rows = [(study, text, rule_tables.means(of), alone) for study, text, of, alone in found]
+    blind = f"{pair}ResNet-56, fixed; two classes unknown to ResNet-20"
+    rows.insert(1, ("when-it-pays", blind, pays["rows"], pays["alone"]))
+    rows.append(("cifar10-people-server", f"{pair}a person", people["rows"], people["alone"]))
+    claim = "ours: one rejector for all costs has a lower risk than the best threshold"
     return [
-        _row(
-            one, DASH, "CIFAR-10, LeNet-5 and a fine-tuned EfficientNet-Lite0",
-            _of(pretrained, "amortized, features"),
-            len(predictions.find(published / "cifar10-lite0")),
-            "bash results/make.sh cifar10-lite0",
-        ),
-        _row(
-            one, DASH, f"{pair}ResNet-56, fixed; two classes unknown to ResNet-20",
-            _of(pays["rows"], "amortized, features"), len(pays["alone"]),
-            "bash results/make.sh when-it-pays",
-        ),
-        _row(
-            one, DASH, f"{pair}ResNet-56, fixed",
-            _of(fixed, "amortized, both"), len(predictions.find(published / "cifar10-resnets")),
-            "bash results/make.sh cifar10-resnets",
-        ),
-        _row(
-            one, DASH, f"{pair}a person",
-            _of(people["rows"], "amortized, features"), len(people["alone"]),
-            "bash results/make.sh cifar10-people-server",
-        ),
-    ]  # fmt: skip
+        _row(claim, DASH, setting, _of(of, rejector), len(alone), f"bash results/make.sh {study}")
+        for study, setting, of, alone in rows
+    ]
