@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -75,9 +76,12 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
-            # Else a process that ends while another still uses its connections may abort.
             self.wait()
         self._leave.close()
+        if self.world > 1:
+            # gloo's threads outlive their group. They need the interpreter to free the last
+            # tensors that they had, and abort the process if it has begun to end by then.
+            time.sleep(0.2)
 
     def pick_device(self, name: str) -> torch.device:
         """experiment.pick_device, but each process on a host has the GPU of its local rank.
