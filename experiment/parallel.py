@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -215,7 +216,9 @@ class Workers:
     def differ(self) -> None:
         """Seed each process differently (for dropout), derived from the shared seed."""
         if self.rank:
-            torch.manual_seed(torch.initial_seed() + (self.rank << 40))
+            # Mixed, since torch's generator of the CPU reads the lower 32 bits alone.
+            mixed = np.random.SeedSequence([torch.initial_seed(), self.rank])
+            torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
 
     def wait(self) -> None:
         """Until all processes are here."""

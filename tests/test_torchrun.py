@@ -139,6 +139,15 @@ def test_an_exit_is_taken_by_one_process(monkeypatch, refused):
     refused(train_localnet.main, "--local_net", "msdnet:2", telling="start it with python")
 
 
+def test_each_process_drops_other_units():
+    drawn = []
+    for rank in range(3):
+        torch.manual_seed(5)
+        Workers(rank, 3).differ()
+        drawn.append(torch.rand(4))
+    assert len({tuple(x.tolist()) for x in drawn}) == 3
+
+
 def test_each_process_has_its_gpu(monkeypatch):
     workers = Workers(3, 4, 1, 2)
     assert workers.pick_device("cpu").type == "cpu"
