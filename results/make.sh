@@ -62,6 +62,30 @@ pair_answers() {
   "$python" -m results.pair_answers "$cifar10" "$resnets" "$answers" "$@"
 }
 
+# behind_lite0 DATASET VARIABLE: LeNet-5 for every seed, and as its server an EfficientNet-Lite0 that is
+# fine-tuned once at 128 px: it is the same network for every device.
+behind_lite0() {
+  local dataset=$1 name weights=${LITE0:-datasets/tf_efficientnet_lite0.pth} seed
+  name=$(basename "$dataset" .npz)
+  need_data "$dataset" "$2"
+  need "$weights" "set LITE0 to a file of timm's weights, made where there is a network by: python -c \"import timm, torch; torch.save(timm.create_model('tf_efficientnet_lite0', pretrained=True).state_dict(), 'tf_efficientnet_lite0.pth')\""
+  local split=(--dataset "$dataset" --val_size 2500 --rejector_val_size 2500 --resume "${everywhere[@]}")
+  local server=(--edge_only --edge_net timm/tf_efficientnet_lite0 --edge_size 128)
+  "$python" train_edgenet_async.py "${split[@]}" --save_dir "$run/server" --seed 0 "${server[@]}" \
+    --edge_weights "$weights" --epochs 8 --batch_size 64 --lr 0.02 --schedule cosine \
+    --weight_decay 1e-4 --augment flip_crop ${extra[@]+"${extra[@]}"}
+  each "$python" train_localnet.py "${split[@]}" ${extra_local[@]+"${extra_local[@]}"}
+  each "$python" train_edgenet_async.py "${split[@]}" "${server[@]}" --epochs 0 \
+    --edge_weights "$run/server/$name-edgenet.pth"
+  each "$python" train_rejector.py --dataset "$dataset" --rejector amortized per_cost \
+    --rejector_input features image both --cost_1 1 1.25 --cost_e "${c_e_grid[@]}" \
+    --surrogates stage_switching cost_sensitive released "${everywhere[@]}" \
+    ${fast_student[@]+"${fast_student[@]}"}
+  for seed in "${seeds[@]}"; do
+    "$python" eval_all.py --dataset "$dataset" --save_dir "$run/seed-$seed" --resume "${everywhere[@]}"
+  done
+}
+
 # each SEED-COMMAND...: a command for every seed, with --save_dir $run/seed-N and --seed N.
 each() {
   local seed

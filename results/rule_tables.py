@@ -82,15 +82,24 @@ def cifar10_lite0(published: Path) -> str:
     return study(published / "cifar10-lite0")
 
 
-def l2h_cifar10(published: Path) -> str:
-    """The same of the paper's protocol, from its report: its predictions are too large to keep."""
-    grid = read(published / "l2h-cifar10" / "l2h-cifar10-report.json")["grid"]
-    rows = [
+def cifar100_lite0(published: Path) -> str:
+    return study(published / "cifar100-lite0")
+
+
+def report_rows(path: Path) -> list[Entry]:
+    """Rows as of `means`, from a report: of studies whose predictions are too large to keep."""
+    grid = read(path)["grid"]
+    return [
         row
         | {"rule": row["name"], "reference": grid["best_confidence"]}
         | {key: row.get(f"difference_{key}") for key in ("low", "high")}
         for row in grid["rules"]
     ]
+
+
+def l2h_cifar10(published: Path) -> str:
+    """The same of the paper's protocol, from its report."""
+    rows = report_rows(published / "l2h-cifar10" / "l2h-cifar10-report.json")
     of = {row["rule"]: plus_minus(row["accuracy"], row["accuracy_std"], 2, 100) for row in rows}
     about = f"Alone, on test: local net {of['never']} %, server {of['always']} %."
     return f"{about}\n\n{rules(rows)}"
@@ -129,24 +138,68 @@ def people_majority(published: Path) -> str:
     return people_server(published, "majority")
 
 
+def gains(settings: dict[str, list[Entry]], first: str, shown: dict[str, str]) -> str:
+    """A row a setting: the risk that rules save against the best threshold, with intervals.
+
+    settings: rows as of `means`, by the name that column `first` shows; shown: the rules and their
+    heads. Beside a gain stands its share of the way from the best threshold to the oracle.
+    """
+    lines = []
+    for name, rows in settings.items():
+        of = {row["rule"]: row for row in rows}
+        best = of[rows[0]["reference"]]["risk"]
+        cells = []
+        for row in (of.get(rule) for rule in shown):
+            if row is None or row["risk"] is None:
+                cells.append(DASH)
+                continue
+            gain = f"{number(-row['difference'], 4, True)} "
+            gain += f"({interval(-row['high'], -row['low'], 4)})"
+            way = -row["difference"] / (best - of["oracle"]["risk"])
+            cells.append(f"{gain}, {number(way, 0, scale=100)} %")
+        nets = [number(of[rule]["accuracy"], 1, scale=100) for rule in ("never", "always")]
+        lines.append([name, *nets, number(best, 4), *cells])
+    heads = [first, "local net %", "server %", "risk of the best threshold"]
+    return markdown([*heads, *(f"{label}: gain" for label in shown.values())], lines)
+
+
 def when_it_pays(published: Path) -> str:
-    """Gain of rules over the best threshold by regime: the risk that they save, with intervals."""
+    """Gain of rules over the best threshold by regime."""
+    regimes = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]
     shown = {
         "post_hoc": "post-hoc estimates",
         "amortized, features": "amortized rejector",
         "stage_switching, features": "paper's loss, one a cost",
         "ceiling": "ceiling",
     }
-    lines = []
-    for regime, found in read(published / "when-it-pays" / "when-it-pays.json")["regimes"].items():
-        rows = {row["rule"]: row for row in found["rows"]}
-        best = rows[found["rows"][0]["reference"]]
-        gains = [
-            f"{number(-rows[name]['difference'], 4, True)} "
-            f"({interval(-rows[name]['high'], -rows[name]['low'], 4)})"
-            for name in shown
-        ]
-        nets = [number(share, 1, scale=100) for share in np.mean(found["alone"], 0)]
-        lines.append([regime, *nets, number(best["risk"], 4), *gains])
-    heads = ["regime", "local net %", "server %", "risk of the best threshold"]
-    return markdown([*heads, *(f"{label}: gain" for label in shown.values())], lines)
+    return gains({regime: found["rows"] for regime, found in regimes.items()}, "regime", shown)
+
+
+def all_rules(published: Path) -> str:
+    """Gain of rules over the best threshold by pair of networks, of what is published of it."""
+    places = {
+        "CIFAR-10, LeNet-5 and convnet": "all-rules/cifar10/compare/cifar10-report.json",
+        "the same, LeNet-5 knows nine classes": "all-rules/noniid/compare/cifar10-report.json",
+        "CIFAR-10, LeNet-5 and EfficientNet-Lite0": "cifar10-lite0",
+        "CIFAR-100, LeNet-5 and EfficientNet-Lite0": "cifar100-lite0",
+        "CIFAR-10, ResNet-20 and ResNet-56": "cifar10-resnets",
+        "MNIST, LeNet-5 and convnet": "all-rules/mnist/compare/mnist-report.json",
+    }
+    settings = {}
+    for name, place in places.items():
+        if (path := published / place).is_file():
+            settings[name] = report_rows(path)
+        elif path.is_dir():
+            settings[name] = means(compared(path)[0])
+    shown = {
+        "post_hoc": "post-hoc estimates",
+        "stage_switching": "paper's, trained with the edge net",
+        "mozannar_sontag": "Mozannar-Sontag",
+        "one_vs_all": "one-vs-all",
+        "stage_switching, features": "paper's loss, linear, one a cost",
+        "released, features": "released loss, linear, one a cost",
+        "amortized, features": "amortized on features",
+        "amortized, both": "amortized, with the image",
+        "ceiling": "ceiling",
+    }
+    return gains(settings, "setting", shown)

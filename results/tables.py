@@ -37,6 +37,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "folders": folders.folders,
     "cifar10-resnets": rule_tables.cifar10_resnets,
     "cifar10-lite0": rule_tables.cifar10_lite0,
+    "cifar100-lite0": rule_tables.cifar100_lite0,
+    "all-rules": rule_tables.all_rules,
     "l2h-cifar10": rule_tables.l2h_cifar10,
     "l2h-cifar10-async": cascade_tables.l2h_cifar10_async,
     "cifar10-ceiling": rule_tables.cifar10_ceiling,
