@@ -203,6 +203,28 @@ def test_the_papers_protocol_shows_all_rules_and_the_asynchronous_settings(pictu
     assert rows == [[cost, refresh] for cost in costs for refresh in refreshes]
 
 
+def test_each_setting_of_all_rules_has_its_local_net_and_its_pictures(pictures, tmp_path):
+    (tmp_path / "mnist.npz").write_text("")
+    paths = {"CIFAR10": str(pictures), "MNIST": str(tmp_path / "mnist.npz")}
+    lines = commands("results/make.sh", "all-rules", tmp_path / "run", SEEDS="0", **paths)
+    local, edge = ([x for x in lines if x.startswith(f"train_{n}")] for n in ("local", "edge"))
+    assert [line.split("--dataset ")[1].split()[0] for line in local] == [
+        str(pictures), str(pictures), str(tmp_path / "mnist.npz"),
+    ]  # fmt: skip
+    assert ["--local_classes 0-8" in line for line in local] == [False, True, False]
+    assert ["--augment flip_crop" in line for line in edge] == [True, True, False]
+    assert len({line.split("--save_dir ")[1].split()[0] for line in edge}) == 3
+
+
+def test_one_pretrained_server_stands_behind_every_seed(pictures, tmp_path):
+    paths = {"CIFAR100": str(pictures), "LITE0": str(pictures), "SEEDS": "4 5"}
+    lines = commands("results/make.sh", "cifar100-lite0", tmp_path / "run", **paths)
+    edges = [line for line in lines if line.startswith("train_edgenet_async")]
+    trained = f"--edge_weights {tmp_path}/run/server/cifar10-edgenet.pth"
+    assert [trained in line for line in edges] == [False, True, True]
+    assert ["--epochs 0" in line for line in edges] == [False, True, True]
+
+
 def test_the_ceilings_table_comes_from_kept_predictions(pictures, tmp_path):
     extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
     output = results_of("cifar10-ceiling", pictures, tmp_path, extra)

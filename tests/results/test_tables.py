@@ -9,7 +9,7 @@ import pytest
 
 import experiment
 from deferral import predictions
-from results import claims, tables
+from results import claims, rule_tables, tables
 
 ROOT = experiment.ROOT
 PUBLISHED = ROOT / "results" / "published"
@@ -106,6 +106,21 @@ def test_a_changed_number_changes_its_tables(file, keys, names, repository, caps
     assert {path: path.read_bytes() for path in pages} == pages
     tables.main(["--root", str(repository)])
     tables.main(["--check", "--root", str(repository)])
+
+
+def test_a_gain_is_the_risk_saved_and_its_share_of_the_way_to_the_oracle():
+    def rule(name, risk, low=None, high=None):
+        return {
+            "rule": name, "reference": "margin", "risk": risk, "accuracy": 0.5, "low": low,
+            "high": high, "difference": None if risk is None else risk - 0.3,
+        }  # fmt: skip
+
+    rows = [rule("never", 0.4), rule("always", 0.5), rule("margin", 0.3), rule("oracle", 0.1)]
+    rows += [rule("good", 0.25, -0.06, -0.04), rule("at some costs", None)]
+    shown = {"good": "Good", "at some costs": "Some", "missing": "None"}
+    line = rule_tables.gains({"here": rows}, "setting", shown).splitlines()[2]
+    gain = "+0.0500 (+0.0400 to +0.0600), 25 %"
+    assert line == f"| here | 50.0 | 50.0 | 0.3000 | {gain} | – | – |"
 
 
 @pytest.mark.parametrize(
