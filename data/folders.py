@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,7 @@ class FolderBatches(Steps):
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else each epoch draws from the global generator
         )
+        weakref.finalize(self, _end_workers, self._loader)
 
     def rows(self, epoch: int) -> Iterator[Tensor]:
         """Yield the rows of each batch of one epoch, over all ranks, int64 [B] on the CPU."""
@@ -264,10 +266,6 @@ class FolderBatches(Steps):
                 raise
             chunk = worker_died(error)
         if isinstance(chunk, str):
-            # Workers that are left to the interpreter's end take it 5 s each.
-            if self._loader.num_workers:
-                with contextlib.suppress(RuntimeError):  # torch's, of a worker that ends meanwhile
-                    chunks._shutdown_workers()  # type: ignore[attr-defined]
             raise InputError(chunk)
         return chunk
 
@@ -317,6 +315,13 @@ class Decoder(Dataset[Tensor | str]):
             return self.change(image)
         finally:
             torch.set_rng_state(before)
+
+
+def _end_workers(loader: DataLoader[Tensor | str]) -> None:
+    """End a loader's processes: each one left to the garbage collector takes 5 s."""
+    if loader._iterator is not None:
+        with contextlib.suppress(RuntimeError):  # torch's, of a worker that ends meanwhile
+            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _cpus() -> int:
