@@ -18,9 +18,13 @@ GRID = [(c_1, 0.025 * k) for c_1 in (1.0, 1.25) for k in range(21)]
 DRAWS = 400
 
 
-@cache
 def compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
     """The comparison of a study's runs on GRID, and the accuracy of each stage, a run each."""
+    return _compared(folder.resolve())
+
+
+@cache
+def _compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
     runs = [predictions.load(path) for path in predictions.find(folder)]
     alone = [run.part("test").correct.mean(1, dtype=np.float64).tolist() for run in runs]
     return compare(runs, GRID, DRAWS), alone

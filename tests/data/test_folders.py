@@ -283,7 +283,7 @@ def test_an_unreadable_picture_is_named_in_one_line(copied, workers, damage):
     batches = FolderBatches(part, 4, "cpu", size=16, workers=workers).epoch(0)
     for _ in range(2):
         next(batches)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="cannot be read") as error:
         next(batches)
     message = str(error.value)
     assert message.startswith(f"picture {file} cannot be read (")

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,16 +18,22 @@ PUBLISHED = ROOT / "results" / "published"
 
 @pytest.fixture
 def repository(tmp_path):
-    """A copy of the pages and of what is published."""
+    """A copy of the pages, with links to the studies that are published."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copytree(PUBLISHED, tmp_path / "results" / "published")
+    (tmp_path / "results" / "published").mkdir(parents=True)
+    for study in PUBLISHED.iterdir():
+        (tmp_path / "results" / "published" / study.name).symlink_to(study)
     for name in ("README.md", "results/README.md"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
-def change(path, *keys, by=1):
-    """Add to one number of a JSON file."""
+def change(published, file, *keys, by=1):
+    """Add to one number of a JSON file, in a copy of its study."""
+    study, path = published / Path(file).parts[0], published / file
+    original = study.resolve()
+    study.unlink()
+    shutil.copytree(original, study)
     content = json.loads(path.read_text())
     at = content
     for key in keys[:-1]:
@@ -94,7 +101,7 @@ def test_a_claim_holds_where_its_whole_interval_is_on_its_side(low, high, lower,
 )
 def test_a_changed_number_changes_its_tables(file, keys, names, repository, capsys):
     """--check names them with status 1 and writes nothing; then they are written."""
-    change(repository / "results" / "published" / file, *keys)
+    change(repository / "results" / "published", file, *keys)
     pages = {path: path.read_bytes() for path in tables.pages(repository)}
     with pytest.raises(SystemExit) as stop:
         tables.main(["--check", "--root", str(repository)])
