@@ -1,4 +1,4 @@
-"""How much of what estimates can gain each rule has: a table over the paper's costs.
+"""How much of what estimates can gain each rule has: a table and a figure over the paper's costs.
 
     python -m figures.ceiling results/runs/ceiling/cifar10
 
@@ -10,6 +10,7 @@ paired bootstrap intervals over test samples and runs.
 
 A student on the image alone is also a classifier: "as the local net" it answers in place of m, with
 its multiply-adds instead of m's, and never asks or asks by the best threshold on its own answers.
+The figure has the rules whose multiply-adds are known.
 """
 
 from collections import defaultdict
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import ticker
 
 import experiment
 from deferral.bootstrap import interval
@@ -40,6 +42,7 @@ COLUMNS = [
     Column("low", "low", fixed(0, 100), group="95 % interval"),
     Column("high", "high", fixed(0, 100), group="95 % interval"),
 ]
+STUDENT = ": its student as the local net, "
 
 
 def with_student(run: Predictions, student: int) -> Predictions:
@@ -61,8 +64,9 @@ def share(gain: np.ndarray, way: np.ndarray) -> np.ndarray:
 
 
 def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
-    """Rows of COLUMNS, lowest risk last; rules that do not exist at all of COSTS are left out.
+    """Rows of COLUMNS, and the `reference`, the rule of gain 0; lowest risk last.
 
+    Rules that do not exist at all of COSTS are left out.
     ValueError where the runs have other students, and as `compare`.
     """
     settings = runs[0].settings
@@ -85,6 +89,7 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
         low, high = interval(share(from_zero[1] - of.draws[:, r, -1], way[1]), comparison.level)
         return {
             "rule": rule,
+            "reference": comparison.best_confidence,
             "multiply_adds": multiply_adds,
             "risk": of.risk[r, -1],
             "risk_std": of.risk_std[r, -1],
@@ -101,10 +106,52 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
         alone = compare([with_student(run, k) for run in runs], COSTS, draws)
         for r, rule in enumerate(alone.rules):
             if rule.name in ("never", alone.best_confidence):
-                said = f"{name}: its student as the local net, {rule.name}"
-                rows.append(row(said, alone, r, adds.get(name)))
+                rows.append(row(f"{name}{STUDENT}{rule.name}", alone, r, adds.get(name)))
     whole = [row for row in rows if not np.isnan(row["risk"])]
     return sorted(whole, key=lambda row: -row["risk"])
+
+
+def draw(rows: list[dict[str, Any]], out: Path, name: str, title: str) -> list[Path]:
+    """name-ceiling.pdf and .png from rows of `table`; none if no rule has multiply-adds."""
+    priced = [row for row in rows if row["multiply_adds"]]
+    if not priced:
+        return []
+    by_rule, best = {row["rule"]: row for row in rows}, rows[0]["reference"]
+    zero = by_rule[best]["risk"]
+    way = zero - by_rule[RULES["ceiling"].label]["risk"]
+    fig, (ax,) = style.panels(1, 1, 3.4)
+    for rule in (best, "ceiling", "oracle"):
+        look = style.rule(rule, marker="")
+        ax.axhline(by_rule[look["label"] if rule == "ceiling" else rule]["risk"], **look)
+    kinds = {
+        "rejector beside the local net": ("o", "#0072B2", lambda rule: STUDENT not in rule),
+        "its student as the local net, never asks": ("v", "#D55E00", lambda r: r.endswith("never")),
+        "the same, asks by a threshold": ("D", "#AA3377", lambda r: not r.endswith("never")),
+    }
+    for label, (marker, color, of_kind) in kinds.items():
+        found = [row for row in priced if of_kind(row["rule"])]
+        priced = [row for row in priced if row not in found]
+        risk = np.array([row["risk"] for row in found])
+        ends = zero - way * np.array([[row["high"], row["low"]] for row in found]).reshape(-1, 2).T
+        adds = np.array([row["multiply_adds"] / 1e6 for row in found])
+        look = {"fmt": marker, "color": color, "label": label, "markersize": 6, "capsize": 2}
+        ax.errorbar(adds, risk, np.maximum([risk - ends[0], ends[1] - risk], 0), **look)
+        for row, x in zip(found, adds, strict=True):
+            if STUDENT not in row["rule"]:
+                ax.annotate(
+                    row["rule"], (x, row["risk"]), xytext=(7, 3), textcoords="offset points"
+                )
+    ax.set_xlim(left=0, right=1.3 * ax.get_xlim()[1])
+    ax.set_xlabel("multiply-adds of the rejector, or of its student as the local net, in millions")
+    ax.set_ylabel("mean risk on test data")
+    if way > 0:
+        right = ax.secondary_yaxis(
+            "right", functions=(lambda y: 100 * (zero - y) / way, lambda y: zero - way * y / 100)
+        )
+        right.set_ylabel("of the way to the ceiling, %")
+        right.yaxis.set_major_locator(ticker.MaxNLocator(6))
+    style.finish(fig, title, 2)
+    return style.save(fig, out, f"{name}-ceiling")
 
 
 @experiment.script
@@ -114,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--draws", type=experiment.number(int, 1), default=1000, help="bootstrap draws"
     )
-    parser.add_argument("--out", type=Path, help="where the table goes (default: RUN_DIR/figures)")
+    parser.add_argument("--out", type=Path, help="where they go (default: RUN_DIR/figures)")
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
         by_data = defaultdict(list)
@@ -131,7 +178,11 @@ def main(argv: list[str] | None = None) -> None:
         )
         print_table(rows, COLUMNS, caption)
         out = args.out or args.run_dir / "figures"
-        for path in write_table(rows, COLUMNS, out, f"{name}-ceiling", caption):
+        title = f"{name}: {nets}, {style.tested(runs[0])}, {len(runs)} runs, {len(COSTS)} costs"
+        for path in [
+            *write_table(rows, COLUMNS, out, f"{name}-ceiling", caption),
+            *draw(rows, out, name, title),
+        ]:
             print(path)
 
 

@@ -12,6 +12,7 @@ from results.text import DASH, markdown, number, read
 Entry = dict[str, Any]
 STUDIES = {
     "benchmarks": "speed: one JSON for each claim of docs/speed.md",
+    "cifar10-ceiling": "rejectors beside LeNet-5 by multiply-adds, and the ceiling (AVIF copies)",
     "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
     "cifar10-people": "a report: a network and a person (AVIF copies)",
     "cifar10-lite0": "LeNet-5 and a fine-tuned EfficientNet-Lite0 (AVIF copies)",

@@ -37,6 +37,7 @@ def test_gains_and_students(folder, tmp_path):
     ceiling.main([str(folder), "--draws", "50", "--out", str(tmp_path)])
     rows = {row["rule"]: row for row in csv.DictReader((tmp_path / "tiny-ceiling.csv").open())}
     assert float(rows["ceiling (sees the remote's scores)"]["gain"]) == pytest.approx(1)
+    assert (tmp_path / "tiny-ceiling.png").stat().st_size > 10_000
     # The estimator knows the truth, so it decides as the oracle does.
     for column in ("risk", "gain", "low", "high"):
         assert float(rows["knowing"][column]) == pytest.approx(float(rows["oracle"][column]))
@@ -71,3 +72,9 @@ def test_runs_of_other_students_are_refused(folder, tmp_path, refused):
     out = tmp_path / "out"
     refused(ceiling.main, tmp_path, "--out", out, telling="have other students")
     assert not out.exists()
+
+
+def test_without_multiply_adds_there_is_no_figure(folder, tmp_path):
+    rows = ceiling.table([saved.load(path) for path in saved.find(folder)], draws=2)
+    bare = [row | {"multiply_adds": None} for row in rows]
+    assert ceiling.draw(bare, tmp_path, "bare", "") == []
