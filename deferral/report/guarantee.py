@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deferral import calibrate, rules
+from deferral import calibrate, rules, simulated
 from deferral.decide import ScoredDecision, prepared
 from deferral.held_out import HeldOut, held_out
 from deferral.predictions import Predictions
@@ -32,7 +32,7 @@ def rate_promises(
     The rule is fitted on other val rows than those that the promise is made from (`held_out`).
     at: per rate max_rate, threshold (of the first run; None: none or all are sent), reject_rate,
     accuracy and risk on test with their _std, and `simulated`: the result of
-    `calibrate.simulate` over SPLITS splits of the first run's test rows; the release's two bounded
+    `simulated.simulate` over SPLITS splits of the first run's test rows; the release's two bounded
     rules only with `bounded_rules`.
     """
     held = [held_out(run, cost, name) for run in runs]
@@ -43,14 +43,14 @@ def rate_promises(
         cuts = [rate_cut(one, rate, delta) for one in held]
         row = {"max_rate": float(rate), "threshold": plain(cuts[0])}
         row |= _on_test(decisions, on_test, cuts)
-        row["simulated"] = calibrate.simulate(
+        row["simulated"] = simulated.simulate(
             decisions[0].score,
             *on_test[0],
             max_rate=float(rate),
             delta=delta,
             own_threshold=decisions[0].threshold,
             splits=SPLITS,
-            names=calibrate.SIMULATED if bounded_rules else calibrate.SIMULATED[:2],
+            names=simulated.SIMULATED if bounded_rules else simulated.SIMULATED[:2],
         )
         rows.append(row)
     return {"rule": name, "delta": delta, "splits": SPLITS, "at": rows}
@@ -83,7 +83,7 @@ def risk_promise(
     """A promise of a risk for one rule: threshold (None: none is safe), test, simulation.
 
     Made from val rows that the rule is not fitted on, like `rate_promises`. The simulation is that
-    of `calibrate.simulate`: the first run's test rows are the population, a split draws half as
+    of `simulated.simulate`: the first run's test rows are the population, a split draws half as
     many with replacement, and the true risk is that of the population.
     """
     held = [held_out(run, cost, name) for run in runs]
