@@ -1,36 +1,26 @@
-"""Networks with exits: where samples leave, accuracy, and mean multiply-adds.
+"""Networks with exits: thresholds at which samples leave, and what they spend.
 
-Anytime: all samples are answered by one exit. Budgeted batch classification (Huang et al., ICLR
-2018, Multi-Scale Dense Networks): a sample leaves at the first exit whose confidence, the max
-softmax, reaches the exit's threshold, and the thresholds are such that exit k answers a share
-p_k ∝ q^k. q = p / 20, p = 1..39, are the 39 points of a curve: from 95 % leaving at the first exit
-to about half going to the last. Confidence is kept as max softmax - 1, from -1 to 0, so that the
-nearly certain do not tie (`rules.max_softmax_doubt` says why).
-
-Thresholds are fitted on val and used on test. The papers' code fits them on training images or on
-the test images themselves; `optimism` measures the effect.
+Budgeted batch classification (Huang et al., ICLR 2018, Multi-Scale Dense Networks): a sample leaves
+at the first exit whose confidence, the max softmax, reaches the exit's threshold, and the
+thresholds are such that exit k answers a share p_k ∝ q^k. q = p / 20, p = 1..39, are the 39 points
+of a curve: from 95 % leaving at the first exit to about half going to the last. Confidence is kept
+as max softmax - 1, from -1 to 0, so that the nearly certain do not tie (`rules.max_softmax_doubt`
+says why).
 
 Shapes: stage_logits [E, N, K], confidence [E, N], correct [E, N] bool, multiply_adds [E] (up to and
 including an exit, so they never fall), shares and thresholds [P, E] (a row a point), stop [P, N] in
-0..E-1. Accuracies are 0..1. Sums are of whole numbers, then one division.
+0..E-1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.integrate import trapezoid
 
-from deferral.metrics import beside_accuracy
-from deferral.predictions import SPLITS, Predictions
 from deferral.rules import max_softmax_doubt
 
 POINTS = 39
-FULL_SHARES = (0.3, 0.5, 0.7)
 CHUNK = 2**20  # logits per float64 conversion: 8 MB, and as much for each temporary
-
-Row = dict[str, Any]
 
 
 def shares(q: float | np.ndarray, num_exits: int) -> np.ndarray:
@@ -129,219 +119,26 @@ def spent(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For stops [P, N]: share leaving at each exit [P, E], accuracy [P], mean multiply-adds [P]."""
     correct = np.asarray(correct, dtype=bool)
-    costs, n = _costs(multiply_adds, len(correct)), stop.shape[1]
+    costs, n = costs_of(multiply_adds, len(correct)), stop.shape[1]
     counts = np.stack([(stop == k).sum(1) for k in range(len(correct))], axis=1)
     right = correct[stop, np.arange(n)].sum(1)
     return counts / n, right / n, counts @ costs / n
 
 
-def anytime(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]:
-    """A row per exit, counted from 1: its multiply-adds, and its accuracy on test and on val.
-
-    Rows have the further `metrics` that the settings name, too, measured on test.
-    """
-    costs = _costs(multiply_adds, len(predictions.stage_logits))
-    val, test = (_rows(predictions, split) for split in ("val", "test"))
-    measured = _metrics(predictions)
-    return [
-        {
-            "exit": k + 1,
-            "multiply_adds": int(cost),
-            "accuracy": _mean(right[test]),
-            "val_accuracy": _mean(right[val]),
-            **measured(np.full(test.sum(), k)),
-        }
-        for k, (cost, right) in enumerate(zip(costs, predictions.correct, strict=True))
-    ]
-
-
-def budgeted(
-    predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
-) -> list[Row]:
-    """A row for each p = 1..points, q = p / 20: thresholds fitted on val, the rest from test.
-
-    `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean;
-    metrics as in `anytime`.
-    `max_doubt` holds the thresholds: a sample leaves where 1 - max softmax is at most that. For
-    JSON, None stands for infinity (`thresholds_of` reads it).
-    """
-    sure = confidence(predictions.stage_logits)
-    val, test = (_rows(predictions, split) for split in ("val", "test"))
-    q = _q(points)
-    thresholds = fit_thresholds(sure[:, val], shares(q, len(sure)))
-    stop = stops(sure[:, test], thresholds)
-    left, accuracy, cost = spent(stop, predictions.correct[:, test], multiply_adds)
-    measured = _metrics(predictions)
-    return [
-        {
-            "p": i + 1,
-            "q": float(q[i]),
-            "max_doubt": max_doubt(thresholds[i]),
-            "shares": left[i].tolist(),
-            "accuracy": float(accuracy[i]),
-            "multiply_adds": float(cost[i]),
-            **measured(stop[i]),
-        }
-        for i in range(points)
-    ]
-
-
 def max_doubt(thresholds: np.ndarray) -> list[float | None]:
-    """Thresholds [E] as a row of `budgeted` holds them."""
+    """Thresholds [E] as a row of `budgets.budgeted` holds them."""
     return [float(-t) if np.isfinite(t) else None for t in thresholds]
 
 
-def thresholds_of(row: Row) -> np.ndarray:
-    """The thresholds [E] of a row of `budgeted`: None is -inf at the last exit, else +inf."""
+def thresholds_of(row: Mapping[str, Any]) -> np.ndarray:
+    """[E], of a row of `budgets.budgeted`: None is -inf at the last exit, else +inf."""
     *earlier, _ = row["max_doubt"]
     return np.array([np.inf if d is None else -d for d in earlier] + [-np.inf])
 
 
-def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Costs and accuracies of the budgeted points and of the smallest and the largest budget.
-
-    These ends are thresholds too: all samples leave at the first exit, or all go to the last. With
-    them the curves of all methods on one network cover the same range of costs.
-    """
-    rows = [anytime_rows[0], *points, anytime_rows[-1]]
-    costs, accuracies = ([row[key] for row in rows] for key in ("multiply_adds", "accuracy"))
-    return np.array(costs), np.array(accuracies)
-
-
-def sorted_curve(costs: ArrayLike, accuracies: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted by cost; points of equal cost are one, with the mean of their accuracies."""
-    x, y = np.asarray(costs, dtype=np.float64), np.asarray(accuracies, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape or not x.size:
-        raise ValueError(f"costs {x.shape} and accuracies {y.shape} must be [P], P >= 1")
-    distinct, where = np.unique(x, return_inverse=True)
-    return distinct, np.bincount(where, weights=y) / np.bincount(where)
-
-
-def accuracy_at(costs: ArrayLike, accuracies: ArrayLike, full: float, share: float) -> float | None:
-    """Accuracy at the cost share * full; None outside the range of the curve.
-
-    Linear between two neighbours of `sorted_curve`: the expectation of choosing between their
-    thresholds at random. `full` is the cost of the last exit.
-    """
-    x, y = sorted_curve(costs, accuracies)
-    if not x[0] <= share * full <= x[-1]:
-        return None
-    return float(np.interp(share * full, x, y))
-
-
-def area(costs: ArrayLike, accuracies: ArrayLike, full: float) -> float:
-    """Area under accuracy against cost, from the lowest cost to `full`, divided by that width.
-
-    An accuracy, 0..1: the mean over budgets spread evenly between the cheapest and the full one.
-    Linear between points, as in `accuracy_at`. With both ends (`whole_curve`) the range runs from
-    the first exit to the last for every method, so two methods on one network are comparable.
-    ValueError where the curve does not end at `full`.
-    """
-    x, y = sorted_curve(costs, accuracies)
-    if not np.isclose(x[-1], full, rtol=1e-9, atol=0):
-        raise ValueError(f"the curve ends at {x[-1]:g}, not at the full cost {full:g}")
-    return float(trapezoid(y, x) / (x[-1] - x[0]) if len(x) > 1 else y[0])
-
-
-def evaluate(
-    predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
-) -> dict[str, Any]:
-    """multiply_adds, anytime, budgeted, at_share and area, as a result JSON holds them.
-
-    at_share and area are of the budgeted curve with its ends (`whole_curve`). ValueError without
-    val or test rows, or where multiply_adds do not fit the stages.
-    """
-    exits = anytime(predictions, multiply_adds)
-    rows = budgeted(predictions, multiply_adds, points)
-    curve, full = whole_curve(exits, rows), exits[-1]["multiply_adds"]
-    return {
-        "multiply_adds": [row["multiply_adds"] for row in exits],
-        "anytime": exits,
-        "budgeted": rows,
-        "at_share": {f"{share:g}": accuracy_at(*curve, full, share) for share in FULL_SHARES},
-        "area": area(*curve, full),
-    }
-
-
-def optimism(
-    confidence: Mapping[str, np.ndarray],
-    correct: Mapping[str, np.ndarray],
-    multiply_adds: Sequence[int],
-    points: int = POINTS,
-) -> list[Row]:
-    """What thresholds fitted on rows other than val promise, and what they deliver on test.
-
-    confidence and correct, each [E, N], by the name of their rows: "val", "test", and any others to
-    fit thresholds on, such as "train". A row for each of them and p = 1..points:
-
-    promised_accuracy, promised_multiply_adds   of the rows the thresholds were fitted on
-    accuracy, multiply_adds                     of test at these thresholds: delivered
-    accuracy_gap, multiply_adds_gap             delivered, minus what val's thresholds deliver at p
-    above_clean_curve                           delivered accuracy, minus that of val's curve (with
-                                                its ends) at the same cost
-
-    Thresholds fitted on train break the promise: a network is more confident on its training
-    images, so test samples go further and cost more than the budget. Fitted on test, promised and
-    delivered are equal by construction, and above_clean_curve is the gain from using the test set.
-    """
-    if set(confidence) != set(correct) or not {"val", "test"} <= set(confidence):
-        raise ValueError(
-            f"optimism needs confidence and correct of val and test, not of {sorted(confidence)} "
-            f"and {sorted(correct)}"
-        )
-    q = _q(points)
-    thresholds = {n: fit_thresholds(sure, shares(q, len(sure))) for n, sure in confidence.items()}
-
-    def measured(rows: str, fitted_on: str) -> tuple[np.ndarray, np.ndarray]:
-        stop = stops(confidence[rows], thresholds[fitted_on])
-        return spent(stop, correct[rows], multiply_adds)[1:]
-
-    clean_accuracy, clean_cost = measured("test", "val")
-    first, last = (_mean(correct["test"][k]) for k in (0, -1))
-    curve = sorted_curve(
-        [multiply_adds[0], *clean_cost, multiply_adds[-1]], [first, *clean_accuracy, last]
-    )
-    table = []
-    for name in confidence:
-        promised_accuracy, promised_cost = measured(name, name)
-        accuracy, cost = measured("test", name)
-        columns = {
-            "promised_accuracy": promised_accuracy,
-            "promised_multiply_adds": promised_cost,
-            "accuracy": accuracy,
-            "multiply_adds": cost,
-            "accuracy_gap": accuracy - clean_accuracy,
-            "multiply_adds_gap": cost - clean_cost,
-            "above_clean_curve": accuracy - np.interp(cost, *curve),
-        }
-        table += [
-            {"fitted_on": name, "p": i + 1, "q": float(q[i])}
-            | {key: float(values[i]) for key, values in columns.items()}
-            for i in range(points)
-        ]
-    return table
-
-
-def _metrics(predictions: Predictions) -> Callable[[np.ndarray], dict[str, float]]:
-    """From the exits that answer the test rows, [Nt], to the metrics that the settings name."""
-    names = predictions.settings.get("metrics")
-    if not names:
-        return lambda stop: {}
-    test = _rows(predictions, "test")
-    labels, answers = predictions.labels[test], predictions.stage_logits[:, test].argmax(-1)
-    return lambda stop: beside_accuracy(names, labels, answers[stop, np.arange(len(stop))])
-
-
-def _q(points: int) -> np.ndarray:
+def q_of_points(points: int = POINTS) -> np.ndarray:
+    """q = p / 20 of the first points of a curve, [P]."""
     return np.arange(1, points + 1) / 20
-
-
-def _rows(predictions: Predictions, split: str) -> np.ndarray:
-    """A mask of the val or test rows, [N] bool; `Predictions.part` would copy the logits."""
-    rows = predictions.split == SPLITS[split]
-    if not rows.any():
-        raise ValueError(f"{predictions.source}: has no {split} rows")
-    return rows
 
 
 def _confidence(values: np.ndarray) -> np.ndarray:
@@ -351,14 +148,11 @@ def _confidence(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _costs(multiply_adds: Sequence[int], num_exits: int) -> np.ndarray:
+def costs_of(multiply_adds: Sequence[int], num_exits: int) -> np.ndarray:
+    """int64 [E]; ValueError unless they are whole numbers above 0 that never fall."""
     costs = np.asarray(multiply_adds)
     if costs.shape != (num_exits,) or costs.dtype.kind not in "iu":
         raise ValueError(f"multiply_adds {costs.tolist()}: need {num_exits} whole numbers")
     if costs[0] <= 0 or (np.diff(costs) < 0).any():
         raise ValueError(f"multiply_adds {costs.tolist()}: must be above 0 and never fall")
     return costs.astype(np.int64)
-
-
-def _mean(right: np.ndarray) -> float:
-    return float(right.sum() / right.size)

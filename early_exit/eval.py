@@ -27,7 +27,7 @@ import experiment
 from data.batches import Batch, Steps
 from data.parts import AnyDataset
 from data.text.tokens import TokenDataset
-from deferral import exits
+from deferral import budgets, exits
 from deferral import predictions as saved
 from early_exit.inference import Inference
 from early_exit.load import add_flags, check_flags, open_all
@@ -87,12 +87,12 @@ def confidence_and_correct(inference: Inference, batches: Steps) -> tuple[np.nda
 def optimism(
     pred: saved.Predictions, multiply_adds: Sequence[int], train: tuple[np.ndarray, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """Rows of `exits.optimism`; train: of `confidence_and_correct`."""
+    """Rows of `budgets.optimism`; train: of `confidence_and_correct`."""
     confidence, correct = {"train": train[0]}, {"train": train[1]}
     for name in ("val", "test"):
         part = pred.part(name)
         confidence[name], correct[name] = exits.confidence(part.stage_logits), part.correct
-    return exits.optimism(confidence, correct, multiply_adds)
+    return budgets.optimism(confidence, correct, multiply_adds)
 
 
 def print_report(result: dict[str, Any], pred: saved.Predictions) -> None:
@@ -196,7 +196,7 @@ def evaluate(args):
     lists = {"classes": dataset.classes, "rejectors": []}
     experiment.write_npz(path, **arrays, settings=np.array(json.dumps(settings | lists)))
     pred = saved.load(path)
-    result = settings | exits.evaluate(pred, multiply_adds)
+    result = settings | budgets.evaluate(pred, multiply_adds)
     if train is not None:
         result["optimism"] = optimism(pred, multiply_adds, train)
     run.finish(result)

@@ -21,7 +21,7 @@ import torch
 import data
 import experiment
 from data.batches import Steps
-from deferral import exits
+from deferral import budgets, exits
 from deferral import predictions as saved
 from early_exit.inference import Inference, LastExit, OperatingPoint
 from early_exit.latency import latencies
@@ -94,7 +94,7 @@ def fitted_points(
 ) -> list[OperatingPoint]:
     """Points fitted on val: the best within each of `budgets`, or those nearest to `wanted_q`."""
     num_exits = len(pred.stage_logits)
-    qs = np.arange(1, exits.POINTS + 1) / 20
+    qs = exits.q_of_points()
     val = pred.part("val")
     sure = exits.confidence(val.stage_logits)
     thresholds = exits.fit_thresholds(sure, exits.shares(qs, num_exits))
@@ -233,7 +233,7 @@ def infer(args):
         "torch": torch.__version__,
         "test_images": len(test.labels),
     }
-    full = {"accuracy": exits.anytime(pred, multiply_adds)[-1]["accuracy"]}
+    full = {"accuracy": budgets.anytime(pred, multiply_adds)[-1]["accuracy"]}
     result["all_exits"] = full | {"multiply_adds": multiply_adds[-1]}
     if not trained.ensemble_reweight:
         result["last_exit_alone"] = full | {"multiply_adds": last_alone}

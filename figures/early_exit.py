@@ -10,18 +10,19 @@ Anytime: accuracy of every exit against its multiply-adds. The table has the pub
 too.
 
 Budgeted: accuracy against mean multiply-adds when easy samples leave early: the 39 points of
-`deferral.exits.budgeted`, thresholds fitted on val, everything else from test, between the two ends
-of any budget: all samples leave at the first exit, or all go to the last. Published costs count
-ReLU, pooling and biases too (models/cost.py); our lines beside them do the same, which the axis
-says. The table has the accuracy at 30, 50 and 70 % of the full cost, and the area under the line
-divided by its width: the mean accuracy over all budgets.
+`deferral.budgets.budgeted`, thresholds fitted on val, everything else from test, between the two
+ends of any budget: all samples leave at the first exit, or all go to the last. Published costs
+count ReLU, pooling and biases too (models/cost.py); our lines beside them do the same, which the
+axis says. The table has the accuracy at 30, 50 and 70 % of the full cost, and the area under the
+line divided by its width: the mean accuracy over all budgets.
 
-Optimism: a table of the runs evaluated with --optimism (`deferral.exits.optimism`), a row for every
-method and split that thresholds were fitted on. Promised: accuracy and cost of the images they were
-fitted on. Delivered: of test. Means over the 39 budgets; costs in % of the last exit's. `beyond
-promise` is the delivered cost over the promised one, less 1. `above val's curve` is the delivered
-accuracy less that of thresholds from val at the same cost: the average gain from looking at those
-images; beside it its largest distance from 0 at any budget. The rows of val are the clean protocol.
+Optimism: a table of the runs evaluated with --optimism (`deferral.budgets.optimism`), a row for
+every method and split that thresholds were fitted on. Promised: accuracy and cost of the images
+they were fitted on. Delivered: of test. Means over the 39 budgets; costs in % of the last exit's.
+`beyond promise` is the delivered cost over the promised one, less 1. `above val's curve` is the
+delivered accuracy less that of thresholds from val at the same cost: the average gain from looking
+at those images; beside it its largest distance from 0 at any budget. The rows of val are the clean
+protocol.
 """
 
 import os
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 
 import experiment
-from deferral.exits import FULL_SHARES
+from deferral.budgets import FULL_SHARES
 from figures import published_exits, style
 from figures.command import NotDrawn
 from figures.early_exit_runs import OPTIMISM, ExitRun, Network, draw_lines, label, read, spread

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from deferral import exits
+from deferral import budgets
 from figures import style
 from figures.published_exits import Published
 
@@ -104,7 +104,7 @@ def read_run(path: Path) -> ExitRun:
             epochs=result.get("epochs"),
             multiply_adds=tuple(result["multiply_adds"]),
             accuracy=np.array([row["accuracy"] for row in result["anytime"]], dtype=float),
-            curve=exits.sorted_curve(*exits.whole_curve(result["anytime"], result["budgeted"])),
+            curve=budgets.sorted_curve(*budgets.whole_curve(result["anytime"], result["budgeted"])),
             release_curve=_release_curve(result),
             at_share={k: v if v is None else float(v) for k, v in result["at_share"].items()},
             area=float(result["area"]),
@@ -192,12 +192,12 @@ def _release_curve(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | No
         return None
     each_exit = np.eye(len(costs)).tolist()
     shares = [each_exit[0], *(row["shares"] for row in result["budgeted"]), each_exit[-1]]
-    _, accuracies = exits.whole_curve(result["anytime"], result["budgeted"])
-    return exits.sorted_curve(np.array(shares) @ np.array(costs), accuracies)
+    _, accuracies = budgets.whole_curve(result["anytime"], result["budgeted"])
+    return budgets.sorted_curve(np.array(shares) @ np.array(costs), accuracies)
 
 
 def _by_split(rows: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
-    """Rows of `deferral.exits.optimism` as columns, by what thresholds were fitted on."""
+    """Rows of `deferral.budgets.optimism` as columns, by what thresholds were fitted on."""
     splits = dict.fromkeys(row["fitted_on"] for row in rows)
     return {
         split: {

@@ -56,7 +56,7 @@ def cheapest(run: Predictions, name: str) -> np.ndarray:
     """
     val, count = run.part("val"), len(run.stage_logits)
     sure = exits.confidence(val.stage_logits)
-    q = np.arange(1, exits.POINTS + 1) / 20
+    q = exits.q_of_points()
     ends = np.full((2, count), np.inf)
     ends[0, 0] = ends[:, -1] = -np.inf
     thresholds = np.concatenate([ends, exits.fit_thresholds(sure, exits.shares(q, count))])

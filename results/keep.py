@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import experiment
-from deferral import exits, npz_checks, predictions
+from deferral import budgets, npz_checks, predictions
 from deferral.decide import decide, prepared
 from deferral.predictions import Predictions
 from deferral.risk import Pair, risk
@@ -54,7 +54,7 @@ def numbers(pred: Predictions, pairs: list[Pair]) -> dict[str, Any]:
     """Every number that tables show of a file: accuracies and curves, or risks at `pairs`."""
     adds = pred.settings.get("multiply_adds")
     if adds is not None and len(adds) == len(pred.stage_logits):
-        result = exits.evaluate(pred, adds)
+        result = budgets.evaluate(pred, adds)
         return {key: result[key] for key in ("anytime", "at_share", "area")}
     found: dict[str, Any] = {}
     if len(pred.stage_logits) == 2:

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from deferral import exits
+from deferral import budgets, exits
 from deferral import predictions as saved
 from early_exit import eval, infer, train
 from early_exit.checkpoints import read
@@ -133,7 +133,7 @@ def test_results_have_the_metrics_of_the_task():
         labels, logits, np.repeat([0, 1], 100), np.arange(200), np.zeros((0, 200)),
         {"metrics": ["accuracy", "f1", "matthews"]},
     )  # fmt: skip
-    result = exits.evaluate(pred, [10, 20])
+    result = budgets.evaluate(pred, [10, 20])
     for row, answers in [
         *zip(result["anytime"], logits.argmax(-1)[:, 100:], strict=True),
         (result["budgeted"][0], None),
@@ -151,7 +151,7 @@ def test_results_have_the_metrics_of_the_task():
         assert row["matthews"] == pytest.approx((tp * tn - fp * fn) / root)
     pred.settings["metrics"] = ["auc"]
     with pytest.raises(ValueError, match="metric auc: there are accuracy, f1, matthews"):
-        exits.evaluate(pred, [10, 20])
+        budgets.evaluate(pred, [10, 20])
 
 
 def test_bad_input_is_refused(task, trained, tmp_path, refused):

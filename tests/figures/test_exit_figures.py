@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from deferral import exits
+from deferral import budgets, exits
 from deferral.predictions import Predictions
 from figures import early_exit, published_exits, style
 
@@ -31,13 +31,13 @@ def evaluated(seed, costs, optimistic, n=(60, 80)):
         scores=np.zeros((0, sum(n))),
         settings={},
     )
-    result = exits.evaluate(predictions, costs)
+    result = budgets.evaluate(predictions, costs)
     if optimistic:
         parts = {name: predictions.part(name) for name in ("val", "test")}
         sure = {name: exits.confidence(part.stage_logits) for name, part in parts.items()}
         right = {name: part.correct for name, part in parts.items()}
         sure["train"], right["train"] = sure["val"] / 2, right["val"] | right["val"][::-1]
-        result["optimism"] = exits.optimism(sure, right, costs)
+        result["optimism"] = budgets.optimism(sure, right, costs)
     return result
 
 
