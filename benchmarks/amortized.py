@@ -18,7 +18,7 @@ import torch
 import data
 import experiment
 from benchmarks.points import about, seconds
-from data.datasets import Part
+from data.parts import Part
 from learning_to_help import amortized
 from losses.surrogates import StackedLoss
 from models.amortized import AmortizedRejector

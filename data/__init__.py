@@ -2,10 +2,12 @@
 
 from data.augment import AUGMENTATIONS
 from data.batches import Batches
-from data.datasets import NAMES, Dataset, TooLarge, keep_classes, load, parse_classes, stem
+from data.cuts import keep_classes, parse_classes
+from data.datasets import Dataset, load
 from data.features import FeatureBatches
 from data.folders import FolderBatches, load_folder
 from data.parts import Part
+from data.sources import NAMES, TooLarge, stem
 from data.streams import (
     STREAM_SIZE,
     ImageBatches,

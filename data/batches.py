@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.datasets import Part
 from data.memory import fits_device
+from data.parts import Part
 from data.pixels import OnDevice, OnHost
 
 Batch = tuple[Tensor, Tensor, Tensor]  # rows of the part, inputs, labels

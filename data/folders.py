@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.batches import Batch, Steps, rows_in_order, rows_used, scale_and_shift
-from data.datasets import split_rows, stem
+from data.cuts import split_rows
 from data.pictures import list_folder, read_picture
+from data.sources import stem
 from experiment import InputError
 from experiment.command_line import worker_died
 

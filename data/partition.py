@@ -45,8 +45,9 @@ from numpy.typing import NDArray
 
 from data.benchmark_counts import benchmark_counts
 from data.client_counts import LEAST, dirichlet, even_sizes
-from data.datasets import NAMES, Part, Source, fingerprint_of, source_of, stem
 from data.partition_plot import draw
+from data.parts import Part, fingerprint_of
+from data.sources import NAMES, Source, source_of, stem
 from experiment import (
     Parser,
     lock,

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from data.batches import Augment, Batch, Batches, augment_generator
-from data.datasets import split_rows, stem
+from data.cuts import split_rows
 from data.folders import FolderBatches, FolderPart, fingerprint_of_files, list_parts
 from data.parts import Part
+from data.sources import stem
 
 STREAM_SIZE = 224  # px, what most networks for ImageNet take
 

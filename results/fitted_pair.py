@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import experiment
 from data import Batches
-from data.datasets import Part
+from data.parts import Part
 from deferral.compare import compare
 from deferral.npz_checks import read_npz
 from deferral.predictions import Predictions

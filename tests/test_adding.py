@@ -71,7 +71,7 @@ def copy(tmp_path_factory):
     add_line(edgenet, "EDGE_NETS", entries.removesuffix("}\n"))
     before, after = edgenet.read_text().split("from models.localnet", 1)
     edgenet.write_text(f"{before}{imports.strip()}\nfrom models.localnet{after}")
-    add_line(folder / "data" / "datasets.py", "_TORCHVISION", dataset_line)
+    add_line(folder / "data" / "sources.py", "_TORCHVISION", dataset_line)
     return folder
 
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.datasets import count_of, cut, stem
+from data.cuts import count_of, cut
+from data.sources import stem
 
 BROKEN_SHARE = 0.01  # up to this share of incomplete rows is skipped; QQP has some
 

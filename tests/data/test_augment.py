@@ -7,7 +7,7 @@ from torchvision.transforms import RandomResizedCrop
 
 import data
 from data.augment import PAD, flip_crop, random_resized_crop
-from data.datasets import Part
+from data.parts import Part
 
 
 def generator(seed=0):

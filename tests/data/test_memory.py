@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.datasets
+import data.sources
 from data import TooLarge, load, memory
 from data.pictures import decoded_bytes
 
@@ -89,7 +89,7 @@ def test_a_folder_that_does_not_fit_is_refused_before_it_is_read(machine, pets, 
     limit(machine, 2500 + 2 * 12 * 1800)
     assert len(load(str(pets), val_size=2).train.labels) == 6
     limit(machine, 2500 + 2 * 12 * 1800 - 1)
-    monkeypatch.delattr(data.datasets, "_decode")
+    monkeypatch.delattr(data.sources, "_decode")
     with pytest.raises(TooLarge) as caught:
         load(str(pets), val_size=2)
     message = str(caught.value)

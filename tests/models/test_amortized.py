@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import data
-from data.datasets import Part
+from data.parts import Part
 from learning_to_help import amortized
 from learning_to_help.amortized import fit_per_cost
 from losses.surrogates import SURROGATES

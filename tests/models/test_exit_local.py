@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import data
-from data.datasets import Part
+from data.parts import Part
 from early_exit.inference import Inference
 from early_exit.inputs import InputFormat, make_batches
 from models.checkpoints import exit_local, local_net

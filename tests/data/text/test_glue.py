@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data.datasets import cut
+from data.cuts import cut
 from data.text.glue import TASKS, load_glue
 from tests.made import one_line_error
 
