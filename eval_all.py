@@ -26,6 +26,7 @@ from torch import nn
 
 import data
 import experiment
+from data.flags import add_dataset_flag
 from deferral import predictions as saved
 from deferral import rules
 from deferral.catalogue import SUMMARY
@@ -52,7 +53,7 @@ SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # of older c
 
 def parse_args(argv=None):
     parser = experiment.Parser(__doc__)
-    parser.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    add_dataset_flag(parser)
     parser.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     parser.add_argument("--batch_size", type=number(int, 1), default=250, help="images at once")
     add_stream_flags(parser)

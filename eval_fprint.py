@@ -21,6 +21,7 @@ import numpy as np
 
 import data
 import experiment
+from data.flags import add_dataset_flag
 from deferral import rules
 from deferral.calibrate import reject_rate_threshold, risk_threshold
 from deferral.catalogue import RULES, SUMMARY
@@ -47,7 +48,7 @@ def parse_args(argv=None):
     group.add_argument(
         "--local_path", help="another local net than SAVE_DIR's or the checkpoint folder's"
     )
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    add_dataset_flag(group)
     group.add_argument(
         "--cost_1", type=number(float, 0), help="edge error cost; the checkpoint's if not given"
     )

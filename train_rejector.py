@@ -29,6 +29,7 @@ import torch
 
 import data
 import experiment
+from data.flags import add_dataset_flag
 from experiment import number
 from learning_to_help import amortized
 from learning_to_help.flags import add_cost_flags, check_bounded, cost_pairs
@@ -46,7 +47,7 @@ def parse_args(argv=None):
     lenet, student = amortized.LENET_RECIPE, amortized.STUDENT_RECIPE
     parser = experiment.Parser(__doc__)
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
+    add_dataset_flag(group)
     group.add_argument("--save_dir", default="results/runs/default", help="the run directory")
     add_stream_flags(group)
     group = parser.add_argument_group("rejector")

@@ -14,6 +14,7 @@ import experiment
 from active_learning.index_sets import IndexSet, Place, load
 from active_learning.strategies import METHODS
 from active_learning.target_models import INITS, Target, read_targets
+from data.flags import add_dataset_flag, add_split_flags
 from experiment import Parser, number
 
 CASCADE_FLAGS = ("local_id", "edge_id", "cost_1", "cost_e")
@@ -52,14 +53,8 @@ class Study(NamedTuple):
 def add_study_flags(parser: Parser) -> None:
     """Flags of the data, the targets, the methods and the round."""
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default="mnist", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="images cut from train and kept out of the pool: a share below 1 or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
+    add_dataset_flag(group, "mnist")
+    add_split_flags(group, "images cut from train and kept out of the pool")
     group.add_argument("--save_dir", default="results/runs/active", help="the run directory")
     group = parser.add_argument_group("study")
     group.add_argument(

@@ -11,6 +11,7 @@ import torch
 
 import data
 from data.batches import Steps
+from data.flags import add_dataset_flag, add_split_flags
 from data.parts import AnyDataset, AnyPart
 from early_exit import checkpoints
 from early_exit.checkpoints import Trained
@@ -68,11 +69,7 @@ class Opened(NamedTuple):
 def add_flags(parser: Parser, argv: Sequence[str] | None) -> None:
     """Flags of the network, its data and the speed; argv: as for `add_arch_flags`."""
     group = parser.add_argument_group("what to evaluate")
-    group.add_argument(
-        "--dataset",
-        default="digits",
-        help=f"data set: {', '.join(data.NAMES)}, a folder or an .npz",
-    )
+    add_dataset_flag(group)
     group.add_argument("--save_dir", default="results/runs/early-exit", help="run directory")
     group.add_argument("--model_path", help="published checkpoint, instead of the run's own")
     group = parser.add_argument_group("with --model_path: the network and data of that file")
@@ -89,13 +86,7 @@ def add_flags(parser: Parser, argv: Sequence[str] | None) -> None:
             metavar=("R", "G", "B"),
             help=f"{what} of the pixels, in 0..1 (default: train's; ImageNet's when streamed)",
         )
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="val, cut from train: a share below 1 or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
+    add_split_flags(group, "val, cut from train")
     group.add_argument(
         "--stream", action="store_true", help="read a folder's images when they are needed"
     )

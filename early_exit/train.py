@@ -24,6 +24,7 @@ import torch
 import data
 import experiment
 from data.batches import Steps
+from data.flags import add_dataset_flag, add_split_flags
 from data.parts import AnyDataset
 from data.text.glue import load_glue
 from data.text.tokens import TokenDataset
@@ -60,18 +61,8 @@ from models.exit_nets import EXIT_NETS
 def parse_args(argv=None):
     parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "--dataset",
-        default="digits",
-        help=f"data set: {', '.join(data.NAMES)}, a folder or an .npz",
-    )
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="val, cut from train: a share below 1 or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
+    add_dataset_flag(group)
+    add_split_flags(group, "val, cut from train")
     group.add_argument(
         "--stream", action="store_true", help="read a folder's images when they are needed"
     )

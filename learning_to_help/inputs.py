@@ -10,6 +10,7 @@ from torch import nn
 import data
 import experiment
 from data import ImageBatches
+from data.flags import add_dataset_flag, add_split_flags
 from experiment import Parser, number
 from models.checkpoints import local_net
 
@@ -18,14 +19,8 @@ AnyImages = data.Dataset | data.StreamDataset
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
     """The data set and how train is cut, the same for the local and the edge net, and streaming."""
-    group.add_argument("--dataset", default="digits", help=f"{', '.join(data.NAMES)}, DIR or .npz")
-    group.add_argument(
-        "--val_size",
-        type=number(float, 0, above=True),
-        default=0.1,
-        help="val images, cut from train: a share below 1 or a count",
-    )
-    group.add_argument("--split_seed", type=number(int, 0), default=0, help="seed of the val split")
+    add_dataset_flag(group)
+    add_split_flags(group)
     group.add_argument(
         "--rejector_val_size",
         type=number(float, 0),
