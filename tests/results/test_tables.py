@@ -115,6 +115,25 @@ def test_a_changed_number_changes_its_tables(file, keys, names, repository, caps
     tables.main(["--check", "--root", str(repository)])
 
 
+def test_claims_on_exits_are_paired_by_seed_and_wait_for_two_of_them(tmp_path):
+    def write(method, seed, area, first, last):
+        path = tmp_path / "cifar10-msdnet" / "exits" / method / f"seed-{seed}" / "cifar10-eval.json"
+        path.parent.mkdir(parents=True)
+        anytime = [{"accuracy": first}, {"accuracy": last}]
+        path.write_text(json.dumps({"seed": seed, "area": area, "anytime": anytime}))
+
+    assert {row[5] for row in claims._exits(tmp_path)} == {"not measured"}
+    for seed in range(3):
+        write("base", seed, 0.5 + seed / 10, 0.4, 0.6)
+        write("l2w", seed, 0.51 + seed / 10 + seed / 1e5, 0.4, 0.6)
+    write("boosted", 0, 0.5, 0.5, 0.5)
+    l2w, *boosted = claims._exits(tmp_path)
+    assert l2w[3:6] == ["+1.00 (+1.00 to +1.00)", "3", "yes"]
+    assert [row[5] for row in boosted] == ["not measured"] * 2
+    write("boosted", 2, 0.5, 0.5 + 1e-6, 0.5)
+    assert [row[4:6] for row in claims._exits(tmp_path)[1:]] == [["2", "yes"], ["2", "**no**"]]
+
+
 def test_a_gain_is_the_risk_saved_and_its_share_of_the_way_to_the_oracle():
     def rule(name, risk, low=None, high=None):
         return {
