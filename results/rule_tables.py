@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deferral import predictions
+from deferral import bootstrap, predictions
 from deferral.compare import Comparison, compare
 from figures import ceiling
 from results.text import DASH, interval, markdown, number, plus_minus, read, spread
@@ -34,6 +34,39 @@ def means(comparison: Comparison) -> list[Entry]:
     """The rows of `Comparison.rows` that are means over the costs, with each rule's `label`."""
     rows = [row for row in comparison.rows() if row["cost_1"] is None]
     return [row | {"label": rule.label} for row, rule in zip(rows, comparison.rules, strict=True)]
+
+
+@cache
+def _students(folder: Path) -> list[Entry]:
+    """Rows as of `means`: students on the image alone that answer in place of the local net."""
+    runs = [predictions.load(path) for path in predictions.find(folder)]
+    comparison, _ = compared(folder)
+    reference = comparison.best_confidence
+    place = [rule.name for rule in comparison.rules].index(reference)
+    rows = []
+    for k, name in enumerate(runs[0].settings["students"]):
+        # The same test rows and seed, so the same draws: differences stay paired.
+        alone = compare([ceiling.with_student(run, k) for run in runs], GRID, DRAWS)
+        for r, rule in enumerate(alone.rules):
+            if rule.name not in ("never", alone.best_confidence):
+                continue
+            drawn = alone.draws[:, r, -1] - comparison.draws[:, place, -1]
+            low, high = bootstrap.interval(drawn, comparison.level)
+            rows.append(
+                {
+                    "rule": f"{name}{ceiling.STUDENT}{rule.name}",
+                    "label": f"{name}{ceiling.STUDENT}{rule.label}",
+                    "reference": reference,
+                    "difference": alone.risk[r, -1] - comparison.risk[place, -1],
+                    "low": low,
+                    "high": high,
+                    "risk": alone.risk[r, -1],
+                    "risk_std": alone.risk_std[r, -1],
+                    "reject_rate": alone.reject_rate[r, -1],
+                    "accuracy": alone.accuracy[r, -1],
+                }
+            )
+    return rows
 
 
 def rules(rows: list[Entry]) -> str:
@@ -72,10 +105,11 @@ def alone(accuracies: list[list[float]]) -> str:
     return f"Alone, on test: local net {local} %, server {edge} % ({len(accuracies)} runs)."
 
 
-def study(folder: Path) -> str:
-    """Both, from the kept predictions of a folder."""
+def study(folder: Path, students: bool = False) -> str:
+    """Both, from the kept predictions of a folder; `students`: with what they are as local nets."""
     comparison, accuracies = compared(folder)
-    return f"{alone(accuracies)}\n\n{rules(means(comparison))}"
+    rows = means(comparison) + (_students(folder.resolve()) if students else [])
+    return f"{alone(accuracies)}\n\n{rules(rows)}"
 
 
 def cifar10_resnets(published: Path) -> str:
@@ -83,11 +117,11 @@ def cifar10_resnets(published: Path) -> str:
 
 
 def cifar10_lite0(published: Path) -> str:
-    return study(published / "cifar10-lite0")
+    return study(published / "cifar10-lite0", students=True)
 
 
 def cifar100_lite0(published: Path) -> str:
-    return study(published / "cifar100-lite0")
+    return study(published / "cifar100-lite0", students=True)
 
 
 def report_rows(path: Path) -> list[Entry]:

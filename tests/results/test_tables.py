@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import experiment
@@ -132,6 +133,23 @@ def test_claims_on_exits_are_paired_by_seed_and_wait_for_two_of_them(tmp_path):
     assert [row[5] for row in boosted] == ["not measured"] * 2
     write("boosted", 2, 0.5, 0.5 + 1e-6, 0.5)
     assert [row[4:6] for row in claims._exits(tmp_path)[1:]] == [["2", "yes"], ["2", "**no**"]]
+
+
+def test_a_student_may_take_the_local_nets_place():
+    """Never asking it has the risk of its errors; differences are to the threshold beside m."""
+    folder = PUBLISHED / "cifar10-lite0"
+    runs = [predictions.load(path).part("test") for path in predictions.find(folder)]
+    wrong = np.mean([(run.student_logits[0].argmax(-1) != run.labels).mean() for run in runs])
+    never, asks = rule_tables._students(folder.resolve())
+    assert never["risk"] == pytest.approx(wrong, abs=1e-6)
+    means = {row["rule"]: row for row in rule_tables.means(rule_tables.compared(folder)[0])}
+    for row in (never, asks):
+        threshold = means[row["reference"]]["risk"]
+        assert row["difference"] == pytest.approx(row["risk"] - threshold, abs=1e-6)
+        assert row["low"] < row["difference"] < row["high"]
+    assert asks["risk"] < never["risk"]
+    shown = tables.TABLES["cifar10-lite0"](PUBLISHED)
+    assert "| amortized, image: its student as the local net, never | " in shown
 
 
 def test_a_gain_is_the_risk_saved_and_its_share_of_the_way_to_the_oracle():
