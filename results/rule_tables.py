@@ -143,14 +143,18 @@ def l2h_cifar10(published: Path) -> str:
     return f"{about}\n\n{rules(rows)}"
 
 
+@cache
+def _ceiling(folder: Path) -> list[Entry]:
+    return ceiling.table([predictions.load(path) for path in predictions.find(folder)], DRAWS)
+
+
 def cifar10_ceiling(published: Path) -> str:
     """The table of figures/ceiling.py, lowest risk last."""
-    paths = predictions.find(published / "cifar10-ceiling")
     columns = [
         column for column in ceiling.COLUMNS if column.key not in ("risk_std", "low", "high")
     ]
     rows = []
-    for row in ceiling.table([predictions.load(path) for path in paths], DRAWS):
+    for row in _ceiling((published / "cifar10-ceiling").resolve()):
         gain = f"{number(row['gain'], 0, scale=100)} ({interval(row['low'], row['high'], 0, 100)})"
         std = None if row["risk_std"] is None or np.isnan(row["risk_std"]) else row["risk_std"]
         rows.append(
