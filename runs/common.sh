@@ -76,7 +76,7 @@ if [ "${FAST:-0}" = 1 ]; then
   fast_exits=(--epochs 1 --batch_size 64 --lr 0.05 "${narrow[@]}")
   fast_msdnet=("${fast_exits[@]}" "${small[@]}")
   fast_ranet=("${fast_exits[@]}" --n_blocks 1 --block_step 1 --step 2)
-  fast_infer=(--seconds 0.3 --batch_sizes 1 16)
+  fast_infer=(--seconds 0.1 --batch_sizes 1 16)
 fi
 
 # train DATASET STUDY FLAGS...: the local net, shared by all studies with the same $localnet, then the
