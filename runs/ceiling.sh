@@ -3,7 +3,7 @@
 # for all costs on the local net's features, and with each of two small networks on the image.
 #   SEEDS="0 1 2" bash runs/ceiling.sh [RUN]
 # A tenth of the training images is kept for the rejectors. EXTRA_STUDENT has more flags for
-# train_rejector.py. The table is $run/ceiling/NAME/figures/NAME-ceiling.md.
+# train_rejector.py. Table and figure are $run/ceiling/NAME/figures/NAME-ceiling.*
 source "$(dirname "$0")/common.sh"
 no_seeds_in_extra
 
