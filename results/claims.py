@@ -100,6 +100,11 @@ def _learning_to_help(published: Path) -> list[list[str]]:
     count = len(predictions.find(published / "digits-noniid"))
     setting = "digits, one class unknown to the local net; edge net and rejectors trained together"
     rows = [_row(claim, theirs, setting, values, count, "bash runs/noniid.sh")]
+    found = rule_tables.report_rows(published / "cifar10-lite0" / "cifar10-report.json")
+    setting = "CIFAR-10, LeNet-5 and a fine-tuned EfficientNet-Lite0, fixed; rejectors on features"
+    values = _of(found, "stage_switching, features")
+    count = len(predictions.find(published / "cifar10-lite0"))
+    rows.append(_row(claim, theirs, setting, values, count, "bash results/make.sh cifar10-lite0"))
     pays = read(published / "when-it-pays" / "when-it-pays.json")["regimes"]
     for regime, more in (("blind", "; two classes unknown to ResNet-20"), ("good", "")):
         setting = f"CIFAR-10, ResNet-20 and ResNet-56, fixed; rejectors on its features{more}"

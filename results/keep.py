@@ -6,7 +6,8 @@ Of every *-predictions.npz in or below RUN it keeps labels, splits, scores, esti
 and beside them each args.json, without directories outside the repository. Logits are kept in
 float16, or in float32 if float16 would change a printed digit of any accuracy or of any rule's risk
 at the costs of the rejectors and of --costs. Nothing is kept if a digit changes even so, or if the
-study would grow beyond 8 MB. --files keeps results and figures instead:
+study would grow beyond 8 MB. --without_rejectors leaves out those that were trained for one pair of
+costs each, which are the bulk of a file. --files keeps results and figures instead:
 
     python -m results.keep RUN OUT --files "*-eval.json" args.json "figures/*.png"
 """
@@ -14,6 +15,8 @@ study would grow beyond 8 MB. --files keeps results and figures instead:
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +37,26 @@ DIGITS = 4  # the most that a table prints of a share or a risk
 
 
 def portable_json(value: Any) -> Any:
-    """A JSON value in which no string is a path outside the repository."""
+    """A JSON value in which no string is a path outside the repository, or a command with one."""
     if isinstance(value, dict):
         return {key: portable_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [portable_json(item) for item in value]
+    if isinstance(value, str):
+        value = re.sub(r"(?<=[\s=])/\S+", lambda path: experiment.portable(path[0]), value)
     return experiment.portable(value)
 
 
-def compact(path: Path, dtype: type[np.floating]) -> dict[str, np.ndarray]:
-    """The arrays of a predictions file that numbers are computed from, its logits in `dtype`."""
+def compact(path: Path, dtype: type[np.floating], rejectors: bool) -> dict[str, np.ndarray]:
+    """The arrays of a predictions file that numbers are computed from, its logits in `dtype`.
+
+    rejectors: whether those that were trained for one pair of costs are among them.
+    """
     arrays = npz_checks.read_npz(path, NEEDED)
     arrays |= {name: arrays[name].astype(dtype) for name in LOGITS if name in arrays}
     settings = portable_json(json.loads(str(arrays["settings"])))
+    if not rejectors:
+        settings["rejectors"], arrays["scores"] = [], arrays["scores"][:0]
     return arrays | {"settings": np.array(json.dumps(settings))}
 
 
@@ -84,15 +94,18 @@ def changed(whole: Predictions, kept: Predictions, costs: list[Pair]) -> list[st
     """The names of numbers whose printed digits differ between a run's file and a kept one."""
     trained = {(s["cost_1"], s["cost_e"]) for s in whole.settings["rejectors"]}
     pairs = sorted({*trained, *costs})
+    if not kept.settings["rejectors"]:
+        settings = whole.settings | {"rejectors": []}
+        whole = replace(whole, scores=whole.scores[:0], settings=settings)
     before, after = (rounded(numbers(pred, pairs)) for pred in (whole, kept))
     return [key for key in before if before[key] != after.get(key)]
 
 
-def keep_predictions(path: Path, out: Path, costs: list[Pair]) -> str:
+def keep_predictions(path: Path, out: Path, costs: list[Pair], rejectors: bool = True) -> str:
     """Write a file's compact copy; returns the dtype of its logits. ValueError if digits change."""
     names = []
     for dtype in (np.float16, np.float32):
-        experiment.write_npz(out, **compact(path, dtype))
+        experiment.write_npz(out, **compact(path, dtype, rejectors))
         names = changed(predictions.load(path), predictions.load(out), costs)
         if not names:
             return dtype.__name__
@@ -120,7 +133,7 @@ def keep_files(run: Path, out: Path, patterns: list[str]) -> list[str]:
     return [str(kept) for kept in copies.values()]
 
 
-def keep(run: Path, out: Path, costs: list[Pair]) -> list[str]:
+def keep(run: Path, out: Path, costs: list[Pair], rejectors: bool = True) -> list[str]:
     """Write what is kept of a run; returns a line for each file. ValueError keeps nothing."""
     paths = {path: out / path.relative_to(run) for path in predictions.find(run)}
     if there := [path for path in paths.values() if path.exists()]:
@@ -128,7 +141,8 @@ def keep(run: Path, out: Path, costs: list[Pair]) -> list[str]:
     lines = []
     try:
         for path, kept in paths.items():
-            lines.append(f"{kept}: logits in {keep_predictions(path, kept, costs)}")
+            dtype = keep_predictions(path, kept, costs, rejectors)
+            lines.append(f"{kept}: logits in {dtype}")
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         if size > MEGABYTES * 1e6:
             raise ValueError(f"{out}: would hold {size / 1e6:.1f} MB, more than {MEGABYTES} MB")
@@ -157,16 +171,22 @@ def main(argv: list[str] | None = None) -> None:
         help="more pairs of costs whose risks must not change, beside those of the rejectors",
     )
     parser.add_argument(
+        "--without_rejectors",
+        action="store_true",
+        help="leave out the rejectors that were trained for one pair of costs each",
+    )
+    parser.add_argument(
         "--files", nargs="+", metavar="NAME", help="keep files of these names, with * for any"
     )
     args = parser.parse_args(argv)
-    if args.files and args.costs:
-        parser.error("--costs is of predictions; it has no effect with --files")
+    for name in ("costs", "without_rejectors"):
+        if args.files and getattr(args, name):
+            parser.error(f"--{name} is of predictions; it has no effect with --files")
     with experiment.one_line_errors():
         if args.files:
             lines = keep_files(args.run, args.out, args.files)
         else:
-            lines = keep(args.run, args.out, args.costs)
+            lines = keep(args.run, args.out, args.costs, not args.without_rejectors)
         for line in lines:
             print(line)
 

@@ -36,6 +36,7 @@ everywhere=(--data_root "$data_root" ${everywhere[@]+"${everywhere[@]}"})
 tables=()       # that the study gives
 costs=()        # pairs of costs of those tables, beside the rejectors' own
 predictions=(.) # folders of the run whose predictions are kept for those tables
+how=()          # flags of results.keep for them
 files=()        # names of results and figures that are kept
 
 # need FILE HINT: stop with one line where a file is not there.
@@ -65,7 +66,7 @@ pair_answers() {
 # behind_lite0 DATASET VARIABLE: LeNet-5 for every seed, and as its server an EfficientNet-Lite0 that is
 # fine-tuned once at 128 px: it is the same network for every device.
 behind_lite0() {
-  local dataset=$1 name weights=${LITE0:-datasets/tf_efficientnet_lite0.pth} seed
+  local dataset=$1 name weights=${LITE0:-datasets/tf_efficientnet_lite0.pth} seed c_1 c_e
   name=$(basename "$dataset" .npz)
   need_data "$dataset" "$2"
   need "$weights" "set LITE0 to a file of timm's weights, made where there is a network by: python -c \"import timm, torch; torch.save(timm.create_model('tf_efficientnet_lite0', pretrained=True).state_dict(), 'tf_efficientnet_lite0.pth')\""
@@ -84,6 +85,10 @@ behind_lite0() {
   for seed in "${seeds[@]}"; do
     "$python" eval_all.py --dataset "$dataset" --save_dir "$run/seed-$seed" --resume "${everywhere[@]}"
   done
+  "$python" -m deferral.report "$run" --overwrite --cost_1 1.25 --cost_e 0.25 --out "$run/$name-report.html"
+  # The scores of all rejectors would be 57 MB: their numbers are in the report.
+  files=("*-report.json") how=(--without_rejectors)
+  for c_1 in 1 1.25; do for c_e in "${c_e_grid[@]}"; do costs+=("$c_1:$c_e"); done; done
 }
 
 # each SEED-COMMAND...: a command for every seed, with --save_dir $run/seed-N and --seed N.
@@ -100,7 +105,7 @@ if [ ${#files[@]} -gt 0 ]; then
   "$python" -m results.keep "$run" "$kept" --files "${files[@]}"
 fi
 for folder in ${predictions[@]+"${predictions[@]}"}; do
-  "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"}
+  "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"} ${how[@]+"${how[@]}"}
 done
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"

@@ -105,23 +105,14 @@ def alone(accuracies: list[list[float]]) -> str:
     return f"Alone, on test: local net {local} %, server {edge} % ({len(accuracies)} runs)."
 
 
-def study(folder: Path, students: bool = False) -> str:
-    """Both, from the kept predictions of a folder; `students`: with what they are as local nets."""
+def study(folder: Path) -> str:
+    """Both, from the kept predictions of a folder."""
     comparison, accuracies = compared(folder)
-    rows = means(comparison) + (_students(folder.resolve()) if students else [])
-    return f"{alone(accuracies)}\n\n{rules(rows)}"
+    return f"{alone(accuracies)}\n\n{rules(means(comparison))}"
 
 
 def cifar10_resnets(published: Path) -> str:
     return study(published / "cifar10-resnets")
-
-
-def cifar10_lite0(published: Path) -> str:
-    return study(published / "cifar10-lite0", students=True)
-
-
-def cifar100_lite0(published: Path) -> str:
-    return study(published / "cifar100-lite0", students=True)
 
 
 def report_rows(path: Path) -> list[Entry]:
@@ -135,12 +126,27 @@ def report_rows(path: Path) -> list[Entry]:
     ]
 
 
-def l2h_cifar10(published: Path) -> str:
-    """The same of the paper's protocol, from its report."""
-    rows = report_rows(published / "l2h-cifar10" / "l2h-cifar10-report.json")
+def of_report(path: Path, more: list[Entry]) -> str:
+    """The same from a report, with more rows."""
+    rows = report_rows(path)
     of = {row["rule"]: plus_minus(row["accuracy"], row["accuracy_std"], 2, 100) for row in rows}
     about = f"Alone, on test: local net {of['never']} %, server {of['always']} %."
-    return f"{about}\n\n{rules(rows)}"
+    return f"{about}\n\n{rules(rows + more)}"
+
+
+def l2h_cifar10(published: Path) -> str:
+    return of_report(published / "l2h-cifar10" / "l2h-cifar10-report.json", [])
+
+
+def cifar10_lite0(published: Path) -> str:
+    """All rules from the report, and the students in the local net's place from predictions."""
+    folder = published / "cifar10-lite0"
+    return of_report(folder / "cifar10-report.json", _students(folder.resolve()))
+
+
+def cifar100_lite0(published: Path) -> str:
+    folder = published / "cifar100-lite0"
+    return of_report(folder / "cifar100-report.json", _students(folder.resolve()))
 
 
 @cache
@@ -222,8 +228,8 @@ def all_rules(published: Path) -> str:
     places = {
         "CIFAR-10, LeNet-5 and convnet": "all-rules/cifar10/compare/cifar10-report.json",
         "the same, LeNet-5 knows nine classes": "all-rules/noniid/compare/cifar10-report.json",
-        "CIFAR-10, LeNet-5 and EfficientNet-Lite0": "cifar10-lite0",
-        "CIFAR-100, LeNet-5 and EfficientNet-Lite0": "cifar100-lite0",
+        "CIFAR-10, LeNet-5 and EfficientNet-Lite0": "cifar10-lite0/cifar10-report.json",
+        "CIFAR-100, LeNet-5 and EfficientNet-Lite0": "cifar100-lite0/cifar100-report.json",
         "CIFAR-10, ResNet-20 and ResNet-56": "cifar10-resnets",
         "MNIST, LeNet-5 and convnet": "all-rules/mnist/compare/mnist-report.json",
     }

@@ -25,6 +25,24 @@ def test_a_run_is_kept_with_its_numbers(trained, tmp_path):
     assert str(tmp_path.parent) not in (out / "args.json").read_text()
 
 
+def test_a_kept_file_names_no_folder_of_the_machine():
+    inside = experiment.ROOT / "results" / "runs" / "a"
+    found = keep.portable_json({"command": f"python -m x /far/run --out=/far/a.html {inside}"})
+    assert found == {"command": "python -m x run --out=a.html results/runs/a"}
+    assert keep.portable_json(["a / b", "1/2", "/far/run"]) == ["a / b", "1/2", "run"]
+
+
+def test_rejectors_for_one_cost_may_be_left_out_and_change_no_other_rule(trained, tmp_path):
+    out = tmp_path / "kept"
+    quiet(keep.main, trained, out, "--costs", "1:0.5", "--without_rejectors")
+    before, after = (predictions.load(p / "tiny-predictions.npz") for p in (trained, out))
+    assert len(before.scores) > 0
+    assert len(after.scores) == len(after.settings["rejectors"]) == 0
+    pairs = [(1.0, 0.5)]
+    one, other = (keep.rounded(keep.numbers(pred, pairs)) for pred in (before, after))
+    assert other["margin at (1.0, 0.5)"] == one["margin at (1.0, 0.5)"]
+
+
 def test_students_are_kept(trained, tmp_path):
     arrays = dict(np.load(trained / "tiny-predictions.npz"))
     settings = json.loads(str(arrays["settings"])) | {"students": ["small"], "inputs": {}}
@@ -48,7 +66,7 @@ def test_float16_is_not_used_where_it_changes_a_number(exit_file, tmp_path):
 
 def test_nothing_is_kept_if_a_number_changes(exit_file, tmp_path, refused, monkeypatch):
     """As a number would that came from an array which is not kept."""
-    monkeypatch.setattr(keep, "compact", lambda path, dtype: without_a_row(path))
+    monkeypatch.setattr(keep, "compact", lambda path, *_: without_a_row(path))
     refused(keep.main, exit_file(close=False), tmp_path / "kept", telling="printed digit")
     assert not list(tmp_path.glob("kept/*"))
 
