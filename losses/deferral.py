@@ -33,6 +33,21 @@ def mozannar_sontag_edge_right(score: Tensor, local_logits: Tensor) -> Tensor:
     return (score - local_logits.logsumexp(-1)).exp().clamp_max(1)
 
 
+def mozannar_sontag_centred(
+    score: Tensor, local_logits: Tensor, labels: Tensor, edge_wrong: Tensor
+) -> Tensor:
+    """The same with m's log-probabilities for g, which leaves its probabilities as they are: [R].
+
+    Its minimiser satisfies r(x) = log P(e = y | x): the rejector need not know logsumexp(g(x)).
+    """
+    return mozannar_sontag(score, local_logits.log_softmax(-1), labels, edge_wrong)
+
+
+def mozannar_sontag_centred_edge_right(score: Tensor, local_logits: Tensor) -> Tensor:
+    """As `mozannar_sontag_edge_right`."""
+    return score.exp().clamp_max(1)
+
+
 def one_vs_all(score: Tensor, local_logits: Tensor, labels: Tensor, edge_wrong: Tensor):
     """Logistic loss of r(x) on 1{e = y}, mean over the batch: score, edge_wrong [R, B] to [R].
 

@@ -60,6 +60,9 @@ SURROGATES = {
     "mozannar_sontag": Surrogate(
         scored(deferral.mozannar_sontag), deferral.mozannar_sontag_edge_right
     ),
+    "mozannar_sontag_centred": Surrogate(
+        scored(deferral.mozannar_sontag_centred), deferral.mozannar_sontag_centred_edge_right
+    ),
     "one_vs_all": Surrogate(scored(deferral.one_vs_all), deferral.one_vs_all_edge_right),
 }
 DEFAULT = "stage_switching"

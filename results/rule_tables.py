@@ -243,6 +243,7 @@ def all_rules(published: Path) -> str:
         "post_hoc": "post-hoc estimates",
         "stage_switching": "paper's, trained with the edge net",
         "mozannar_sontag": "Mozannar-Sontag",
+        "mozannar_sontag_centred": "the same, log-probabilities",
         "one_vs_all": "one-vs-all",
         "stage_switching, features": "paper's loss, linear, one a cost",
         "released, features": "released loss, linear, one a cost",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All rules compared over several seeds: the paper's 42 cost settings, four other surrogates at eight of
+# All rules compared over several seeds: the paper's 42 cost settings, five other surrogates at eight of
 # them, rejectors trained after both nets, and one report with bootstrap intervals.
 #   SEEDS="0 1 2" bash runs/compare.sh [RUN]
 # A tenth of the training images is kept for the rejectors. The report is $run/compare/NAME-report.html.
@@ -7,7 +7,7 @@ source "$(dirname "$0")/common.sh"
 no_seeds_in_extra
 
 grid=(--cost_1 1 1.25 --cost_e "${c_e_grid[@]}")
-surrogates=(cost_sensitive released mozannar_sontag one_vs_all)
+surrogates=(cost_sensitive released mozannar_sontag mozannar_sontag_centred one_vs_all)
 surrogate_costs=(1:0 1:0.1 1:0.25 1:0.4 1.25:0 1.25:0.1 1.25:0.25 1.25:0.4)
 
 for dataset in "${datasets[@]}"; do

@@ -10,6 +10,7 @@ import torch
 
 from deferral import predictions as saved
 from early_exit.flags import arch_settings
+from losses.surrogates import COST_FREE
 from models.cost import parameters
 from models.exit_nets import EXIT_NETS
 from tests.made import make_npz
@@ -211,7 +212,7 @@ def test_compare(tmp_path, chain):
         predictions = saved.load(folder / "tiny" / f"seed-{seed}" / "tiny-predictions.npz")
         assert predictions.settings["seed"] == seed
         assert len(predictions.settings["rejectors"]) == 42 + 2 * 8 + 3 * 3 * 42
-        assert len(predictions.settings["estimators"]) == 2 + 3
+        assert len(predictions.settings["estimators"]) == len(COST_FREE) + 3
     text = (folder / "tiny-report.json").read_text()
     assert "amortized, both" in text
     assert "stage_switching, features" in text

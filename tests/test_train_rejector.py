@@ -55,7 +55,7 @@ def test_all_rules_arrive(held):
     pred = saved.load(held[1] / "tiny-predictions.npz")
     names = {*COST_FREE, "amortized, features", "amortized, image", "amortized, both"}
     assert {e["name"] for e in pred.settings["estimators"]} == names
-    assert pred.estimates.shape == (5, 2, 90)
+    assert pred.estimates.shape == (len(names), 2, 90)
     per_cost = {f"{s}, {i}" for s in ("stage_switching", "released") for i in ("features", "image",
                 "both")}  # fmt: skip
     found = decide(pred, 1.25, 0.25)

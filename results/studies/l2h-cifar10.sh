@@ -9,7 +9,7 @@ common=(--dataset "$cifar10" --seeds "${seeds[@]}" --resume "${everywhere[@]}"
   ${streamed[@]+"${streamed[@]}"})
 grid=(--cost_1 1 1.25 --cost_e "${c_e_grid[@]}")
 settings=("${grid[@]}" --async_freq 1
-  --extra_surrogates cost_sensitive released mozannar_sontag one_vs_all
+  --extra_surrogates cost_sensitive released mozannar_sontag mozannar_sontag_centred one_vs_all
   --extra_costs 1:0 1:0.1 1:0.25 1:0.4 1.25:0 1.25:0.1 1.25:0.25 1.25:0.4)
 for part in conf-score async; do
   if [ "$part" = async ]; then

@@ -40,6 +40,20 @@ def test_mozannar_sontag_is_the_equation():
         assert found[r].item() == pytest.approx(total / 7)
 
 
+def test_centred_the_score_is_the_logarithm_of_the_estimate():
+    """The loss of shifted logits is that of log-probabilities, and the classes keep theirs."""
+    torch.manual_seed(0)
+    logits, wrong = torch.randn(7, K).double(), torch.rand(3, 7) < 0.5
+    score, labels = torch.randn(3, 7).double(), torch.randint(K, (7,))
+    of = SURROGATES["mozannar_sontag_centred"]
+    found = loss_of("mozannar_sontag_centred", score, logits, labels, wrong)
+    shifted = score + logits.logsumexp(-1)
+    assert torch.allclose(found, mozannar_sontag(shifted, logits, labels, wrong))
+    moved = loss_of("mozannar_sontag_centred", score, logits + 50, labels, wrong)
+    assert torch.allclose(found, moved)
+    assert torch.allclose(of.edge_right(score, logits), score.exp().clamp_max(1))
+
+
 def test_one_vs_all_is_the_equation():
     torch.manual_seed(0)
     score, wrong = torch.randn(3, 7).double(), torch.rand(3, 7) < 0.5
