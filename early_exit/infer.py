@@ -21,8 +21,9 @@ import torch
 import data
 import experiment
 from data.batches import Steps
-from deferral import budgets, exits
+from deferral import exits
 from deferral import predictions as saved
+from deferral.budgets import anytime
 from early_exit.inference import Inference, LastExit, OperatingPoint
 from early_exit.latency import latencies
 from early_exit.load import add_flags, check_flags, open_all
@@ -233,7 +234,7 @@ def infer(args):
         "torch": torch.__version__,
         "test_images": len(test.labels),
     }
-    full = {"accuracy": budgets.anytime(pred, multiply_adds)[-1]["accuracy"]}
+    full = {"accuracy": anytime(pred, multiply_adds)[-1]["accuracy"]}
     result["all_exits"] = full | {"multiply_adds": multiply_adds[-1]}
     if not trained.ensemble_reweight:
         result["last_exit_alone"] = full | {"multiply_adds": last_alone}

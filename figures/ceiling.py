@@ -64,9 +64,10 @@ def share(gain: np.ndarray, way: np.ndarray) -> np.ndarray:
 
 
 def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
-    """Rows of COLUMNS, and the `reference`, the rule of gain 0; lowest risk last.
+    """Rows of COLUMNS, with the `difference` in risk to the `reference`; lowest risk last.
 
-    Rules that do not exist at all of COSTS are left out.
+    The reference is the rule of gain 0; the interval is difference_low to difference_high. Rules
+    that do not exist at all of COSTS are left out.
     ValueError where the runs have other students, and as `compare`.
     """
     settings = runs[0].settings
@@ -77,20 +78,22 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
         )
     adds = {e["name"]: e.get("multiply_adds") for e in settings.get("estimators") or []}
     comparison = compare(runs, COSTS, draws)
-    labels = {rule.name: rule.name for rule in comparison.rules} | {
-        "ceiling": RULES["ceiling"].label
-    }
     place = {rule.name: r for r, rule in enumerate(comparison.rules)}
     zero, one = place[comparison.best_confidence], place["ceiling"]
     from_zero = comparison.risk[zero, -1], comparison.draws[:, zero, -1]
     way = from_zero[0] - comparison.risk[one, -1], from_zero[1] - comparison.draws[:, one, -1]
 
-    def row(rule: str, of: Comparison, r: int, multiply_adds: int | None) -> dict[str, Any]:
-        low, high = interval(share(from_zero[1] - of.draws[:, r, -1], way[1]), comparison.level)
+    def row(of: Comparison, r: int, name: str, before: str = "") -> dict[str, Any]:
+        less = from_zero[1] - of.draws[:, r, -1]
+        low, high = interval(share(less, way[1]), comparison.level)
+        least, most = interval(-less, comparison.level)
         return {
-            "rule": rule,
-            "reference": comparison.best_confidence,
-            "multiply_adds": multiply_adds,
+            "rule": before + of.rules[r].label,
+            "reference": comparison.rules[zero].label,
+            "multiply_adds": adds.get(name),
+            "difference": of.risk[r, -1] - from_zero[0],
+            "difference_low": least,
+            "difference_high": most,
             "risk": of.risk[r, -1],
             "risk_std": of.risk_std[r, -1],
             "sent": of.reject_rate[r, -1],
@@ -100,13 +103,13 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
             "high": high,
         }
 
-    rows = [row(labels[name], comparison, r, adds.get(name)) for name, r in place.items()]
+    rows = [row(comparison, r, name) for name, r in place.items()]
     for k, name in enumerate(names[0]):
         # The same test rows and seed, so the same draws: gains stay paired.
         alone = compare([with_student(run, k) for run in runs], COSTS, draws)
         for r, rule in enumerate(alone.rules):
             if rule.name in ("never", alone.best_confidence):
-                rows.append(row(f"{name}{STUDENT}{rule.name}", alone, r, adds.get(name)))
+                rows.append(row(alone, r, name, f"{name}{STUDENT}"))
     whole = [row for row in rows if not np.isnan(row["risk"])]
     return sorted(whole, key=lambda row: -row["risk"])
 
@@ -116,13 +119,13 @@ def draw(rows: list[dict[str, Any]], out: Path, name: str, title: str) -> list[P
     priced = [row for row in rows if row["multiply_adds"]]
     if not priced:
         return []
-    by_rule, best = {row["rule"]: row for row in rows}, rows[0]["reference"]
-    zero = by_rule[best]["risk"]
+    by_rule = {row["rule"]: row for row in rows}
+    best = next(name for name, rule in RULES.items() if rule.label == rows[0]["reference"])
+    zero = by_rule[rows[0]["reference"]]["risk"]
     way = zero - by_rule[RULES["ceiling"].label]["risk"]
     fig, (ax,) = style.panels(1, 1, 3.4)
     for rule in (best, "ceiling", "oracle"):
-        look = style.rule(rule, marker="")
-        ax.axhline(by_rule[look["label"] if rule == "ceiling" else rule]["risk"], **look)
+        ax.axhline(by_rule[RULES[rule].label]["risk"], **style.rule(rule, marker=""))
     kinds = {
         "rejector beside the local net": ("o", "#0072B2", lambda rule: STUDENT not in rule),
         "its student as the local net, never asks": ("v", "#D55E00", lambda r: r.endswith("never")),
@@ -134,7 +137,13 @@ def draw(rows: list[dict[str, Any]], out: Path, name: str, title: str) -> list[P
         risk = np.array([row["risk"] for row in found])
         ends = zero - way * np.array([[row["high"], row["low"]] for row in found]).reshape(-1, 2).T
         adds = np.array([row["multiply_adds"] / 1e6 for row in found])
-        look = {"fmt": marker, "color": color, "label": label, "markersize": 6, "capsize": 2}
+        look: dict[str, Any] = {
+            "fmt": marker,
+            "color": color,
+            "label": label,
+            "markersize": 6,
+            "capsize": 2,
+        }
         ax.errorbar(adds, risk, np.maximum([risk - ends[0], ends[1] - risk], 0), **look)
         for row, x in zip(found, adds, strict=True):
             if STUDENT not in row["rule"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deferral import bootstrap, predictions
+from deferral import predictions
 from deferral.compare import Comparison, compare
 from figures import ceiling
 from results.text import DASH, interval, markdown, number, plus_minus, read, spread
@@ -34,39 +34,6 @@ def means(comparison: Comparison) -> list[Entry]:
     """The rows of `Comparison.rows` that are means over the costs, with each rule's `label`."""
     rows = [row for row in comparison.rows() if row["cost_1"] is None]
     return [row | {"label": rule.label} for row, rule in zip(rows, comparison.rules, strict=True)]
-
-
-@cache
-def _students(folder: Path) -> list[Entry]:
-    """Rows as of `means`: students on the image alone that answer in place of the local net."""
-    runs = [predictions.load(path) for path in predictions.find(folder)]
-    comparison, _ = compared(folder)
-    reference = comparison.best_confidence
-    place = [rule.name for rule in comparison.rules].index(reference)
-    rows = []
-    for k, name in enumerate(runs[0].settings["students"]):
-        # The same test rows and seed, so the same draws: differences stay paired.
-        alone = compare([ceiling.with_student(run, k) for run in runs], GRID, DRAWS)
-        for r, rule in enumerate(alone.rules):
-            if rule.name not in ("never", alone.best_confidence):
-                continue
-            drawn = alone.draws[:, r, -1] - comparison.draws[:, place, -1]
-            low, high = bootstrap.interval(drawn, comparison.level)
-            rows.append(
-                {
-                    "rule": f"{name}{ceiling.STUDENT}{rule.name}",
-                    "label": f"{name}{ceiling.STUDENT}{rule.label}",
-                    "reference": reference,
-                    "difference": alone.risk[r, -1] - comparison.risk[place, -1],
-                    "low": low,
-                    "high": high,
-                    "risk": alone.risk[r, -1],
-                    "risk_std": alone.risk_std[r, -1],
-                    "reject_rate": alone.reject_rate[r, -1],
-                    "accuracy": alone.accuracy[r, -1],
-                }
-            )
-    return rows
 
 
 def rules(rows: list[Entry]) -> str:
@@ -138,20 +105,22 @@ def l2h_cifar10(published: Path) -> str:
     return of_report(published / "l2h-cifar10" / "l2h-cifar10-report.json", [])
 
 
-def cifar10_lite0(published: Path) -> str:
-    """All rules from the report, and the students in the local net's place from predictions."""
-    folder = published / "cifar10-lite0"
-    return of_report(folder / "cifar10-report.json", _students(folder.resolve()))
-
-
-def cifar100_lite0(published: Path) -> str:
-    folder = published / "cifar100-lite0"
-    return of_report(folder / "cifar100-report.json", _students(folder.resolve()))
-
-
 @cache
 def _ceiling(folder: Path) -> list[Entry]:
     return ceiling.table([predictions.load(path) for path in predictions.find(folder)], DRAWS)
+
+
+def behind_lite0(published: Path, name: str) -> str:
+    """All rules from the report, and the students in the local net's place from predictions."""
+    folder = published / f"{name}-lite0"
+    students = [
+        row
+        | {"label": row["rule"], "reject_rate": row["sent"]}
+        | {key: row[f"difference_{key}"] for key in ("low", "high")}
+        for row in _ceiling(folder.resolve())
+        if ceiling.STUDENT in row["rule"]
+    ]
+    return of_report(folder / f"{name}-report.json", students)
 
 
 def cifar10_ceiling(published: Path) -> str:

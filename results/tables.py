@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import experiment
@@ -36,8 +37,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "claims": claims.claims,
     "folders": folders.folders,
     "cifar10-resnets": rule_tables.cifar10_resnets,
-    "cifar10-lite0": rule_tables.cifar10_lite0,
-    "cifar100-lite0": rule_tables.cifar100_lite0,
+    "cifar10-lite0": partial(rule_tables.behind_lite0, name="cifar10"),
+    "cifar100-lite0": partial(rule_tables.behind_lite0, name="cifar100"),
     "all-rules": rule_tables.all_rules,
     "l2h-cifar10": rule_tables.l2h_cifar10,
     "l2h-cifar10-async": cascade_tables.l2h_cifar10_async,

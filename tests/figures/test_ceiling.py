@@ -43,7 +43,7 @@ def test_gains_and_students(folder, tmp_path):
         assert float(rows["knowing"][column]) == pytest.approx(float(rows["oracle"][column]))
     assert rows["knowing"]["multiply_adds"] == "1234"
     assert float(rows["knowing"]["low"]) > 1
-    confident = [float(rows[name]["gain"]) for name in ("max_softmax", "margin", "entropy")]
+    confident = [float(rows[name]["gain"]) for name in ("max softmax", "margin", "entropy")]
     assert 0 in confident
     alone = rows["knowing: its student as the local net, never"]
     runs = [saved.load(path).part("test") for path in saved.find(folder)]
@@ -72,6 +72,15 @@ def test_runs_of_other_students_are_refused(folder, tmp_path, refused):
     out = tmp_path / "out"
     refused(ceiling.main, tmp_path, "--out", out, telling="have other students")
     assert not out.exists()
+
+
+def test_a_difference_is_to_the_rule_of_gain_0(folder):
+    for row in ceiling.table([saved.load(path) for path in saved.find(folder)], draws=50):
+        zero = {"max softmax", "margin", "entropy"} & {row["reference"]}
+        assert zero
+        assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+        assert (row["difference"] < 0) == (row["gain"] > 0)
+        assert (row["rule"] in zero) == (row["difference_low"] == row["difference_high"] == 0)
 
 
 def test_without_multiply_adds_there_is_no_figure(folder, tmp_path):
