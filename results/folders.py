@@ -18,8 +18,6 @@ STUDIES = {
     "cifar10-lite0": "LeNet-5 and a fine-tuned EfficientNet-Lite0 (AVIF copies)",
     "cifar10-resnets": "fixed ResNet-20 and ResNet-56, rejectors trained (AVIF copies)",
     "cifar10-people-server": "rejectors with people as the server (AVIF copies)",
-    "cifar10-exits": "base and boosted, a small MSDNet (JPEG copies)",
-    "cifar10-exits-and-server": "a small MSDNet and a server behind it (JPEG copies)",
     "digits": "the quick start",
     "digits-async": "S, adaptive S and an outage",
     "digits-noniid": "a local net that has not seen one class",

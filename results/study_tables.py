@@ -33,11 +33,6 @@ def exit_accuracy(folder: Path) -> str:
     return markdown([*heads, "budgeted, 50 % of the cost", "area"], rows)
 
 
-def cifar10_exits(published: Path) -> str:
-    """Test accuracy of every exit, at half of the full cost, and its area."""
-    return exit_accuracy(published / "cifar10-exits")
-
-
 def made_task_bert(published: Path) -> str:
     """The same of a small BERT on the made-up task."""
     return exit_accuracy(published / "made-task-bert")
@@ -46,10 +41,6 @@ def made_task_bert(published: Path) -> str:
 def cifar10_msdnet(published: Path) -> str:
     """The same of the study of 20 epochs."""
     return exit_accuracy(published / "cifar10-msdnet" / "exits")
-
-
-def cifar10_exits_optimism(published: Path) -> str:
-    return optimism(published / "cifar10-exits")
 
 
 def cifar10_msdnet_optimism(published: Path) -> str:
@@ -101,11 +92,6 @@ def early_stopping(folder: Path) -> str:
     heads = ["method", "way", "accuracy %", "multiply-adds, 1e6", "one at a time, ms (median)"]
     heads += ["per second in batches of 256", "decisions that differ from early_exit.eval"]
     return markdown(heads, rows)
-
-
-def cifar10_exits_infer(published: Path) -> str:
-    """Early stopping on CIFAR-10 (JPEG copies), seed 0, one thread."""
-    return early_stopping(published / "cifar10-exits")
 
 
 def made_task_bert_infer(published: Path) -> str:

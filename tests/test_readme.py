@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/*.md")), *ROOT.glob("CONTRIBUTING.md")]
 PAGES += [ROOT / "results" / "README.md"]
-EXITS = ROOT / "results" / "published" / "cifar10-exits"
+EXITS = ROOT / "results" / "published" / "made-task-bert"
 
 
 def commands():

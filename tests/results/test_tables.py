@@ -78,9 +78,9 @@ def test_a_claim_holds_where_its_whole_interval_is_on_its_side(low, high, lower,
     ("file", "keys", "names"),
     [
         (
-            "cifar10-exits/base/seed-1/cifar10-eval.json",
+            "made-task-bert/base/seed-1/SST-2-eval.json",
             ("area",),
-            ["cifar10-exits"],
+            ["made-task-bert"],
         ),
         ("benchmarks/sweep-cpu.json", ("rows", 0, "plain_ms"), ["sweep"]),
         (
