@@ -90,11 +90,16 @@ def rounded(value: Any) -> Any:
     return f"{value:.{DIGITS}f}" if isinstance(value, float) else value
 
 
-def changed(whole: Predictions, kept: Predictions, costs: list[Pair]) -> list[str]:
-    """The names of numbers whose printed digits differ between a run's file and a kept one."""
+def changed(
+    whole: Predictions, kept: Predictions, costs: list[Pair], rejectors: bool = True
+) -> list[str]:
+    """The names of numbers whose printed digits differ between a run's file and a kept one.
+
+    rejectors: whether the kept one has those that were trained for one pair of costs.
+    """
     trained = {(s["cost_1"], s["cost_e"]) for s in whole.settings["rejectors"]}
     pairs = sorted({*trained, *costs})
-    if not kept.settings["rejectors"]:
+    if not rejectors:
         settings = whole.settings | {"rejectors": []}
         whole = replace(whole, scores=whole.scores[:0], settings=settings)
     before, after = (rounded(numbers(pred, pairs)) for pred in (whole, kept))
@@ -106,7 +111,7 @@ def keep_predictions(path: Path, out: Path, costs: list[Pair], rejectors: bool =
     names = []
     for dtype in (np.float16, np.float32):
         experiment.write_npz(out, **compact(path, dtype, rejectors))
-        names = changed(predictions.load(path), predictions.load(out), costs)
+        names = changed(predictions.load(path), predictions.load(out), costs, rejectors)
         if not names:
             return dtype.__name__
         out.unlink()

@@ -66,7 +66,7 @@ pair_answers() {
 # behind_lite0 DATASET VARIABLE: LeNet-5 for every seed, and as its server an EfficientNet-Lite0 that is
 # fine-tuned once at 128 px: it is the same network for every device.
 behind_lite0() {
-  local dataset=$1 name weights=${LITE0:-datasets/tf_efficientnet_lite0.pth} seed c_1 c_e
+  local dataset=$1 name weights=${LITE0:-datasets/tf_efficientnet_lite0.pth} seed
   name=$(basename "$dataset" .npz)
   need_data "$dataset" "$2"
   need "$weights" "set LITE0 to a file of timm's weights, made where there is a network by: python -c \"import timm, torch; torch.save(timm.create_model('tf_efficientnet_lite0', pretrained=True).state_dict(), 'tf_efficientnet_lite0.pth')\""
@@ -88,7 +88,6 @@ behind_lite0() {
   "$python" -m deferral.report "$run" --overwrite --cost_1 1.25 --cost_e 0.25 --out "$run/$name-report.html"
   # The scores of all rejectors would be 57 MB: their numbers are in the report.
   files=("*-report.json") how=(--without_rejectors)
-  for c_1 in 1 1.25; do for c_e in "${c_e_grid[@]}"; do costs+=("$c_1:$c_e"); done; done
 }
 
 # each SEED-COMMAND...: a command for every seed, with --save_dir $run/seed-N and --seed N.
