@@ -13,9 +13,7 @@ def add_dataset_flag(group: argparse._ActionsContainer, default: str = "digits")
     group.add_argument("--dataset", default=default, help=f"{', '.join(NAMES)}, DIR or .npz")
 
 
-def add_split_flags(
-    group: argparse._ActionsContainer, val: str = "val images, cut from train"
-) -> None:
+def add_split_flags(group: argparse._ActionsContainer, val: str = "val, cut from train") -> None:
     """--val_size, of which `val` says what it is, and --split_seed."""
     group.add_argument(
         "--val_size",

@@ -86,7 +86,7 @@ def add_flags(parser: Parser, argv: Sequence[str] | None) -> None:
             metavar=("R", "G", "B"),
             help=f"{what} of the pixels, in 0..1 (default: train's; ImageNet's when streamed)",
         )
-    add_split_flags(group, "val, cut from train")
+    add_split_flags(group)
     group.add_argument(
         "--stream", action="store_true", help="read a folder's images when they are needed"
     )

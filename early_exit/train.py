@@ -62,7 +62,7 @@ def parse_args(argv=None):
     parser = experiment.Parser(__doc__, torchrun=True)
     group = parser.add_argument_group("data")
     add_dataset_flag(group)
-    add_split_flags(group, "val, cut from train")
+    add_split_flags(group)
     group.add_argument(
         "--stream", action="store_true", help="read a folder's images when they are needed"
     )
