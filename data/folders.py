@@ -267,6 +267,8 @@ class FolderBatches(Steps):
                 raise
             chunk = worker_died(error)
         if isinstance(chunk, str):
+            # At once: until then torch raises wherever this process is when it hears of a death.
+            _end_workers(self._loader)
             raise InputError(chunk)
         return chunk
 

@@ -280,11 +280,14 @@ def test_an_unreadable_picture_is_named_in_one_line(copied, workers, damage):
     file.write_bytes({"text": b"no picture", "empty": b"", "cut": whole[:200], "gone": b""}[damage])
     if damage == "gone":
         file.unlink()
-    batches = FolderBatches(part, 4, "cpu", size=16, workers=workers).epoch(0)
+    reader = FolderBatches(part, 4, "cpu", size=16, workers=workers)
+    batches = reader.epoch(0)
     for _ in range(2):
         next(batches)
     with pytest.raises(ValueError, match="cannot be read") as error:
         next(batches)
+    if workers:
+        assert [worker.exitcode for worker in reader._loader._iterator._workers] == [0, 0]
     message = str(error.value)
     assert message.startswith(f"picture {file} cannot be read (")
     assert "\n" not in message
