@@ -27,12 +27,7 @@ DRAW = (
     functools.partial(per_class.draw, show=False),
     summary_table.draw,
 )
-
-
-def main(argv: list[str] | None = None) -> None:
-    for draw in DRAW:
-        command(__doc__, draw)(argv)
-
+main = command(__doc__, *DRAW)
 
 if __name__ == "__main__":
     main()

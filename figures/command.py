@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import experiment
 from deferral import predictions as saved
@@ -13,18 +12,14 @@ class NotDrawn(Exception):
     """A figure has nothing to show for these predictions: the command prints why and goes on."""
 
 
-class Main(Protocol):
-    """A script's `main`; argv is sys.argv[1:] where it is None."""
-
-    def __call__(self, argv: Sequence[str] | None = None) -> None: ...
-
-
-def command(doc: str | None, draw: Callable[..., list[Path]], *, one_setting: bool = False) -> Main:
-    """The `main` of a figure.
+def command(
+    doc: str | None, *draws: Callable[..., list[Path]], one_setting: bool = False
+) -> Callable[..., None]:
+    """The `main` of one or more figures.
 
     draw(predictions, out, name) writes the files of one data set, named `name` and more, into
-    `out`, and returns their paths. With `one_setting` it also takes cost_1 and cost_e. Bad input
-    ends in one line and status 2 before anything is written.
+    `out`, and returns their paths. With `one_setting` it also takes cost_1 and cost_e. Predictions
+    that cannot be read end in one line and status 2 before anything is written.
     """
 
     @experiment.script
@@ -42,13 +37,14 @@ def command(doc: str | None, draw: Callable[..., list[Path]], *, one_setting: bo
         args = parser.parse_args(argv)
         with experiment.one_line_errors():
             loaded = read(args.run_dir)
-        for name, predictions in loaded.items():
-            try:
-                at = [getattr(args, cost) for cost in costs]
-                for path in draw(predictions, args.out or args.run_dir / "figures", name, *at):
-                    print(path)
-            except NotDrawn as reason:
-                print(f"{name}: not drawn: {reason}")
+        out, at = args.out or args.run_dir / "figures", [getattr(args, cost) for cost in costs]
+        for draw in draws:
+            for name, predictions in loaded.items():
+                try:
+                    for path in draw(predictions, out, name, *at):
+                        print(path)
+                except NotDrawn as reason:
+                    print(f"{name}: not drawn: {reason}")
 
     return main
 

@@ -10,6 +10,8 @@ import pytest
 import eval_all
 import train_edgenet_async
 import train_localnet
+from deferral import estimates
+from deferral.report import guarantee
 from tests.made import COSTS, SMALL_EDGE, make_npz, quiet
 
 # The slowest files run first, so that no core waits for the last of them.
@@ -62,6 +64,15 @@ def trained(npz, tmp_path_factory) -> Path:
 def python() -> str:
     """The Python of tests that start or kill a process."""
     return sys.executable
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """One penalty of the logistic regressions, and fewer simulated splits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, "STRENGTHS", (3e-3,))
+        patch.setattr(guarantee, "SPLITS", 40)
+        yield
 
 
 @pytest.fixture

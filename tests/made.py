@@ -45,6 +45,16 @@ def make_npz(path: Path, classes=4, train=120, test=60, size=32, channels=3, see
     return path
 
 
+def of_one_value(make):
+    """A state dict as large as that of the network that make() builds, in a small file.
+
+    Each tensor repeats one value, of which torch.save writes one.
+    """
+    with torch.device("meta"):
+        named = make().state_dict()
+    return {name: (torch.rand(1) / 100).expand(value.shape) for name, value in named.items()}
+
+
 def quiet(main, *argv):
     """Run a script's main without its report."""
     with contextlib.redirect_stdout(io.StringIO()):

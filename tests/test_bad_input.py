@@ -15,7 +15,7 @@ from deferral.report import __main__ as report
 from models.edgenet import AlexNet
 from models.localnet import LeNet5
 from models.rejector import Rejector
-from tests.made import SMALL_EDGE, make_npz
+from tests.made import SMALL_EDGE, make_npz, of_one_value
 
 STEM = "tiny-edgenet-async-1-cost_1-1.25-cost_e-0.25"
 
@@ -215,7 +215,7 @@ BAD_LOCAL = {
     "missing": (lambda p, t: p, "no local net there"),
     "garbage": (lambda p, t: garbage(p), "not a checkpoint"),
     "a tensor": (lambda p, t: save(p, torch.ones(3)), "not a state dict"),
-    "another net": (lambda p, t: save(p, AlexNet(4).state_dict()), "'edge', not 'local'"),
+    "another net": (lambda p, t: save(p, of_one_value(lambda: AlexNet(4))), "'edge', not 'local'"),
     "a rejector": (lambda p, t: save(p, Rejector().state_dict()), "made for 2 classes"),
     "an edge": (lambda p, t: t / "tiny-edgenet.pth", "of kind 'edge', not 'local'"),
     "other classes": (lambda p, t: save(p, LeNet5(7).state_dict()), "made for 7 classes"),

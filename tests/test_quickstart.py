@@ -47,6 +47,7 @@ def test_quickstart(tmp_path):
         ["bash", "quickstart.sh"], cwd=copy, env=env, capture_output=True, text=True
     )
     steps = again.stdout.splitlines()[:3]
+    assert (again.returncode, len(steps)) == (0, 3)
     assert all(".py " in step and step.endswith("--resume") for step in steps), steps
 
 

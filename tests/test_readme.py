@@ -10,13 +10,11 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from active_learning.strategies import METHODS
-from tests.active_learning.made_study import write_round
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/*.md")), *ROOT.glob("CONTRIBUTING.md")]
 PAGES += [ROOT / "results" / "README.md"]
-EXITS = ROOT / "results" / "published" / "made-task-bert"
 
 
 def commands():
@@ -42,7 +40,7 @@ def test_the_readme_begins_with_two_commands():
 
 
 @pytest.mark.parametrize(("page", "environment", "words"), ALL, ids=lambda x: " ".join(x)[:60])
-def test_command(page, environment, words, trained, tmp_path, capsys):
+def test_command(page, environment, words, capsys):
     if words[0] == "bash":
         check_script(environment, words[1:])
     elif words[0] == "torchrun":
@@ -50,7 +48,7 @@ def test_command(page, environment, words, trained, tmp_path, capsys):
     else:
         assert words[0] == "python"
         name, argv = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
-        check_program(name.removesuffix(".py"), argv, trained, tmp_path, capsys)
+        check_program(name.removesuffix(".py"), argv, capsys)
 
 
 def check_torchrun(words):
@@ -81,21 +79,12 @@ def check_script(environment, words):
     assert set(shlex.split(environment.get("METHODS", ""))) <= set(METHODS)
 
 
-def check_program(name, argv, trained, tmp_path, capsys):
-    """Its flags parse; a figure, whose flags are read in its main, is drawn."""
+def check_program(name, argv, capsys):
+    """Its flags parse, or are named in its help where its main reads them."""
     package = (ROOT / name.replace(".", "/")).is_dir()
     module = importlib.import_module(f"{name}.__main__" if package else name)
-    out = tmp_path / "out"
     if hasattr(module, "parse_args"):
         module.parse_args(argv)
-    elif name in ("active_learning.plot", "active_learning.table"):
-        write_round(tmp_path)
-        module.main([str(tmp_path), "--out", str(out)])
-        assert list(out.iterdir())
-    elif name.startswith("figures"):
-        run = EXITS if name == "figures.early_exit" else trained
-        module.main([str(run), "--out", str(out), *(x for x in argv if x.startswith("--p"))])
-        assert list(out.iterdir())
     else:
         with pytest.raises(SystemExit) as stop:
             module.main(["--help"])

@@ -90,12 +90,11 @@ def whole(npz, trained, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("step", [4, 13])
-def test_edge_training_killed_and_resumed(step, python, npz, trained, whole, tmp_path):
-    """SIGKILL in the first epoch, of which nothing is kept, and in the second, in an outage."""
+def test_edge_training_killed_and_resumed(python, npz, trained, whole, tmp_path):
+    """SIGKILL in the second epoch, in an outage."""
     run = tmp_path / "run"
     flags = [str(flag) for flag in edge_flags(npz, run, trained)]
-    done = subprocess.run([python, "-c", KILLED, str(step), *flags], cwd=experiment.ROOT)
+    done = subprocess.run([python, "-c", KILLED, "13", *flags], cwd=experiment.ROOT)
     assert done.returncode == -signal.SIGKILL
     assert not list(run.glob("*net.json"))
     quiet(train_edgenet_async.main, *flags, "--resume")
@@ -130,22 +129,19 @@ HOW = {
 }
 
 
-@pytest.fixture(scope="module", params=HOW)
-def uninterrupted(request, npz, trained, tmp_path_factory):
-    """Flags of an edge training with dropout, and a run of it that nothing interrupts."""
-    run = tmp_path_factory.mktemp("uninterrupted")
-    quiet(train_edgenet_async.main, *edge_flags(npz, run, trained), *HOW[request.param])
-    return HOW[request.param], run
-
-
-@pytest.mark.parametrize("step", [4, 13, 17])
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [("images", 4), ("images", 13), ("images", 17), ("augmented", 13), ("head", 17)],
+)
 def test_edge_training_resumed_in_the_middle_of_an_epoch(
-    step, uninterrupted, npz, trained, tmp_path, monkeypatch
+    how, step, whole, npz, trained, tmp_path, monkeypatch
 ):
     """Of 9 batches: in the first epoch, in the second, and before the last batch of that."""
-    how, whole = uninterrupted
-    run = tmp_path / "run"
-    flags = [*edge_flags(npz, run, trained), *how]
+    run, uninterrupted = tmp_path / "run", whole / "edge"
+    flags = [*edge_flags(npz, run, trained), *HOW[how]]
+    if HOW[how]:
+        uninterrupted = tmp_path / "uninterrupted"
+        quiet(train_edgenet_async.main, *edge_flags(npz, uninterrupted, trained), *HOW[how])
     stop_at(step, monkeypatch, EdgeCopies, "answers")
     with pytest.raises(Stop):
         quiet(train_edgenet_async.main, *flags, *EVERY_BATCH)
@@ -155,7 +151,7 @@ def test_edge_training_resumed_in_the_middle_of_an_epoch(
     calls = stop_at(None, monkeypatch, EdgeCopies, "answers")
     quiet(train_edgenet_async.main, *flags, "--resume")
     assert len(calls) == 27 - step  # each batch once
-    assert_same_run(run, whole)
+    assert_same_run(run, uninterrupted)
 
 
 def test_local_training_resumed_in_the_middle_of_an_epoch(npz, whole, tmp_path, monkeypatch):
@@ -172,11 +168,11 @@ def test_local_training_resumed_in_the_middle_of_an_epoch(npz, whole, tmp_path, 
 
 def test_the_state_is_written_as_often_as_asked(npz, tmp_path, monkeypatch):
     """Not within an epoch without --save_every, nor with more minutes than it takes."""
-    for more, saves in (([], 3), (["--save_every", 60], 3), (EVERY_BATCH, 81)):
+    for more, saves in (([], 1), (["--save_every", 60], 1), (EVERY_BATCH, 27)):
         run = tmp_path / str(len(more)) / str(saves)
         with monkeypatch.context() as patch:
             calls = stop_at(None, patch, experiment.Run, "save_state")
-            quiet(train_localnet.main, *local_flags(npz, run), *more)
+            quiet(train_localnet.main, *local_flags(npz, run), "--epochs", 1, *more)
         assert len(calls) == saves
 
 

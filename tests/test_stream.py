@@ -225,8 +225,7 @@ def test_what_cannot_be_streamed(npz, tmp_path, refused):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(("workers", "split"), [(0, "test"), (2, "train")])
 def test_a_broken_picture_in_the_middle(workers, split, tmp_path, refused):
     """Nothing is left but what a killed run leaves; the picture mended, it starts over."""
     folder = make_folder(tmp_path / "pets", train=40, test=8)

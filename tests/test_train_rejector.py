@@ -16,7 +16,6 @@ import train_localnet
 import train_rejector
 from deferral import predictions as saved
 from deferral.compare import decide
-from deferral.report import __main__ as report
 from learning_to_help import amortized
 from learning_to_help.estimators import build
 from losses.surrogates import COST_FREE
@@ -214,13 +213,6 @@ def test_a_killed_run_resumes_to_the_same_weights(held, with_students, tmp_path,
         assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
     digests = json.loads((copied / "tiny-rejector.json").read_text())["sha256"]
     assert set(digests) == {path.name for path in copied.glob("tiny-rejector-*.pth")}
-
-
-def test_the_report_reads_it(held, tmp_path):
-    out = tmp_path / "page.html"
-    flags = ["--cost_1", 1.25, "--cost_e", 0.25, "--draws", 50, "--out", out]
-    quiet(report.main, held[1] / "tiny-predictions.npz", *flags)
-    assert "amortized, both" in out.read_text()
 
 
 def test_an_extra_surrogate_in_eval_fprint(held, capsys):

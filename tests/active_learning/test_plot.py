@@ -112,30 +112,3 @@ def test_published_points_are_drawn_beside_the_paper_s_protocol_only(tmp_path, f
         np.testing.assert_array_equal(lines["random, published"].get_ydata(), [63.33, 74.17])
         np.testing.assert_array_equal(lines["DIAM, published"].get_ydata(), [63.33, 77.24])
         assert list(lines_of(axes["worst", "DIAM"])) == ["random", "DIAM"]
-
-
-def test_without_random_there_are_curves_alone(tmp_path, figures, capsys):
-    write_study(tmp_path, ("CAL", "a new one"), (1, 2), range(2))
-    plot.main([str(tmp_path)])
-    assert list(figures) == ["digits-2-curves"]
-    assert "not drawn: no method has a seed and a round in common" in capsys.readouterr().err
-
-
-def test_wide_bands_do_not_hide_the_lines(tmp_path, figures):
-    write_study(tmp_path, ("random", "DIAM"), (1, 2), range(4), n=20)
-    (study,) = load(tmp_path)
-    plot.draw_curves(study, tmp_path)
-    for ax in figures["digits-2-curves"].axes:
-        means = np.concatenate([line.get_ydata() for line in ax.lines])
-        low, high = ax.get_ylim()
-        assert high - low <= (1 + 2 * plot.MARGIN) * np.ptp(means) * 1.001
-        assert low <= means.min()
-        assert means.max() <= high
-
-
-def test_files(tmp_path):
-    write_study(tmp_path, ("random", "DIAM"), (1, 2), range(2))
-    (study,) = load(tmp_path)
-    paths = plot.draw_curves(study, tmp_path / "out")
-    assert sorted(path.name for path in paths) == ["digits-2-curves.pdf", "digits-2-curves.png"]
-    assert all(path.stat().st_size > 5000 for path in paths)

@@ -1,22 +1,11 @@
-"""A small valid predictions file for tests to spoil, and what makes reports quick."""
+"""A small valid predictions file for tests to spoil, and reports without a page."""
 
 import json
 
 import numpy as np
 import pytest
 
-from deferral import estimates
 from deferral.report import __main__ as report
-from deferral.report import guarantee
-
-
-@pytest.fixture(scope="module")
-def quick():
-    """One penalty of the logistic regressions, and fewer simulated splits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimates, "STRENGTHS", (3e-3,))
-        patch.setattr(guarantee, "SPLITS", 40)
-        yield
 
 
 @pytest.fixture

@@ -163,17 +163,6 @@ def test_areas_are_torch_uncertaintys(case):
     assert as_elsewhere(*binary(*case)) == pytest.approx(ELSEWHERE[case], abs=2e-7)
 
 
-def test_areas_are_torch_uncertaintys_where_it_is_installed():
-    metrics = pytest.importorskip("torch_uncertainty.metrics")
-    torch = pytest.importorskip("torch")
-    p, right = binary(3, 300)
-    found = []
-    for metric in (metrics.AURC(), metrics.AUGRC()):
-        metric.update(torch.tensor(np.stack([1 - p, p], 1)), torch.tensor(right.astype(int)))
-        found.append(float(metric.compute()))
-    assert as_elsewhere(p, right) == pytest.approx(found, abs=1e-6)
-
-
 def test_bad_input_is_refused():
     _, correct, score = draw(0)
     with pytest.raises(ValueError, match="does not fit"):

@@ -14,7 +14,7 @@ from deferral.report.numbers import Options
 from deferral.report.use import policy_of
 
 COST, MAX_RATE, DELTA = (1.0, 0.1), 0.3, 0.05
-POPULATION = 3000
+POPULATION = 1000
 
 
 def samples(rng, n, exits=1, classes=3):
@@ -44,7 +44,7 @@ def predictions(val, test, exits=1, own=None):
 
 @pytest.mark.parametrize(
     ("exits", "name", "splits"),
-    [(1, "margin", 60), (1, "post_hoc", 60), (2, "entropy", 40), (2, "optimum", 40)],
+    [(1, "margin", 60), (2, "optimum", 40)],
 )
 def test_a_promise_holds_with_the_rule_fitted_anew(exits, name, splits, quick):
     """Each split draws 200 val rows, fits the rule and promises a rate of all samples."""
@@ -133,16 +133,15 @@ def test_the_chosen_rule_sends_no_more_than_is_promised(exits, wanted):
     assert (unbounded.test[0] == exits).mean() > 0.3
 
 
-@pytest.mark.parametrize("cost", [(1.0, 0.0), (1.25, 0.1)])
-def test_the_chosen_rule_has_no_more_risk_than_is_promised(cost):
+def test_the_chosen_rule_has_no_more_risk_than_is_promised():
     """In all draws of val but a share of delta; a rule without a threshold has to keep it, too."""
-    rng, broken, draws = np.random.default_rng(0), 0, 30
-    test = samples(rng, 4000)
+    rng, broken, draws = np.random.default_rng(0), 0, 20
+    test = samples(rng, 2000)
     options = Options(draws=1, delta=0.2)
     for _ in range(draws):
         run = predictions(samples(rng, 800), test)
         risk = 0.98 - run.part("test").correct[0].mean()  # the local model alone breaks it
-        option, choice = choose([run], cost, Wanted("max_risk", risk), options)
+        option, choice = choose([run], (1.25, 0.1), Wanted("max_risk", risk), options)
         row = next(r for r in choice["rules"] if r["name"] == choice["chosen"])
         broken += row["risk"] > risk
         assert option.promise == {"max_risk": risk, "delta": 0.2} == choice["promise"]

@@ -38,18 +38,6 @@ def rules(made):
     return {row["name"]: row for row in made[1]["settings"][0]["rules"]}
 
 
-def test_a_rule_that_a_network_scores_has_no_policy_and_the_page_says_why(tmp_path):
-    why = "A network of the run computes the score of this rule, so no policy is written"
-    for scored in (True, False):
-        path = tmp_path / str(scored) / "cifar10-predictions.npz"
-        path.parent.mkdir()
-        synthetic(path, pictures=0)
-        change(path, estimators=[("knows", load(path).correct.astype(float))] if scored else [])
-        run(path, *FEW)
-        assert (why in read(path.with_name("cifar10-report.html"))[1]) == scored
-        assert path.with_name("cifar10-policy.json").exists() != scored
-
-
 def slow_risk(labels, logits, stop, cost_1, cost_e):
     total = 0.0
     for n, label in enumerate(labels):

@@ -8,7 +8,6 @@ import pytest
 from deferral import rules, stages
 from deferral.predictions import load
 from deferral.report import __main__ as report
-from deferral.report.page import page
 from deferral.risk import costs, risk
 from tests.deferral.reports import Page, read, run
 from tests.deferral.test_decide import EXITS, PAIRS, TEST, VAL, make
@@ -132,7 +131,7 @@ def test_classes_pictures_and_curves_are_of_the_exits_that_answer(made):
 
 
 def test_the_page_speaks_of_exits_and_a_server(made):
-    runs, found, html = made
+    _, found, html = made
     whole = Page(html)
     text = " ".join("".join(whole.text).split())
     for word in ("local net", "remote", "post-hoc", "AURC, local", "nan"):
@@ -141,8 +140,6 @@ def test_the_page_speaks_of_exits_and_a_server(made):
         assert " ".join(sentence.split()) in text
     assert "A multiply-add of the device costs 0.001 local errors" in text
     assert "exits" in whole.ids
-    free = found | {"exits": found["exits"] | {"cost_flops": 0.0}}
-    assert "Computing on the device costs nothing here" in page(free, runs[0])
 
 
 def test_a_price_of_multiply_adds_takes_the_place_of_the_files(tmp_path):

@@ -31,7 +31,7 @@ def test_simulated_windows_are_their_definition():
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("max_rate", [0.01, 0.25, 0.8, 1.0])
+@pytest.mark.parametrize("max_rate", [0.01, 0.8])
 def test_simulated_thresholds_are_those_of_val_drawn_row_by_row(ties, max_rate):
     """The same distribution of rates: a two-sample Kolmogorov-Smirnov test at 1e-4."""
     score, correct = population(n=120)

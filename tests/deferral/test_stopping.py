@@ -1,6 +1,5 @@
 """The policy of least risk: against all policies of a chain, and fitted on data drawn from one."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -108,25 +107,6 @@ def test_fitted_policy_reaches_the_optimum_of_the_chain(server):
         assert abs(by_doubt) < 0.004
     else:
         assert by_doubt > 0.012
-
-
-def test_no_thresholds_on_doubt_beat_the_optimum():
-    """Every vector of thresholds there is between 3 states, 4^3 of them, on a large draw."""
-    for server in (SERVER, FOLLY):
-        best, stops = least(server)
-        rows = []
-        for cut in itertools.product(range(4), repeat=3):
-            at, paid, total = START, DEVICE[0], 0.0
-            for k in range(3):
-                here = np.arange(3) < cut[k]
-                total += (at * here) @ (1 - RIGHT[k] + paid)
-                at = at * ~here
-                if k < 2:
-                    at, paid = at @ MOVES[k], DEVICE[k + 1]
-            rows.append(total + at @ (paid + PRICE[1] + PRICE[0] * (1 - server)))
-        assert min(rows) >= best - 1e-12
-        monotone = all((np.diff(one.astype(int)) <= 0).all() for one in stops[:3])
-        assert (min(rows) == pytest.approx(best)) == monotone == (server is SERVER)
 
 
 def tiny(n=120, exits=3, seed=0):

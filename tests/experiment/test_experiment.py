@@ -287,19 +287,6 @@ def test_only_what_trains_can_be_logged(capsys):
     assert "unrecognized arguments: --log_to" in capsys.readouterr().err
 
 
-def test_tensorboard_itself_reads_each_epoch_once(tmp_path):
-    """The real one, where it is installed; the first run is killed, so never closed."""
-    pytest.importorskip("tensorboard")
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run_epochs(tmp_path, "tensorboard", 1, 2)
-    run_epochs(tmp_path, "tensorboard", 3, 4, resume=True, finish=True)
-    read = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "tiny-net")).Reload()
-    assert sorted(read.Tags()["scalars"]) == ["accuracy", "loss", "seconds"]
-    assert [event.step for event in read.Scalars("loss")] == [1, 2, 3, 4]
-    losses = [event.value for event in read.Scalars("loss")]
-    assert losses == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
-
-
 def test_a_name_of_a_bug_is_not_hidden():
     """Only ValueError and OSError become one line; anything else keeps its traceback."""
     with pytest.raises(TypeError), experiment.one_line_errors():
@@ -317,12 +304,3 @@ def test_help_shows_the_command(script, capsys):
     assert f"python {script.__name__}.py" in said
     assert "--device" in said
     assert "(default: best)" in said
-
-
-def test_a_script_can_be_called_from_anywhere(tmp_path):
-    path = experiment.ROOT / "train_localnet.py"
-    command = [sys.executable, path, "--dataset", "nothing"]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert found.returncode == 2
-    assert found.stderr.startswith("error: unknown data set 'nothing'")
-    assert not list(tmp_path.iterdir())

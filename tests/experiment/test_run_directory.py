@@ -17,7 +17,6 @@ import figures.__main__
 import train_edgenet_async
 import train_localnet
 import train_rejector
-from active_learning import al_select, train_net
 from deferral import join
 from deferral.report import __main__ as report
 from early_exit import eval as exit_eval
@@ -297,47 +296,10 @@ def state_of(run):
     }
 
 
-TRAINING = {
-    "train_localnet": (train_localnet.main, ["--epochs", 3]),
-    "train_edgenet_async": (train_edgenet_async.main, [*SMALL_EDGE, "--epochs", 3]),
-    "train_rejector": (train_rejector.main, ["--epochs", 3]),
-    "early_exit.train": (
-        exit_train.main,
-        ["--arch", "msdnet", *EXITS, "--epochs", 3, "--method", "l2w", "--batch_size", 54],
-    ),
-    "active_learning.train_net": (
-        train_net.main,
-        [
-            "--model_num",
-            2,
-            "--net_id",
-            0,
-            "--al_iter",
-            0,
-            "--targets",
-            "active_learning/small-targets.json",
-        ]
-        + ["--epochs", 3, "--method", "random", "--batch_size", 8],
-    ),
-}
-
-
-@pytest.mark.parametrize("script", TRAINING)
-def test_ctrl_c_keeps_the_state(script, npz, trained, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_the_state(npz, tmp_path, monkeypatch, capsys):
     """One line and status 130 in the middle of epoch 2; --resume ends with the same weights."""
-    main, flags = TRAINING[script]
     runs = [tmp_path / name for name in ("whole", "interrupted")]
-    for run in runs:
-        run.mkdir()
-        if script in ("train_edgenet_async", "train_rejector"):
-            for kind in ("local", "edge") if script == "train_rejector" else ("local",):
-                (run / f"tiny-{kind}net.pth").write_bytes(
-                    (trained / f"tiny-{kind}net.pth").read_bytes()
-                )
-        if main is train_net.main:
-            flags_0 = ["--dataset", npz, "--save_dir", run, "--initial_size", 40, "--al_iter", 0]
-            quiet(al_select.main, *flags_0, "--model_num", 2, "--targets", flags[7])
-    whole, interrupted = ([*flags, "--dataset", npz, "--save_dir", run] for run in runs)
+    whole, interrupted = (["--epochs", 3, "--dataset", npz, "--save_dir", run] for run in runs)
     steps = stop_at = 0
     backward = torch.Tensor.backward
 
@@ -350,28 +312,30 @@ def test_ctrl_c_keeps_the_state(script, npz, trained, tmp_path, monkeypatch, cap
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", stopped)
-        quiet(main, *whole)
+        quiet(train_localnet.main, *whole)
         stop_at, steps = steps // 2, 0
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            main([str(flag) for flag in interrupted])
+            train_localnet.main([str(flag) for flag in interrupted])
     assert stop.value.code == 130
     message = capsys.readouterr().err
     assert message.startswith("error: interrupted")
     assert message.count("\n") == 1
     assert not list(runs[1].rglob("*.part"))
-    quiet(main, *interrupted, *([] if main is train_net.main else ["--resume"]))
+    quiet(train_localnet.main, *interrupted, "--resume")
     states = [state_of(run) for run in runs]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
 def test_ctrl_c_at_a_terminal(npz, tmp_path):
-    """A real signal to a real process."""
+    """A real signal to a real process, of a script called from another folder."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "train_localnet.py", "--dataset", npz, "--save_dir", tmp_path / "run"]
-        + ["--epochs", "100000"],
-        cwd=experiment.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, experiment.ROOT / "train_localnet.py", "--dataset", npz]
+        + ["--save_dir", tmp_path / "run", "--epochs", "100000"],
+        cwd=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         # What runs these tests in the background may have it ignore the signal.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -384,4 +348,5 @@ def test_ctrl_c_at_a_terminal(npz, tmp_path):
     assert process.returncode == 130
     assert message.startswith("error: interrupted")
     assert message.count("\n") == 1
+    assert not list(elsewhere.iterdir())
     assert experiment.load_checkpoint(tmp_path / "run" / "tiny-localnet-state.pth")["epoch"] > 0

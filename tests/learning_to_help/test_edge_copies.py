@@ -58,10 +58,8 @@ def slow(freq, outages, probe_every, size=0.2):
     for step, batch, _ in trajectory(edge, size=size):
         down = [step in range(start, end) for start, end in outages]
         if isinstance(freq, str):
-            tolerance, changed = float(freq.split("-")[1]), 0
-            for image in PROBE:
-                old, new = (answers(net, image[None]).item() for net in (frozen, edge))
-                changed += old != new
+            tolerance = float(freq.split("-")[1])
+            changed = (answers(frozen, PROBE) != answers(edge, PROBE)).sum().item()
             due = step % probe_every == 0 and changed > tolerance * len(PROBE)
         else:
             last = step % EPOCH == EPOCH - 1

@@ -113,14 +113,14 @@ def test_active_learning_shows_the_accuracy_of_every_round(tmp_path):
     environment = {
         "MNIST": grey_npz(tmp_path / "mnist.npz", 0), "FAST": "1", "SEEDS": "0",
         "KMNIST10K": grey_npz(tmp_path / "kmnist10k.npz", 1),
-        "TARGETS": str(tmp_path / "targets.json"), "METHODS": "random margin DIAM",
+        "TARGETS": str(tmp_path / "targets.json"), "METHODS": "margin DIAM",
     }  # fmt: skip
     lines = commands("results/make.sh", "mnist-kmnist-active", tmp_path / "run", **environment)
     output = run(lines)
     shown = output[output.rindex("kmnist10k, top-1 %:") :]
     assert "| 60 labels | 80 labels | 100 labels | minus margin, points |" in shown
     rows = {line.split()[1]: line for line in shown.splitlines() if line.startswith("| `")}
-    assert list(rows) == ["`random`", "`margin`", "`DIAM`"]
+    assert list(rows) == ["`margin`", "`DIAM`"]
     assert " to " in rows["`DIAM`"]
     assert " to " not in rows["`margin`"]
     kept = (tmp_path / "run" / "kept").rglob("*.json")
@@ -243,12 +243,23 @@ def test_exits_have_their_tables_and_then_a_server(pictures, tmp_path):
     assert optimism.count("| train |") == optimism.count("| val |") == 3
     kept = sorted(path.name for path in (tmp_path / "run" / "kept").rglob("*.*"))
     assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3
+    exits = tmp_path / "run" / "exits"
+    for method in ("base", "l2w", "boosted"):
+        evaluated, inferred = (
+            json.loads((exits / method / "seed-0" / f"cifar10-{name}.json").read_text())
+            for name in ("eval", "infer")
+        )
+        assert {row["fitted_on"] for row in evaluated["optimism"]} == {"train", "val", "test"}
+        assert sum(point["differences"] for point in inferred["points"]) == 0
+    names = {path.name for path in (exits / "figures").iterdir()}
+    assert {"cifar10-msdnet-anytime.png", "cifar10-msdnet-budgeted.pdf"} <= names
     extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
     output = results_of(
         "cifar10-exits-and-server", pictures, tmp_path / "server", extra,
         MSDNET=str(tmp_path / "run"),
     )  # fmt: skip
     both = output.split("| rule | risk |")[1:]
+    assert len(both) == 2
     assert all("| optimum (dynamic programming) | 0." in table for table in both)
     kept = sorted(path.name for path in (tmp_path / "server" / "run" / "kept").rglob("*.*"))
     figure = ["cifar10-exits_and_server.csv", "cifar10-exits_and_server.png"]

@@ -77,26 +77,11 @@ def test_a_claim_holds_where_its_whole_interval_is_on_its_side(low, high, lower,
 @pytest.mark.parametrize(
     ("file", "keys", "names"),
     [
-        (
-            "made-task-bert/base/seed-1/SST-2-eval.json",
-            ("area",),
-            ["made-task-bert"],
-        ),
         ("benchmarks/sweep-cpu.json", ("rows", 0, "plain_ms"), ["sweep"]),
-        (
-            "cifar10-people-server/people.json",
-            ("servers", "person", "rows", 0, "difference"),
-            ["cifar10-people-server"],
-        ),
         (
             "mnist-active/mnist10k-4-methods.json",
             ("methods", "DIAM", "versus_random", "top1", "high"),
             ["claims", "mnist-active"],
-        ),
-        (
-            "mnist-active/mnist10k-4-methods.json",
-            ("methods", "risk", "versus_random", "risk", "low"),
-            ["mnist-active-risk"],
         ),
     ],
 )
