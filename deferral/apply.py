@@ -22,10 +22,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.special import bdtrc
 
+from deferral import cells
 from deferral import policy as policies
-from deferral.new_samples import load_scores
+from deferral.cascade import Scores
+from deferral.classes import as_words
+from deferral.columns import Roles, find_roles
+from deferral.external import is_native
+from deferral.file_models import scores_of
 from deferral.policy import Policy, counted
+from deferral.predictions import load as load_native
+from deferral.table import Columns, read
 from experiment import Parser, one_line_errors, script, write_bytes
 
 RARE = 1e-3
@@ -45,6 +53,60 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def load_scores(path: str | Path, policy: Policy) -> Scores:
+    """Class scores and scores of the policy's models, and all rejectors.
+
+    Of a predictions.npz of this project: the logits of its stages. FileNotFoundError, and
+    ValueError, one line that names the file.
+    """
+    if is_native(path):
+        stages, models = load_native(path), policy.models
+        if len(stages.stage_logits) != len(models):
+            raise ValueError(f"{path}: has {len(stages.stage_logits)} stages, not those of a policy"
+                             f" of {', '.join(models)}")  # fmt: skip
+        logits = dict(zip(models, stages.stage_logits, strict=True))
+        n = len(stages.labels)
+        return Scores(n, logits, {}, {}, [str(row) for row in range(n)], n)
+    columns, _ = read(path)
+    try:
+        return _scores(columns, find_roles(columns, policy.models), policy)
+    except ValueError as e:
+        raise ValueError(f"{path}: {e}") from None
+
+
+def _scores(columns: Columns, roles: Roles, policy: Policy) -> Scores:
+    names = {name.lower(): name for name in policy.models}
+    logits, score = {}, {}
+    for spelt in roles.models:
+        model = names.get(spelt.lower())
+        if model in policy.forms:
+            if spelt in roles.classes and model in policy.classes:
+                by_class = {label.lower(): name for label, name in roles.classes[spelt].items()}
+                order = policy.classes[model]
+                if absent := [label for label in order if label.lower() not in by_class]:
+                    raise ValueError(f"has no column {model}_{absent[0]}")
+                roles.classes[spelt] = {label: by_class[label.lower()] for label in order}
+            if found := scores_of(spelt, columns, roles, policy.forms[model]):
+                logits[model] = np.where(np.isnan(found[0]), found[0].dtype.type(0), found[0])
+        if model is not None and "score" in roles.models[spelt]:
+            values = cells.numbers(columns, roles.models[spelt]["score"])
+            score[model] = -values if model in policy.negated else values
+    rejectors = cells.rejectors(columns, roles)
+    lengths = {len(values) for of in (logits, score, rejectors) for values in of.values()}
+    n = lengths.pop() if lengths else max(map(len, columns.values()))
+    if lengths:
+        raise ValueError(f"its columns have {n} and {lengths.pop()} rows")
+    ids, group = roles.single.get("id"), roles.single.get("group")
+    return Scores(
+        samples=n,
+        logits=logits,
+        score=score,
+        rejectors=rejectors,
+        ids=cells.texts(columns[ids]) if ids else [str(row) for row in range(n)],
+        groups=len(as_words(columns[group]).unique) if group else n,
+    )
+
+
 def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray, groups: int) -> list[str]:
     """What differs from the report's test rows by more than chance, in words; empty for nothing.
 
@@ -54,7 +116,8 @@ def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray, groups: int) -> 
     shares = np.array(expected["shares"])
     counts = np.bincount(stage, minlength=len(policy.models))
     bins = expected.get("bins", [])
-    rare = RARE / (1 + len(bins))
+    promised = (policy.promise or {}).get("max_reject_rate", 1.0)
+    rare = RARE / (1 + len(bins) + (promised < 1))
     # Samples of a group say the same: they count as one.
     then, now = expected["groups"] / expected["samples"], groups / len(stage)
     if _chance(then * shares * expected["samples"], now * counts) < rare:
@@ -65,9 +128,10 @@ def drift(policy: Policy, stage: np.ndarray, doubt: np.ndarray, groups: int) -> 
         new = counted(row, np.array(before["edges"]))
         if _chance(then * np.array(before["counts"]), now * new) < rare:
             found.append(f"doubts of {model}: distributed differently (chi-squared)")
-    promised = (policy.promise or {}).get("max_reject_rate", 1.0)
-    rate = float((stage == len(policy.models) - 1).mean())
-    if rate > promised:
+    # The chance that so many of the groups are sent, or more, where the promise just holds.
+    sent = np.floor(now * counts[-1])
+    if promised < 1 and sent and bdtrc(sent - 1, groups, promised) < rare:
+        rate = counts[-1] / len(stage)
         found.append(f"sent: {100 * rate:.1f} %, promised at most {100 * promised:g} %")
     return found
 
@@ -114,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         policy = policies.load(args.policy)
         if args.out is not None and args.out.exists() and not args.overwrite:
             raise ValueError(f"{args.out}: exists; --overwrite replaces it")
-        scores = load_scores(args.file, policy.reads)
+        scores = load_scores(args.file, policy)
         try:
             stage, doubt = policies.decide(policy, scores)
         except ValueError as e:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 
 from deferral.exits import (
-    POINTS,
     confidence,
     costs_of,
     fit_thresholds,
@@ -52,19 +51,17 @@ def anytime(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]
     ]
 
 
-def budgeted(
-    predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
-) -> list[Row]:
-    """A row for each p = 1..points, q = p / 20: thresholds fitted on val, the rest from test.
+def budgeted(predictions: Predictions, multiply_adds: Sequence[int]) -> list[Row]:
+    """A row for each p = 1..39, q = p / 20: thresholds fitted on val, the rest from test.
 
     `shares` is the share of test samples that leaves at each exit, `multiply_adds` their mean;
     metrics as in `anytime`.
     `max_doubt` holds the thresholds: a sample leaves where 1 - max softmax is at most that. For
-    JSON, None stands for infinity (`thresholds_of` reads it).
+    JSON, None stands for infinity: all leave at the last exit, none at an earlier one.
     """
     sure = confidence(predictions.stage_logits)
     val, test = (_rows(predictions, split) for split in ("val", "test"))
-    q = q_of_points(points)
+    q = q_of_points()
     thresholds = fit_thresholds(sure[:, val], shares(q, len(sure)))
     stop = stops(sure[:, test], thresholds)
     left, accuracy, cost = spent(stop, predictions.correct[:, test], multiply_adds)
@@ -79,7 +76,7 @@ def budgeted(
             "multiply_adds": float(cost[i]),
             **measured(stop[i]),
         }
-        for i in range(points)
+        for i in range(len(q))
     ]
 
 
@@ -96,11 +93,8 @@ def whole_curve(anytime_rows: list[Row], points: list[Row]) -> tuple[np.ndarray,
 
 def sorted_curve(costs: ArrayLike, accuracies: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Sorted by cost; points of equal cost are one, with the mean of their accuracies."""
-    x, y = np.asarray(costs, dtype=np.float64), np.asarray(accuracies, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape or not x.size:
-        raise ValueError(f"costs {x.shape} and accuracies {y.shape} must be [P], P >= 1")
-    distinct, where = np.unique(x, return_inverse=True)
-    return distinct, np.bincount(where, weights=y) / np.bincount(where)
+    distinct, where = np.unique(np.asarray(costs, dtype=np.float64), return_inverse=True)
+    return distinct, np.bincount(where, weights=accuracies) / np.bincount(where)
 
 
 def accuracy_at(costs: ArrayLike, accuracies: ArrayLike, full: float, share: float) -> float | None:
@@ -129,16 +123,14 @@ def area(costs: ArrayLike, accuracies: ArrayLike, full: float) -> float:
     return float(trapezoid(y, x) / (x[-1] - x[0]) if len(x) > 1 else y[0])
 
 
-def evaluate(
-    predictions: Predictions, multiply_adds: Sequence[int], points: int = POINTS
-) -> dict[str, Any]:
+def evaluate(predictions: Predictions, multiply_adds: Sequence[int]) -> dict[str, Any]:
     """multiply_adds, anytime, budgeted, at_share and area, as a result JSON holds them.
 
     at_share and area are of the budgeted curve with its ends (`whole_curve`). ValueError without
     val or test rows, or where multiply_adds do not fit the stages.
     """
     exits = anytime(predictions, multiply_adds)
-    rows = budgeted(predictions, multiply_adds, points)
+    rows = budgeted(predictions, multiply_adds)
     curve, full = whole_curve(exits, rows), exits[-1]["multiply_adds"]
     return {
         "multiply_adds": [row["multiply_adds"] for row in exits],
@@ -153,12 +145,11 @@ def optimism(
     confidence: Mapping[str, np.ndarray],
     correct: Mapping[str, np.ndarray],
     multiply_adds: Sequence[int],
-    points: int = POINTS,
 ) -> list[Row]:
     """What thresholds fitted on rows other than val promise, and what they deliver on test.
 
     confidence and correct, each [E, N], by the name of their rows: "val", "test", and any others to
-    fit thresholds on, such as "train". A row for each of them and p = 1..points:
+    fit thresholds on, such as "train". A row for each of them and p = 1..39:
 
     promised_accuracy, promised_multiply_adds   of the rows the thresholds were fitted on
     accuracy, multiply_adds                     of test at these thresholds: delivered
@@ -170,12 +161,7 @@ def optimism(
     images, so test samples go further and cost more than the budget. Fitted on test, promised and
     delivered are equal by construction, and above_clean_curve is the gain from using the test set.
     """
-    if set(confidence) != set(correct) or not {"val", "test"} <= set(confidence):
-        raise ValueError(
-            f"optimism needs confidence and correct of val and test, not of {sorted(confidence)} "
-            f"and {sorted(correct)}"
-        )
-    q = q_of_points(points)
+    q = q_of_points()
     thresholds = {n: fit_thresholds(sure, shares(q, len(sure))) for n, sure in confidence.items()}
 
     def measured(rows: str, fitted_on: str) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +189,7 @@ def optimism(
         table += [
             {"fitted_on": name, "p": i + 1, "q": float(q[i])}
             | {key: float(values[i]) for key, values in columns.items()}
-            for i in range(points)
+            for i in range(len(q))
         ]
     return table
 

@@ -29,11 +29,9 @@ def reject_rate_threshold(score_val: np.ndarray, max_rate: float, delta: float) 
     1941). Ties only make it safer: scores equal to t stay, here and in the population.
 
     score_val [n]. +inf (send none) where n is too small for any promise: (1 - max_rate)^n > delta.
-    -inf for max_rate 1. ValueError for max_rate outside 0..1 or delta outside 0..1 or no scores.
+    -inf for max_rate 1. ValueError where there are no scores.
     """
     score = checked_scores(score_val)
-    check_delta(delta)
-    check_rate(max_rate)
     if max_rate == 1:
         return -math.inf
     k = safe_rank(score.size, max_rate, delta)
@@ -75,13 +73,10 @@ def risk_threshold(
 
     score_val [n], correct_val [2, n] bool or quality 0..1, costs [2] or [2, n]; seed draws the
     halves. Where costs are a sample's own, `highest` is the highest that any sample to come can
-    have: val may lack it. None where no threshold passes. ValueError for max_risk below 0, delta
-    outside 0..1, n < 2 or lengths that differ.
+    have: val may lack it. None where no threshold passes. ValueError for n < 2 or lengths that
+    differ.
     """
     score, correct = checked_scores(score_val), np.asarray(correct_val)
-    check_delta(delta)
-    if not max_risk >= 0:
-        raise ValueError(f"max_risk {max_risk} is not a risk: it must be >= 0")
     price = stage_costs(correct, query_cost, error_cost)
     if price.shape != (2, score.size) or score.size < 2:
         raise ValueError(
@@ -107,14 +102,12 @@ def risk_threshold(
     return passed
 
 
-def risk_is_below(
-    paid: np.ndarray, possible: np.ndarray, max_risk: float, delta: float, seed: int = 0
-) -> bool:
+def risk_is_below(paid: np.ndarray, possible: np.ndarray, max_risk: float, delta: float) -> bool:
     """Whether n costs [n] of a rule without a threshold show, at level delta, a risk <= max_risk.
 
     The test of `risk_threshold`, of all rows. possible: every value that a cost can have.
     """
-    return _is_below(np.random.default_rng(seed).permutation(paid), possible, max_risk, delta)
+    return _is_below(np.random.default_rng(0).permutation(paid), possible, max_risk, delta)
 
 
 def of_rows(cost: Costs, rows: np.ndarray) -> Costs:
@@ -160,15 +153,3 @@ def checked_scores(score: np.ndarray) -> np.ndarray:
     if score.ndim != 1 or not score.size:
         raise ValueError(f"score {score.shape}: need [n] with n >= 1")
     return score
-
-
-def check_rate(max_rate: float) -> None:
-    """ValueError unless it is in 0..1."""
-    if not 0 <= max_rate <= 1:
-        raise ValueError(f"max_rate {max_rate} is not in 0..1")
-
-
-def check_delta(delta: float) -> None:
-    """ValueError unless it is between 0 and 1."""
-    if not 0 < delta < 1:
-        raise ValueError(f"delta {delta} is not between 0 and 1")

@@ -4,7 +4,7 @@ Stages are the file's models in the order in which they are asked.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +13,40 @@ from deferral import estimates
 from deferral.catalogue import DOUBTS
 from deferral.external import Answers
 from deferral.file_models import Model
-from deferral.new_samples import Scores
 from deferral.predictions import SPLITS, Own, Predictions
 
 REJECTOR = "rejector "  # of a column rejector_RULE, before its name
 SOFTMAX = "class scores"  # a signal: what `estimates.signals` says of a model's class scores
 EXAMPLES = 256  # test pictures that are kept, evenly over the rows
 MOST_FOR_CEILING = 200_000  # rows; the class scores of more are not held twice
+MOST_CLASSES = 100  # of answers without class scores: more make no table, and large arrays
 PAY = ("cascade", "router")
 
 
-def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a file of N samples says of how sure its models are: nobody says who is right."""
+
+    samples: int
+    logits: dict[str, np.ndarray]  # by model, [N, K]; 0 where it gave no scores
+    score: dict[str, np.ndarray]  # by model, [N], higher is surer
+    rejectors: dict[str, np.ndarray]  # by rule, [N]
+    ids: list[str] = field(default_factory=list)  # the column id, or row numbers from 0
+    groups: int = 0  # how many groups of samples there are; N where the file has none
+
+
+def as_predictions(
+    answers: Answers, pay: str = "cascade", most_classes: int = MOST_CLASSES
+) -> Predictions:
     """The answers of E models as E stages.
 
     With two models the file's rejectors stand as they are for any costs, send iff > 0, and their
     scores have thresholds fitted on val too, as a confidence has. pay: whether a
     sample pays for every model that it asked ("cascade"), or for the one that answers ("router").
+    most_classes: where no model has class scores and there are more classes, as where answers are
+    free text, stage_logits have K = 0.
     """
-    names = [model.name for model in answers.models]
+    names, logits = [model.name for model in answers.models], _logits(answers, most_classes)
     scores = _scores(answers)
     kinds, seen = _doubt_kinds(answers, pay), _signal_kinds(answers)
     doubts = {
@@ -50,13 +66,13 @@ def as_predictions(answers: Answers, pay: str = "cascade") -> Predictions:
     always = np.array(list(rejectors.values())).reshape(len(rejectors), len(answers.rows))
     return Predictions(
         labels=np.zeros(len(answers.rows), np.int64) if answers.labels is None else answers.labels,
-        stage_logits=_logits(answers),
+        stage_logits=logits,
         split=answers.split,
         index=answers.rows,
         scores=always,
         settings={
             "dataset": _name(answers.source),
-            "classes": list(answers.classes) if answers.labels is not None else [],
+            "classes": list(answers.classes) if logits.shape[-1] else [],
             "models": names,
             "doubt_kinds": kinds,
             "signal_kinds": seen,
@@ -257,11 +273,16 @@ def _signal_kinds(answers: Answers) -> list[list[str]]:
     return kinds
 
 
-def _logits(answers: Answers) -> np.ndarray:
-    """Class scores [E, N, K] float32 for tables of classes; K = 0 where an answer is not known."""
+def _logits(answers: Answers, most_classes: int) -> np.ndarray:
+    """Class scores [E, N, K] float32 for tables of classes; K = 0 where an answer is not known.
+
+    And where `as_predictions` says so.
+    """
     shape = (len(answers.models), len(answers.rows), len(answers.classes))
     known = [model.logits is not None or model.answer is not None for model in answers.models]
-    if answers.labels is None or not all(known):
+    scored = any(model.logits is not None for model in answers.models)
+    many = not scored and shape[-1] > most_classes
+    if answers.labels is None or not all(known) or many:
         return np.zeros((*shape[:2], 0), np.float32)
     logits = np.zeros(shape, np.float32)
     for of_model, model in zip(logits, answers.models, strict=True):
@@ -278,8 +299,14 @@ def _examples(answers: Answers) -> dict[str, np.ndarray]:
     if answers.images is None:
         return {}
     rows = np.flatnonzero(answers.split == SPLITS["test"])
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).astype(int))]
+    rows = evenly(rows, EXAMPLES)
     return {"example_index": rows, "example_images": np.ascontiguousarray(answers.images[rows])}
+
+
+def evenly(values: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of values [N], evenly spread over them."""
+    places = np.linspace(0, len(values) - 1, min(most, len(values)))
+    return values[np.unique(places.astype(int))]
 
 
 def _name(source: str) -> str:

@@ -180,7 +180,6 @@ AGAIN = [(8, 2), (4, 1, 1, 1), (1, 1)]
 DOUBTS: dict[str, Doubt] = {name: r.doubt for name, r in RULES.items() if r.doubt is not None}
 CONFIDENCE: dict[str, Rule] = {name: RULES[name] for name in DOUBTS}
 SUMMARY: list[Rule] = [rule for rule in RULES.values() if rule.summarised]
-BOUNDS: list[Rule] = [rule for rule in RULES.values() if rule.kind == "bound"]
 
 
 def looks(kinds: Mapping[str, str]) -> dict[str, Look]:

@@ -5,6 +5,7 @@ ValueErrors say which column and row is bad and do not name the file.
 
 import numpy as np
 
+from deferral.catalogue import RULES
 from deferral.classes import as_words
 from deferral.columns import Roles
 from deferral.table import Columns
@@ -32,22 +33,11 @@ def split_rows(
 
 
 def rejectors(columns: Columns, roles: Roles) -> dict[str, np.ndarray]:
-    """Scores of the file's rules, [N] each; an npz may hold several as one array [R, N]."""
-    found: dict[str, np.ndarray] = {}
+    """Scores of the file's rules, [N] each. ValueError for one with the name of a built-in rule."""
     for rule, name in roles.rejectors.items():
-        array = columns[name]
-        if array.ndim == 2:
-            names = roles.single.get("rejector_names")
-            rules = texts(columns[names]) if names else []
-            rules = rules or [f"rejector {k + 1}" for k in range(len(array))]
-            if len(rules) != len(array) or len(set(rules)) < len(rules):
-                raise ValueError(f"rejector_names are not {len(array)} different names")
-            found |= {r: numbers({r: row}, r) for r, row in zip(rules, array, strict=True)}
-        else:
-            names = roles.single.get("rejector_names")
-            rule = str(np.atleast_1d(columns[names])[0]) if names else rule
-            found[rule] = numbers(columns, name)
-    return found
+        if rule in RULES and rule != "rejector":
+            raise ValueError(f"{name}: {rule} is a rule of the report itself; rename the column")
+    return {rule: numbers(columns, name) for rule, name in roles.rejectors.items()}
 
 
 def groups(

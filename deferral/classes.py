@@ -58,7 +58,7 @@ def as_words(values: np.ndarray) -> Words:
         raise ValueError(f"a column of labels, answers or names is {values.shape}, not [N]")
     if values.dtype.kind in "fiub":
         different, code = np.unique(values, return_inverse=True)
-        texts = [_number_text(value) for value in different.tolist()]
+        texts = [_number_text(value) for value in different]
     else:
         number: dict[str, int] = {}
         rows = [number.setdefault(str(value).strip(), len(number)) for value in values.tolist()]
@@ -68,29 +68,28 @@ def as_words(values: np.ndarray) -> Words:
     return Words(unique, np.array([place[word] for word in texts], dtype=np.int64)[code])
 
 
-def _number_text(value: float) -> str:
-    if value != value:
+def _number_text(value: np.generic) -> str:
+    """The shortest text that is read as the same number, so different numbers stay different."""
+    number = value.item()
+    if number != number:
         return ""
-    return str(int(value)) if abs(value) < 2**63 and value == int(value) else f"{value:g}"
+    return str(int(number)) if abs(number) < 2**63 and number == int(number) else str(value)
 
 
 def find_classes(
-    words: Words, keys: list[str], shown: list[str], top: np.ndarray, model: str, name: str
+    words: Words, keys: list[str], top: np.ndarray, model: str, name: str
 ) -> tuple[Classes, str]:
     """What labels mean, where scores have the columns `keys` [K].
 
-    shown [K]: names of the classes; top [N]: the highest score of `model`, which tells whether
-    numbers count from 0 or 1. Labels are, the first that fits: keys; names; numbers 0 to K - 1;
-    numbers 1 to K; K different words, in alphabetical order. ValueError where none fits.
+    top [N]: the highest score of `model`, which tells whether numbers count from 0 or 1. Labels
+    are, the first that fits: keys; numbers 0 to K - 1; numbers 1 to K; K different words, in
+    alphabetical order. ValueError where none fits.
     """
     count, unique = len(keys), words.unique
-    if len(shown) != count:
-        raise ValueError(f"classes are {len(shown)}, but there are scores of {count}")
     numbers = [str(k) for k in range(count)]
     from_one = [str(k + 1) for k in range(count)]
     how = {
         "": keys,
-        ", by class name": shown,
         ", numbers from 0 of the classes in the order of their scores": numbers,
         f", 1 to {count}: the first score is of class 1": from_one,
     }
@@ -107,8 +106,7 @@ def find_classes(
             if shifted - as_is > SURE * np.sqrt((as_is + shifted) / len(labels)):
                 index = {word: k for k, word in enumerate(from_one)}
                 note = f", read from 1: {model} is right in {shifted:.1%}, and {as_is:.1%} from 0"
-        names_too = {word: k for k, word in enumerate(shown)} | {w: k for k, w in enumerate(keys)}
-        return Classes(tuple(shown), names_too | index), name + note
+        return Classes(tuple(keys), {w: k for k, w in enumerate(keys)} | index), name + note
     row = next(n for n, code in enumerate(words.code) if unique[code] not in keys)
     raise ValueError(
         f"{name} is {unique[words.code[row]]} in row {row} (from 0), but there are scores of "

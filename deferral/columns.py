@@ -20,8 +20,6 @@ SINGLE = {
     "id": ("id",),
     "text": ("text", "prompt"),
     "image": ("image", "images"),
-    "classes": ("classes",),
-    "rejector_names": ("rejector_names",),
     "cost_e": ("cost_e",),
 }
 # What a model's column may hold, and what that may be called: score_NAME or NAME_score.
@@ -48,6 +46,18 @@ class Roles:
     classes: dict[str, dict[str, str]] = field(default_factory=dict)  # model to class to column
     unused: list[str] = field(default_factory=list)
 
+    def keep(self, names: Sequence[str]) -> list[str]:
+        """Leave out all models but these; the others. ValueError for one that is not there."""
+        wanted = {name.lower() for name in names}
+        known = {model.lower() for model in self.models}
+        if unknown := [name for name in names if name.lower() not in known]:
+            raise ValueError(f"has no model {unknown[0]}; there are {', '.join(self.models)}")
+        others = [model for model in self.models if model.lower() not in wanted]
+        for model in others:
+            del self.models[model]
+            self.classes.pop(model, None)
+        return others
+
     def model(self, name: str) -> str:
         """The spelling under which a model was met first."""
         spelt = next((m for m in self.models if m.lower() == name.lower()), name)
@@ -58,7 +68,8 @@ class Roles:
 def find_roles(columns: Columns, models: Sequence[str] = ()) -> Roles:
     """Sort the names. ValueError where two columns are the same thing, or classes have gaps.
 
-    models: names that are known beforehand.
+    models: names that are known beforehand. Columns NAME_NUMBER with gaps are class scores only of
+    a NAME that other columns or ROLES have too; others, such as latency_95, are unused.
     """
     roles, rest = Roles(models={model: {} for model in models}), []
     for name in columns:
@@ -86,6 +97,10 @@ def find_roles(columns: Columns, models: Sequence[str] = ()) -> Roles:
     for model, by_class in list(roles.classes.items()):
         judged = bool(roles.models[model].keys() & {"answer", "correct", "quality"})
         roles.unused += _no_classes(by_class, words, judged)
+        known = roles.models[model] or model.lower() in (*ROLES, *(m.lower() for m in models))
+        if by_class and not known and not _without_gaps(by_class):
+            roles.unused += by_class.values()
+            by_class = {}
         if by_class:
             roles.classes[model] = _in_order(model, by_class)
         else:
@@ -144,13 +159,18 @@ def _in_order(model: str, by_class: dict[str, str]) -> dict[str, str]:
     if not all(label.isdecimal() for label in by_class):
         return by_class
     numbered = {int(label): column for label, column in by_class.items()}
-    start, count = min(numbered), len(numbered)
-    if start > 1 or max(numbered) != start + count - 1 or count < len(by_class):
+    if not _without_gaps(by_class):
         raise ValueError(
             f"class scores {', '.join(by_class.values())} must be {model}_0 to "
             f"{model}_{{K-1}}, or {model}_1 to {model}_{{K}}, without gaps"
         )
     return {str(number): numbered[number] for number in sorted(numbered)}
+
+
+def _without_gaps(by_class: dict[str, str]) -> bool:
+    """Whether numbered classes are 0 to K - 1 or 1 to K."""
+    numbers = sorted(int(label) for label in by_class)
+    return numbers[0] <= 1 and numbers == [*range(numbers[0], numbers[0] + len(numbers))]
 
 
 def hint(name: str, roles: Roles) -> str:

@@ -55,11 +55,10 @@ def deferral_curve(
 def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.ndarray) -> Curve:
     """The best that any score can do at every rate: samples whose sending saves most go first.
 
-    The saving takes at most four values, so the curve has at most five points (more for
-    qualities); it has the lowest
-    risk and the highest accuracy at every rate (among equal savings, a sample whose answer becomes
-    right goes first, which matters only at c_1 = 0). Costs are [2]: with costs per sample, the
-    order of least risk and that of highest accuracy may differ.
+    The saving takes at most four values, so the curve has at most five points (more for qualities);
+    it has the lowest risk and the highest accuracy at every rate (among equal savings, a sample
+    whose answer becomes right goes first, which matters only at c_1 = 0). Costs are [2]: with costs
+    per sample, the order of least risk and that of highest accuracy may differ.
     """
     local, remote = stage_costs(correct, query_cost, error_cost)
     saved = np.unique(local - remote, return_inverse=True)[1]
@@ -69,12 +68,12 @@ def oracle_curve(correct: np.ndarray, query_cost: np.ndarray, error_cost: np.nda
 
 def accuracy_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
     """Accuracy when exactly these shares are sent, linear between the points of the curve."""
-    return _at(curve.rate, curve.accuracy, rates)
+    return np.interp(np.asarray(rates), curve.rate, curve.accuracy)
 
 
 def risk_at(curve: Curve, rates: ArrayLike = RATES) -> np.ndarray:
     """Risk when exactly these shares are sent, linear between the points of the curve."""
-    return _at(curve.rate, curve.risk, rates)
+    return np.interp(np.asarray(rates), curve.rate, curve.risk)
 
 
 def normalised_area(curve: Curve, oracle: Curve) -> float:
@@ -85,10 +84,10 @@ def normalised_area(curve: Curve, oracle: Curve) -> float:
     play no part. Below 0: worse than random. nan where the oracle gains nothing over random.
     """
     random = (curve.accuracy[0] + curve.accuracy[-1]) / 2
-    best = _area(oracle.accuracy, oracle.rate) - random
+    best = area_below(oracle.accuracy, oracle.rate) - random
     if best <= 1e-12:
         return float("nan")
-    return float((_area(curve.accuracy, curve.rate) - random) / best)
+    return float((area_below(curve.accuracy, curve.rate) - random) / best)
 
 
 def error_area(curve: Curve) -> float:
@@ -99,7 +98,7 @@ def error_area(curve: Curve) -> float:
     are the area under error against reject rate. If the edge is always right, it is `augrc` of the
     local net.
     """
-    return float(1 - _area(curve.accuracy, curve.rate))
+    return float(1 - area_below(curve.accuracy, curve.rate))
 
 
 def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -116,7 +115,7 @@ def aurc(score: np.ndarray, wrong: np.ndarray) -> float:
     selective = kept[1:] / np.arange(1, len(kept))
     if len(selective) == 1:
         return float(selective[0])
-    return _area(selective) / (len(selective) - 1)
+    return area_below(selective) / (len(selective) - 1)
 
 
 def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -128,26 +127,17 @@ def augrc(score: np.ndarray, wrong: np.ndarray) -> float:
     paper's (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2. score [N], wrong [N] bool.
     """
     kept = _kept_errors(score, wrong)
-    return _area(kept) / (len(kept) - 1) ** 2
+    return area_below(kept) / (len(kept) - 1) ** 2
 
 
 def _kept_errors(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Expected errors among the k samples of lowest score, k = 0..N; [N + 1]."""
     score, wrong = np.asarray(score, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
-    if score.shape != wrong.shape or score.ndim != 1 or not score.size:
-        raise ValueError(f"score {score.shape} and wrong {wrong.shape} must be [N], N >= 1")
     order, kept = cut_places(-score)
     errors = np.concatenate([[0.0], np.cumsum(wrong[order])])[kept]
     return np.interp(np.arange(score.size + 1), kept, errors)
 
 
-def _area(y: np.ndarray, x: np.ndarray | None = None) -> float:
+def area_below(y: np.ndarray, x: np.ndarray | None = None) -> float:
     """Below the straight lines between points [M]; x rising, by default 0, 1, ..., M - 1."""
     return float(((y[1:] + y[:-1]) * (1.0 if x is None else np.diff(x))).sum() / 2)
-
-
-def _at(rate: np.ndarray, values: np.ndarray, rates: ArrayLike) -> np.ndarray:
-    wanted = np.asarray(rates, dtype=np.float64)
-    if not ((wanted >= 0) & (wanted <= 1)).all():
-        raise ValueError(f"rates {wanted.tolist()}: each must be in 0..1")
-    return np.interp(wanted, rate, values)

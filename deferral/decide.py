@@ -110,6 +110,15 @@ class Prepared:
         on_val, on_test = _doubts(val), _doubts(test)
         self.doubts = {name: (on_val[name], on_test[name]) for name in on_val}
         self.order = {name: stages.falling_order(doubt) for name, doubt in on_val.items()}
+        # The doubt whose thresholds earlier exits have under rules of the last one.
+        self.first = "max_softmax" if "max_softmax" in on_val else next(iter(on_val), "")
+        self.without_last = RULES["exits only"]
+        if own is not None and self.first:
+            about = f"the last model is never asked; {confidence_rule(self.first).about}; the "
+            about += "thresholds of least risk on val, one a model"
+            self.without_last = replace(
+                self.without_last, label="last model never asked", about=about
+            )
         fitted = val.own is None or len(val.own.signals) > 0
         self.stopping = Stopping(val, test) if fitted else None
         self.ceiling = ceiling.both_right(val, test) if ceiling.is_known(val) else None
@@ -123,12 +132,6 @@ class Prepared:
         settings = predictions.settings["rejectors"]
         self.rejectors = list(zip(settings, val.scores, test.scores, strict=True))
         self.recent: dict[Pair, dict[str, Decision]] = {}
-
-    def same_test(self, other: "Prepared") -> bool:
-        """Whether both have the same test rows, which a paired bootstrap needs."""
-        return np.array_equal(self.test_index, other.test_index) and np.array_equal(
-            self.test_labels, other.test_labels
-        )
 
     def price(self, cost_1: float, cost_e: float) -> Costs:
         """query_cost and error_cost of the test rows, [E + 1] each; or of each row, [E + 1, Nt]."""
@@ -237,7 +240,7 @@ class Prepared:
     def _exits_only(self, price: Costs) -> Decision:
         """The thresholds of `_before` if nothing is sent."""
         (_, on_test), _ = self._before(np.zeros(self.correct_val.shape[1], dtype=bool), price)
-        return Decision(RULES["exits only"], rules.never(len(on_test)), on_test)
+        return Decision(self.without_last, rules.never(len(on_test)), on_test)
 
     def _optimum(self, rule: Rule, stopping: Stopping, price: Costs) -> Decision:
         on_val, on_test = stopping.decide(*price)
@@ -256,9 +259,8 @@ class Prepared:
         if not self.last:
             sizes = self.correct_val.shape[1], self.correct_test.shape[1]
             return [np.zeros(n, dtype=np.int64) for n in sizes], np.empty(0)
-        first = "max_softmax" if "max_softmax" in self.doubts else next(iter(self.doubts))
-        on_val, on_test = (doubt[:-1] for doubt in self.doubts[first])
-        order = self.order[first][:-1]
+        on_val, on_test = (doubt[:-1] for doubt in self.doubts[self.first])
+        order = self.order[self.first][:-1]
         thresholds = stages.fit_thresholds(on_val, self.correct_val, *price, send, order)
         return [stages.leave(doubt, thresholds) for doubt in (on_val, on_test)], thresholds
 

@@ -10,7 +10,6 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from deferral.predictions import Predictions
 from deferral.rules import entropy_doubt, in_blocks, margin_doubt, max_softmax_doubt
 
 TOP = 10  # the most sorted log-probabilities that are used
@@ -34,51 +33,51 @@ def bayes_score(estimates: np.ndarray, cost_1: float, cost_e: float) -> np.ndarr
     return (1 - local) - cost_e - cost_1 * (1 - edge)
 
 
-def post_hoc(val: Predictions, test: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Both probabilities from the local net's logits alone, without training a net.
-
-    Two logistic regressions, of 1{m = y} and of 1{e = y}, fitted on val: `right_given` the local
-    logits. Returns estimates_val [2, Nv], out of fold, and estimates_test [2, Nt].
-    """
-    x_val, x_test = features(val.stage_logits[0], test.stage_logits[0])
-    return right_given(x_val, val.correct, x_test)
-
-
 @dataclass(frozen=True, eq=False)
 class Logistic:
-    """P(right | x) = 1 / (1 + exp(-(weights x + intercept))) for each of M rows."""
+    """P(right | x) = 1 / (1 + exp(-(weights z + intercept))), z = (x - center) / scale, M times."""
 
+    center: np.ndarray  # [F]
+    scale: np.ndarray  # [F]
     weights: np.ndarray  # [M, F]
     intercept: np.ndarray  # [M]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x [N, F] to probabilities [M, N]."""
-        return expit(self.weights @ x.T + self.intercept[:, None])
+        """x [N, F] to probabilities [M, N]. ValueError for another number of signals."""
+        if x.shape[1] != len(self.center):
+            raise ValueError(f"has {x.shape[1]} signals of a model, not {len(self.center)}")
+        z = (x - self.center) / self.scale
+        return expit(self.weights @ z.T + self.intercept[:, None])
 
 
-def right_given(
-    x_val: np.ndarray, right: np.ndarray, x_test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """P(right | x) of val and test samples: `fit_right` without its coefficients."""
-    on_val, model = fit_right(x_val, right)
-    return on_val, model(x_test)
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """weights p + intercept."""
+
+    weights: np.ndarray  # [M]
+    intercept: np.ndarray  # []
+
+    def __call__(self, p: np.ndarray) -> np.ndarray:
+        """p [M, N] to [N]."""
+        return self.weights @ p + self.intercept
 
 
 def fit_right(x: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, Logistic]:
     """P(right | x) by a logistic regression for each row of right [M, N], bool or quality 0..1.
 
-    x [N, F], of variance about 1. Returns estimates [M, N], each sample's from a fit on the other
-    FOLDS - 1 folds, so that they are as honest here as on test; and the fit on all. The L2 penalty
-    of each row is the one of STRENGTHS of least log loss over these folds. Where all samples are
-    right or all are wrong there is nothing to fit: (right + 1) / (samples + 2), Laplace's rule. A
-    quality q counts as q of a right and 1 - q of a wrong answer. Of more than MOST rows a random
-    MOST are fitted, and the others estimated by that fit, which has not seen them. Deterministic.
+    x [N, F]: signals, which are standardised. Returns estimates [M, N], each sample's from a fit on
+    the other FOLDS - 1 folds, so that they are as honest here as on test; and the fit on all. The
+    L2 penalty of each row is the one of STRENGTHS of least log loss over these folds. Where all
+    samples are right or all are wrong there is nothing to fit: (right + 1) / (samples + 2),
+    Laplace's rule. A quality q counts as q of a right and 1 - q of a wrong answer. Of more than
+    MOST rows a random MOST are fitted, and the others estimated by that fit, which has not seen
+    them. Deterministic.
     """
     n, features = x.shape
-    rows = np.arange(n)
+    rows, (center, scale) = np.arange(n), center_and_scale(x)
     if n > MOST:
         rows = np.sort(np.random.default_rng(0).choice(n, MOST, replace=False))
-    fold, seen = folds(len(rows)), x[rows]
+    fold, seen = folds(len(rows)), ((x - center) / scale)[rows]
     crossed = np.empty((len(right), len(rows)))
     weights, intercept = np.empty((len(right), features)), np.empty(len(right))
     # Products this small gain nothing from threads, and wait for them where cores are busy:
@@ -89,7 +88,7 @@ def fit_right(x: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, Logistic]:
             best = int(np.argmin([_log_loss(one, p) for p in tried]))
             crossed[m] = tried[best]
             weights[m], intercept[m] = _fit(seen, one, STRENGTHS[best])
-    model = Logistic(weights, intercept)
+    model = Logistic(center, scale, weights, intercept)
     if n == len(rows):
         return crossed, model
     estimated = model(x)
@@ -100,16 +99,6 @@ def fit_right(x: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, Logistic]:
 def folds(n: int) -> np.ndarray:
     """The fold of each of n val samples, [n] in 0..FOLDS - 1; random, as rows may be sorted."""
     return np.random.default_rng(0).permutation(n) % FOLDS
-
-
-def features(logits_val: np.ndarray, logits_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What logits [N, K] of one net say of a sample: `signals` [Nv, F] and [Nt, F], standardised.
-
-    With val's means and standard deviations.
-    """
-    x_val, x_test = signals(logits_val), signals(logits_test)
-    center, scale = center_and_scale(x_val)
-    return (x_val - center) / scale, (x_test - center) / scale
 
 
 def center_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

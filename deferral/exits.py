@@ -12,23 +12,18 @@ including an exit, so they never fall), shares and thresholds [P, E] (a row a po
 0..E-1.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from deferral.rules import max_softmax_doubt
 
 POINTS = 39
-CHUNK = 2**20  # logits per float64 conversion: 8 MB, and as much for each temporary
 
 
 def shares(q: float | np.ndarray, num_exits: int) -> np.ndarray:
     """p_k ∝ q^k for k = 1..E, summing to 1: [E] for a number, [P, E] for q [P]. q > 0."""
-    q = np.asarray(q, dtype=np.float64)
-    if num_exits < 1 or not (np.isfinite(q) & (q > 0)).all():
-        raise ValueError(f"shares of {num_exits} exits at q = {q}: q must be above 0, exits 1 up")
-    powers = q[..., None] ** np.arange(1, num_exits + 1)
+    powers = np.asarray(q, dtype=np.float64)[..., None] ** np.arange(1, num_exits + 1)
     return powers / powers.sum(-1, keepdims=True)
 
 
@@ -45,19 +40,8 @@ def exit_counts(n: int | np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def confidence(stage_logits: np.ndarray) -> np.ndarray:
-    """Max softmax - 1 of every exit, [E, N, K] to float64 [E, N], by `max_softmax_doubt`.
-
-    Converts CHUNK logits at a time to float64.
-    """
-    stage_logits = np.asarray(stage_logits)
-    if stage_logits.ndim != 3 or not stage_logits.shape[-1]:
-        raise ValueError(f"stage_logits {stage_logits.shape} must be [E, N, K], K >= 1")
-    rows = max(1, CHUNK // stage_logits.shape[-1])
-    confidences = np.empty(stage_logits.shape[:2])
-    for k, logits in enumerate(stage_logits):
-        for start in range(0, len(logits), rows):
-            confidences[k, start : start + rows] = -max_softmax_doubt(logits[start : start + rows])
-    return confidences
+    """Max softmax - 1 of every exit, [E, N, K] to float64 [E, N], by `max_softmax_doubt`."""
+    return -np.stack([max_softmax_doubt(logits) for logits in stage_logits])
 
 
 def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -69,17 +53,7 @@ def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray
     Where floor(N p_k) is 0, or more than the samples left, the threshold is +inf: it takes none.
     The last exit takes the rest: -inf. O(E N (log N + P)).
     """
-    confidence_val = _confidence(confidence_val)
     num_exits, n = confidence_val.shape
-    shares = np.asarray(shares, dtype=np.float64)
-    if not n:
-        raise ValueError("thresholds need at least one sample to be fitted on")
-    if (
-        shares.ndim not in (1, 2)
-        or shares.shape[-1] != num_exits
-        or not ((shares >= 0) & (shares <= 1)).all()
-    ):
-        raise ValueError(f"shares {shares.shape} must be [P, {num_exits}], each in 0..1")
     takes = np.atleast_2d(exit_counts(n, shares).astype(np.int32))
     thresholds = np.full(takes.shape, np.inf)
     thresholds[:, -1] = -np.inf
@@ -93,21 +67,16 @@ def fit_thresholds(confidence_val: np.ndarray, shares: np.ndarray) -> np.ndarray
         able = (last < n) & (take[:, 0] > 0)
         thresholds[able, k] = confidence_val[k][order[last[able]]]
         left &= confidence_val[k] < thresholds[:, k, None]
-    return thresholds.reshape(shares.shape)
+    return thresholds.reshape(np.shape(shares))
 
 
 def stops(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """The exit that answers: the first k with confidence[k] >= threshold[k].
 
-    confidence [E, N]; thresholds [P, E] give int64 [P, N], [E] give [N]. ValueError unless the
-    last threshold is -inf: without it some samples would have no answer.
+    confidence [E, N]; thresholds [P, E] give int64 [P, N], [E] give [N]. The last threshold is
+    -inf: the last exit answers what is left.
     """
-    confidence, thresholds = _confidence(confidence), np.asarray(thresholds, dtype=np.float64)
     num_exits, n = confidence.shape
-    if thresholds.ndim not in (1, 2) or thresholds.shape[-1] != num_exits:
-        raise ValueError(f"thresholds {thresholds.shape} must be [P, {num_exits}]")
-    if not (thresholds[..., -1] == -np.inf).all() or np.isnan(thresholds).any():
-        raise ValueError("thresholds: none may be nan, and the last exit's must be -inf")
     stop = np.full((*thresholds.shape[:-1], n), num_exits - 1)
     for k in reversed(range(num_exits - 1)):
         np.copyto(stop, k, where=confidence[k] >= thresholds[..., k, None])
@@ -130,22 +99,9 @@ def max_doubt(thresholds: np.ndarray) -> list[float | None]:
     return [float(-t) if np.isfinite(t) else None for t in thresholds]
 
 
-def thresholds_of(row: Mapping[str, Any]) -> np.ndarray:
-    """[E], of a row of `budgets.budgeted`: None is -inf at the last exit, else +inf."""
-    *earlier, _ = row["max_doubt"]
-    return np.array([np.inf if d is None else -d for d in earlier] + [-np.inf])
-
-
-def q_of_points(points: int = POINTS) -> np.ndarray:
-    """q = p / 20 of the first points of a curve, [P]."""
-    return np.arange(1, points + 1) / 20
-
-
-def _confidence(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or not len(values) or np.isnan(values).any():
-        raise ValueError(f"confidence {values.shape} must be [E, N], E >= 1, without nan")
-    return values
+def q_of_points() -> np.ndarray:
+    """q = p / 20 of the points of a curve, [POINTS]."""
+    return np.arange(1, POINTS + 1) / 20
 
 
 def costs_of(multiply_adds: Sequence[int], num_exits: int) -> np.ndarray:

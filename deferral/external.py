@@ -75,9 +75,11 @@ def load(path: str | Path, reading: Reading | None = None) -> Answers:
 
 def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answers:
     roles = find_roles(columns)
+    left_out = roles.keep(reading.models) if reading.models else []
     n = _count_rows(columns, roles)
     notes = [("file", f"{form}, {n} rows")]
     logits, forms = class_scores(columns, roles, reading.scores)
+    doubts = _check_reading(roles, reading)
     labels, classes, note = _labels(columns, roles, logits)
     if note:
         notes.append(("labels", note))
@@ -96,6 +98,8 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         notes.append(("rejectors", ", ".join(rejectors)))
     if group is not None:
         notes.append(("groups", note_group))
+    if left_out:
+        notes.append(("left out", ", ".join(left_out)))
     if roles.unused:
         notes.append(("not used", ", ".join(hint(name, roles) for name in roles.unused[:8])))
     keep = np.ones(n, dtype=bool)
@@ -131,11 +135,25 @@ def _answers(columns: Columns, reading: Reading, form: str, source: str) -> Answ
         images=cells.images(columns, roles, n),
         forms={model: form.split(" (")[0] for model, form in forms.items()},
         class_columns={model: tuple(by_class) for model, by_class in roles.classes.items()},
-        doubts=reading.doubts,
+        doubts=doubts,
         understood=tuple(notes),
         source=source,
     )
     return answers if keep.all() else _take(answers, keep)
+
+
+def _check_reading(roles: Roles, reading: Reading) -> tuple[str, ...]:
+    """Names of the models in `reading.doubts`. ValueError for what has no effect on this file."""
+    scored = {model.lower(): model for model, kinds in roles.models.items() if "score" in kinds}
+    if unknown := [name for name in reading.doubts if name.lower() not in scored]:
+        raise ValueError(f"--doubts {unknown[0]}: has no column score_{unknown[0]}")
+    if reading.quality_scale and not any("quality" in kinds for kinds in roles.models.values()):
+        raise ValueError("--quality_scale: has no column quality_NAME")
+    if reading.scores != "auto" and not any(
+        model in roles.classes or "scores" in kinds for model, kinds in roles.models.items()
+    ):
+        raise ValueError("--scores: has no class scores whose form is open")
+    return tuple(scored[name.lower()] for name in reading.doubts)
 
 
 def _beginnings(texts: Sequence[str]) -> np.ndarray:
@@ -168,11 +186,7 @@ def _count_rows(columns: Columns, roles: Roles) -> int:
         )
     used = [*roles.single.values(), *(c for kinds in roles.models.values() for c in kinds.values())]
     used += [c for by_class in roles.classes.values() for c in by_class.values()]
-    used = [
-        name
-        for name in used
-        if name not in (roles.single.get("classes"), roles.single.get("rejector_names"))
-    ]
+    used += roles.rejectors.values()
     n = len(columns[used[0]])
     for name in used:
         if not columns[name].ndim or len(columns[name]) != n:
@@ -204,9 +218,7 @@ def _labels(
         keys = list(roles.classes.get(model, ())) or [str(k) for k in range(scores.shape[1])]
         if len(keys) != scores.shape[1]:  # one column, the probability of class 1
             keys = ["0", "1"]
-        given = roles.single.get("classes")
-        shown = cells.texts(np.atleast_1d(columns[given])) if given else keys
-        classes, note = find_classes(words, keys, shown, scores.argmax(1), model, name)
+        classes, note = find_classes(words, keys, scores.argmax(1), model, name)
     return classes.number(words), classes, note
 
 

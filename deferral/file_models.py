@@ -15,14 +15,15 @@ from deferral.table import Columns
 class Reading:
     """What a file does not say itself.
 
-    models: the order in which they are asked; empty: by mean cost, else as the file names them.
-    doubts: models whose score is higher where they are less sure. scores: the form of all class
-    scores (`scores.FORMS`), or "auto". missing: an answer that is not there (empty, nan, -1) is
-    "wrong", or its sample is left out ("drop").
+    models: the order in which they are asked, others are left out; empty: by mean cost, else as
+    the file names them. quality_scale: range of the columns quality_NAME; None: 0 to 1. doubts:
+    models whose score is higher where they are less sure. scores: the form of all class scores
+    (`scores.FORMS`), or "auto". missing: an answer that is not there (empty, nan, -1) is "wrong",
+    or its sample is left out ("drop").
     """
 
     models: tuple[str, ...] = ()
-    quality_scale: tuple[float, float] = (0.0, 1.0)
+    quality_scale: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
     scores: str = "auto"
     missing: str = "wrong"
@@ -105,13 +106,16 @@ def read_model(
     classes: Classes,
     reading: Reading,
 ) -> tuple[Model, str]:
-    """One model's columns, checked; and what they are, in words."""
+    """One model's columns, checked; and what they are, in words.
+
+    Of several that say how good an answer is, quality goes before correct, and that before answer.
+    """
     judging = [kinds[kind] for kind in ("quality", "correct", "answer") if kind in kinds]
+    answer, notes = None, judging[:1]
     if len(judging) > 1:
-        raise ValueError(f"says in {' and '.join(judging)} whether {name} is right")
-    answer, notes = None, [*judging]
+        notes = [f"{judging[0]} says what is right, not {' or '.join(judging[1:])}"]
     if "quality" in kinds:
-        quality = cells.quality(columns, kinds["quality"], *reading.quality_scale)
+        quality = cells.quality(columns, kinds["quality"], *(reading.quality_scale or (0, 1)))
     elif "correct" in kinds:
         quality = cells.quality(columns, kinds["correct"], 0, 1)
         if not np.isin(quality[~np.isnan(quality)], (0, 1)).all():
@@ -120,11 +124,10 @@ def read_model(
         if "answer" in kinds:
             answer, missing, note = classes.answers(as_words(columns[kinds["answer"]]))
             notes.append(note)
-        elif logits is not None:
+        else:
+            assert logits is not None
             missing = np.isnan(logits).all(1)
             answer = np.where(missing, -1, np.where(np.isnan(logits), -np.inf, logits).argmax(1))
-        else:
-            raise ValueError(f"says nothing about who was right for {name}")
         quality = np.where(missing, np.nan, answer == labels)
     missing = np.isnan(quality)
     if logits is not None:
@@ -133,7 +136,7 @@ def read_model(
         logits = np.where(np.isnan(logits), logits.dtype.type(0), logits)
     score = cells.numbers(columns, kinds["score"]) if "score" in kinds else None
     if score is not None:
-        doubt = name in reading.doubts
+        doubt = name.lower() in map(str.lower, reading.doubts)
         score = -score if doubt else score
         notes.append(f"{kinds['score']}: higher is {'less sure' if doubt else 'surer'}")
     cost = cells.numbers(columns, kinds["cost"], low=0.0) if "cost" in kinds else None
@@ -153,8 +156,6 @@ def in_order(models: list[Model], reading: Reading) -> tuple[list[Model], str]:
     lower = [name.lower() for name in names]
     if reading.models:
         wanted = [name.lower() for name in reading.models]
-        if unknown := [name for name in reading.models if name.lower() not in lower]:
-            raise ValueError(f"has no model {unknown[0]}; there are {', '.join(names)}")
         if len(set(wanted)) < len(wanted) or len(wanted) < 2:
             raise ValueError("needs two different models or more, the cheapest first")
         order, why = [lower.index(name) for name in wanted], "as asked for"

@@ -26,11 +26,6 @@ def recovered(curve: Curve) -> np.ndarray:
     return (curve.accuracy - curve.accuracy[0]) / gap
 
 
-def mean_recovered(x: np.ndarray, part: np.ndarray) -> float:
-    """APGR: the area under the gap recovered `part` [M] against calls or cost `x` [M], 0..1."""
-    return float((np.diff(x) * (part[1:] + part[:-1])).sum() / 2)
-
-
 def needed(x: np.ndarray, part: np.ndarray, wanted: float) -> float:
     """CPT: the least share of calls, or of the difference in cost, that recovers `wanted`.
 

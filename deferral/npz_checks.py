@@ -5,14 +5,12 @@ deferral/predictions.py says what each array holds.
 
 import json
 import math
-import zipfile
-import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiment import read_npz as read_npz
 from experiment import sha256
 
 SPLITS = {"val": 0, "test": 1}
@@ -52,28 +50,6 @@ def tolerance(async_freq: Any) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value <= 1 else None
-
-
-def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of the file, or those that are among `names`, unchecked.
-
-    FileNotFoundError where there is no file; ValueError where it cannot be read.
-    """
-    unreadable = f"{path}: cannot be read: truncated, or not an npz file of plain arrays"
-    try:
-        with path.open("rb") as stream:  # np.load leaves a damaged file open
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError(unreadable)
-            with file:
-                wanted = file.files if names is None else names
-                return {k: file[k] for k in wanted if k in file}
-    except FileNotFoundError:
-        raise
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, MemoryError) as e:
-        raise ValueError(unreadable) from e
-    except (zipfile.BadZipFile, zlib.error) as e:
-        raise ValueError(unreadable) from e
 
 
 def check_inputs(path: Path, settings: dict[str, Any]) -> None:

@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from deferral import estimates
-from deferral.cascade import doubt_of, signals_of
-from deferral.new_samples import Reads, Scores
+from deferral.cascade import Scores, doubt_of, signals_of
+from deferral.estimates import Linear, Logistic
 from deferral.stages import leave
 
 VERSION = 1
@@ -33,33 +32,14 @@ KINDS = ("model", "thresholds", "estimates")
 
 
 @dataclass(frozen=True)
-class Logistic:
-    """P(right | x) of M models from F signals of a sample."""
-
-    center: list[float]  # [F]
-    scale: list[float]  # [F]
-    weights: list[list[float]]  # [M, F]
-    intercept: list[float]  # [M]
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x [N, F] to [M, N]."""
-        if x.shape[1] != len(self.center):
-            raise ValueError(f"has {x.shape[1]} signals of a model, not {len(self.center)}")
-        z = (x - np.array(self.center)) / np.array(self.scale)
-        return estimates.Logistic(np.array(self.weights), np.array(self.intercept))(z)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """weights p + intercept."""
-
-    weights: list[float]  # [M]
-    intercept: float
-
-
-@dataclass(frozen=True)
 class Policy:
-    """What policy.json holds. `expected`: of the test rows it was measured on, for --check."""
+    """What policy.json holds. `expected`: of the test rows it was measured on, for --check.
+
+    Columns of new samples are read as those of the file that the policy was made from. forms: by
+    model, what its class scores are (one of `scores.FORMS`); models without one have no class
+    scores to read. classes: by model, the CLASS of each column NAME_CLASS, in order. negated:
+    models whose column score_NAME is higher where they are less sure.
+    """
 
     kind: str
     rule: str
@@ -74,7 +54,7 @@ class Policy:
     going_on: list[Linear] = field(default_factory=list)  # [E - 2]
     errors: list[float] = field(default_factory=list)  # of the last model but one, and the last
     ask: float = 0.0
-    forms: dict[str, str] = field(default_factory=dict)  # `new_samples.Reads`, as the next two
+    forms: dict[str, str] = field(default_factory=dict)
     classes: dict[str, list[str]] = field(default_factory=dict)
     negated: list[str] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
@@ -83,13 +63,12 @@ class Policy:
     made_from: dict[str, str] = field(default_factory=dict)  # file to SHA-256
     policy: int = VERSION
 
-    @property
-    def reads(self) -> Reads:
-        """How a file of new samples is read."""
-        return Reads(self.models, self.forms, self.classes, self.negated)
-
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        values = asdict(self)
+        text = json.dumps(
+            values, indent=1, ensure_ascii=False, allow_nan=False, default=np.ndarray.tolist
+        )
+        return text + "\n"
 
 
 def load(path: str | Path) -> Policy:
@@ -103,8 +82,11 @@ def load(path: str | Path) -> Policy:
     try:
         if values["policy"] != VERSION:
             raise ValueError(f"is of version {values['policy']}; this program reads {VERSION}")
-        values["logistic"] = [Logistic(**one) for one in values.get("logistic", [])]
-        values["going_on"] = [Linear(**one) for one in values.get("going_on", [])]
+        for key, kind in (("logistic", Logistic), ("going_on", Linear)):
+            values[key] = [
+                kind(**{name: np.asarray(value) for name, value in one.items()})
+                for one in values.get(key, [])
+            ]
         policy = Policy(**values)
         _check(policy)
     except (KeyError, TypeError, AttributeError):
@@ -151,8 +133,7 @@ def saving(policy: Policy, x: np.ndarray, k: int) -> np.ndarray:
     """What going on from model k is expected to save, [N], in errors; x [N, F], its signals."""
     p = policy.logistic[k](x)
     if k < len(policy.going_on):
-        more = policy.going_on[k]
-        return -(np.array(more.weights) @ p + more.intercept)
+        return -policy.going_on[k](p)
     return policy.errors[0] * (1 - p[0]) - policy.ask - policy.errors[1] * (1 - p[1])
 
 

@@ -213,5 +213,8 @@ def find(run_dir: str | Path) -> list[Path]:
     """Every *-predictions.npz in a folder or below it, sorted. ValueError if there is none."""
     paths = sorted(Path(run_dir).rglob(PREDICTIONS))
     if not paths:
-        raise ValueError(f"no predictions in {run_dir}; run eval_all.py first")
+        raise ValueError(
+            f"no predictions in {run_dir}; eval_all.py writes them, and early_exit.eval those of "
+            "networks with exits"
+        )
     return paths

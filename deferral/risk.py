@@ -5,9 +5,8 @@
 Shapes: correct [E, N] bool, or the quality of each answer, 0..1; stop [N] in 0..E-1 (the stage that
 answers), query_cost [E] (paid on reaching a stage, cumulated), error_cost [E]. Costs are in units
 of one local error. With E = 2 and `costs(cost_1, cost_e)` it is the risk of Wu et al. (ICLR 2025),
-Learning to Help in Multi-Class Settings. Where what a stage costs
-depends on the sample, as for a device with exits taken as one stage (`stages.as_two`), query_cost
-and error_cost may be [E, N].
+Learning to Help in Multi-Class Settings. Where what a stage costs depends on the sample, as for a
+device with exits taken as one stage (`stages.as_two`), query_cost and error_cost may be [E, N].
 """
 
 import numpy as np
@@ -15,6 +14,8 @@ from numpy.typing import ArrayLike
 
 Pair = tuple[float, float]  # (c_1, c_e)
 Costs = tuple[np.ndarray, np.ndarray]  # query_cost and error_cost
+# 42 pairs of Wu et al. (ICLR 2025). 3 / 40 is the float that "0.075" parses to; 0.025 * 3 is not.
+PAPER_COSTS: list[Pair] = [(cost_1, k / 40) for cost_1 in (1.0, 1.25) for k in range(21)]
 
 
 def costs(cost_1: float, cost_e: float, device: ArrayLike = (0.0,)) -> Costs:
@@ -73,27 +74,8 @@ def random_risk(
     correct: np.ndarray, rate: float, query_cost: np.ndarray, error_cost: np.ndarray
 ) -> float:
     """Expected risk when each sample is sent with the same probability `rate` (E = 2)."""
-    local, remote = stage_costs(_two_stages(correct), query_cost, error_cost)
-    return _mixed(local, remote, rate)
-
-
-def random_accuracy(correct: np.ndarray, rate: float) -> float:
-    """Expected accuracy when each sample is sent with probability `rate` (E = 2)."""
-    local, remote = _two_stages(correct)
-    return _mixed(local, remote, rate)
-
-
-def _mixed(local: np.ndarray, remote: np.ndarray, rate: float) -> float:
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate {rate} is not in 0..1")
+    local, remote = stage_costs(correct, query_cost, error_cost)
     return (1 - rate) * _mean(local) + rate * _mean(remote)
-
-
-def _two_stages(correct: np.ndarray) -> np.ndarray:
-    correct = np.asarray(correct)
-    if correct.ndim != 2 or len(correct) != 2:
-        raise ValueError(f"correct {correct.shape}: a send probability needs 2 stages, [2, N]")
-    return correct
 
 
 def at_stop(values: np.ndarray, stop: np.ndarray) -> np.ndarray:

@@ -7,12 +7,13 @@ number; an empty cell, NaN and null are missing: nan in a column of numbers, "" 
 
 import gzip
 import re
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiment import read_npz
 
 FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet", ".npz")
 SEPARATORS = ",;\t|"
@@ -40,19 +41,20 @@ def read(path: str | Path) -> tuple[Columns, str]:
         raise ValueError(
             f"{path}: unknown kind of file; these are read: {', '.join(FORMATS)}, and text with .gz"
         )
-    try:
-        if suffix == ".npz":
-            columns, form = _read_npz(path), "npz"
-        elif suffix == ".parquet":
-            columns, form = _read_parquet(path), "Parquet"
-        elif suffix in (".jsonl", ".ndjson"):
-            columns, form = _read_json_lines(path, packed), "JSON lines"
-        else:
-            columns, form = _read_text(path, packed)
-    except (UnicodeDecodeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as e:
-        raise ValueError(f"{path}: cannot be read ({str(e).splitlines()[0]})") from None
-    except ValueError as e:
-        raise ValueError(f"{path}: {str(e).strip().splitlines()[0]}") from None
+    if suffix == ".npz":
+        columns, form = {name.strip(): a for name, a in read_npz(path).items()}, "npz"
+    else:
+        try:
+            if suffix == ".parquet":
+                columns, form = _read_parquet(path), "Parquet"
+            elif suffix in (".jsonl", ".ndjson"):
+                columns, form = _read_json_lines(path, packed), "JSON lines"
+            else:
+                columns, form = _read_text(path, packed)
+        except (UnicodeDecodeError, OSError, EOFError, zlib.error) as e:
+            raise ValueError(f"{path}: cannot be read ({str(e).splitlines()[0]})") from None
+        except ValueError as e:
+            raise ValueError(f"{path}: {str(e).strip().splitlines()[0]}") from None
     if not columns or not any(len(c) for c in columns.values() if c.ndim):
         raise ValueError(f"{path}: has no rows; it needs a header and a row a sample")
     return columns, form
@@ -87,7 +89,7 @@ def _read_text(path: Path, packed: bool) -> tuple[Columns, str]:
 
 def _convert_decimal_commas(columns: Columns) -> bool:
     """Text columns whose every value is a number with a comma become numbers; whether one did."""
-    number = re.compile(r"-?\d*,\d+|-?\d+|")
+    number = re.compile(r"(?:[-+]?(?:\d*,\d+|\d+)(?:[eE][-+]?\d+)?)?")
     converted = False
     for name, column in columns.items():
         if column.dtype.kind == "O" and all(number.fullmatch(text) for text in column):
@@ -111,7 +113,7 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _from_arrow(table: Any) -> Columns:
-    """A pyarrow Table's columns; lists of equal length become [N, K]."""
+    """A pyarrow Table's columns; lists of equally many numbers become [N, K], others text."""
     import pyarrow as pa
 
     names = [str(name).strip() for name in table.column_names]
@@ -123,14 +125,7 @@ def _from_arrow(table: Any) -> Columns:
             column, kind = column.dictionary_decode(), kind.value_type
         if isinstance(column, pa.ChunkedArray):  # of no rows
             column = pa.array([], type=kind)
-        if (
-            pa.types.is_list(kind)
-            or pa.types.is_fixed_size_list(kind)
-            or pa.types.is_large_list(kind)
-        ):
-            lengths = set(column.value_lengths().to_pylist())
-            if len(lengths) > 1:
-                raise ValueError(f"column {name} holds lists of different lengths")
+        if _is_matrix(column):
             flat = _numpy(column.flatten())
             columns[name] = flat.astype(np.float64).reshape(len(column), -1)
         elif pa.types.is_boolean(kind):
@@ -148,31 +143,24 @@ def _from_arrow(table: Any) -> Columns:
     return columns
 
 
+def _is_matrix(column: Any) -> bool:
+    """Whether a pyarrow array holds lists of numbers, equally many in every row."""
+    import pyarrow as pa
+
+    kind = column.type
+    lists = (pa.types.is_list, pa.types.is_fixed_size_list, pa.types.is_large_list)
+    if not any(is_list(kind) for is_list in lists):
+        return False
+    of_numbers = pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
+    return of_numbers and len(set(column.value_lengths().to_pylist())) <= 1
+
+
 def _numpy(column: Any) -> np.ndarray:
     """The values of a pyarrow array; nulls become nan.
 
     By DLPack where there are none: pyarrow's to_numpy imports pandas, a fifth of a second.
     """
     return column.to_numpy(zero_copy_only=False) if column.null_count else np.from_dlpack(column)
-
-
-def _read_npz(path: Path) -> Columns:
-    columns: Columns = {}
-    with path.open("rb") as stream:  # np.load leaves a damaged file open
-        try:
-            file = np.load(stream, allow_pickle=False)
-        except (ValueError, zipfile.BadZipFile, OSError, EOFError):
-            raise ValueError(
-                "cannot be read: truncated, or not an npz file of plain arrays"
-            ) from None
-        for name in file.files:
-            try:
-                columns[name.strip()] = file[name]
-            except (ValueError, zlib.error, OSError, EOFError, zipfile.BadZipFile):
-                raise ValueError(
-                    f"array {name} cannot be read: truncated, or of Python objects"
-                ) from None
-    return columns
 
 
 def _refuse_twice(names: list[str]) -> None:

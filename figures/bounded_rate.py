@@ -13,7 +13,7 @@ import numpy as np
 
 from deferral import rules
 from deferral.predictions import Predictions
-from deferral.risk import accuracy, random_accuracy, send_rate
+from deferral.risk import accuracy, send_rate
 from figures import settings, style
 from figures.command import command
 
@@ -62,7 +62,7 @@ def bounded(predictions: Predictions, row: int) -> dict[str, list[tuple[float, f
 
     cuts = [rules.rate_threshold(score_val, q) for q in BOUNDS]
     return {
-        "random": [(q, random_accuracy(test.correct, q)) for q in (0.0, 1.0)],
+        "random": [(float(net), float(test.correct[net].mean())) for net in (0, 1)],
         "empirical": [point(rules.threshold(score, t)) for t in cuts],
         "bernoulli": [point(*thinned(q)) for q in BOUNDS],
         "sliding_window": [point(rules.sliding_window(decisions, 1 / n)) for n in WINDOWS],
@@ -70,7 +70,7 @@ def bounded(predictions: Predictions, row: int) -> dict[str, list[tuple[float, f
     }
 
 
-main = command(__doc__, draw, one_setting=True)
+main = command(__doc__, draw, choose=settings.one_setting)
 
 if __name__ == "__main__":
     main()

@@ -17,10 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-import experiment
 from deferral import per_class, risk, rules
 from deferral.catalogue import SUMMARY
-from deferral.per_class import SEEN, UNSEEN, Groups
+from deferral.per_class import Groups
 from deferral.predictions import Predictions
 from deferral.summary import baselines
 from figures import settings, style
@@ -29,7 +28,6 @@ from figures.tables import Column, fixed, print_table, write_table
 
 COUNTS, MAPS = 10, 20  # classes up to which cells have numbers, and confusions are drawn at all
 ENDS = 12  # classes drawn of the most and of the least often sent, where there are more than MAPS
-LONGEST = 12  # letters of a class name beside a row
 BAND, LOUD = "#FBE6DA", style.WRONG  # behind classes that were never seen, and their names
 # The rules whose decisions depend on the sample.
 RULES = [rule for rule in SUMMARY if rule.kind != "limit"]
@@ -58,8 +56,7 @@ def draw(
     With `show` the table is printed too.
     """
     setting = settings.one_setting(predictions, cost_1, cost_e)
-    with experiment.one_line_errors():
-        seen = per_class.local_classes(predictions)
+    seen = predictions.settings.get("local_classes")
     test, stops = predictions.part("test"), decide(predictions, setting)
     rows = table(test, stops, setting, seen)
     costs = f"c_1 = {setting['cost_1']:g}, c_e = {setting['cost_e']:g}"
@@ -105,15 +102,11 @@ def table(
 
     by_class = over(test.labels, len(names))
     seen_classes = set(range(len(names)) if seen is None else seen)
-    sides = {
-        rule: per_class.seen_and_unseen(
-            test.labels, test.correct, stop, seen_classes, len(names), cost
-        )
-        for rule, stop in stops.items()
-    }
+    unseen = ~np.isin(test.labels, list(seen_classes))
+    sides = over(unseen.astype(np.int64), 2)
     rows = []
-    for side, word in ((SEEN, "?" if seen is None else "yes"), (UNSEEN, "no")):
-        of_side = [k for k in range(len(names)) if (k in seen_classes) == (side == SEEN)]
+    for side, word in ((0, "?" if seen is None else "yes"), (1, "no")):
+        of_side = [k for k in range(len(names)) if (k not in seen_classes) == side]
         rows += [_row(word, names[k], by_class, k) for k in of_side]
         if 0 < len(of_side) < len(names):
             rows.append(_row(word, "all", sides, side))
@@ -203,7 +196,7 @@ def _rates(
         ax.axhspan(row - 0.5, row + 0.5, color=BAND, lw=0, zorder=0, label=label)
     ax.set(xlim=(0, 100), ylim=(place[-1] + 0.5, -0.5), xlabel="sent (%)", ylabel="true class")
     ax.grid(axis="y", visible=False)
-    ax.set_yticks(place, [_short(names[k]) for k in shown])
+    ax.set_yticks(place, [style.short(names[k]) for k in shown])
     ax.tick_params(axis="y", which="both", length=0)
     _mark(ax.get_yticklabels(), never)
 
@@ -221,7 +214,7 @@ def _confusion(ax: Axes, counts: NDArray, names: list[str], unseen: set[int]) ->
     empty_is_white = np.ma.masked_equal(share, 0)
     ax.imshow(empty_is_white, cmap="Blues", vmin=0, vmax=1, aspect="auto", zorder=2)
     upright = all(len(name) <= 2 for name in names)  # a 9 on its side could be a 6
-    ax.set_xticks(range(k), [_short(name) for name in names], rotation=0 if upright else 90)
+    ax.set_xticks(range(k), [style.short(name) for name in names], rotation=0 if upright else 90)
     ax.tick_params(axis="x", labelsize=7)
     ax.tick_params(axis="y", labelleft=False)
     _mark(ax.get_xticklabels(), [i in unseen for i in range(k)])
@@ -246,11 +239,7 @@ def _mark(labels: list, unseen: list[bool]) -> None:
             label.set(color=LOUD, fontweight="bold")
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-
-
-main = command(__doc__, draw, one_setting=True)
+main = command(__doc__, draw, choose=settings.one_setting)
 
 if __name__ == "__main__":
     main()

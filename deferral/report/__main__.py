@@ -182,8 +182,7 @@ def measure(
         "routers": router_numbers(runs, main),
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
-        "rate_promises": shown
-        and rate_promises(runs, main, shown, rates, options.delta, options.bounded_rules),
+        "rate_promises": shown and rate_promises(runs, main, shown, rates, options.delta),
         "risk_promise": None
         if options.max_risk is None or shown is None
         else risk_promise(runs, main, shown, options.max_risk, options.delta),
@@ -230,19 +229,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             if path.exists() and not args.overwrite:
                 raise ValueError(f"{path}: a report is here; --overwrite replaces it")
         runs = read_runs(
-            args.paths, args.seeds, args.split_seed, args.cost_flops, reading(args), args.pay
+            args.paths,
+            args.seeds,
+            args.split_seed,
+            args.cost_flops,
+            reading(args),
+            args.pay or "cascade",
         )
         if args.unit is not None:
             runs = [in_unit(run, args.unit) for run in runs]
         options = Options(
-            args.draws,
-            args.seed,
-            args.level,
-            args.delta,
-            args.max_reject_rate,
-            args.max_risk,
-            args.split_seed or 0,
-            args.bounded_rules,
+            draws=args.draws,
+            seed=args.seed,
+            level=args.level,
+            delta=args.delta,
+            max_reject_rate=args.max_reject_rate,
+            max_risk=args.max_risk,
         )
         inputs = {os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs}
         aim, policy_file = goal(args, runs), written[2]
@@ -256,6 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         files[policy_file] = policy.to_json()
     for path, text in files.items():
         write_bytes(path, text.encode())
+    if policy is None:  # one that --overwrite replaces would be of another rule
+        policy_file.unlink(missing_ok=True)
     for what, how_read in report["data"]["understood"] or []:
         print(f"{what:>16}  {how_read}")
     print("", *report["headline"], *files, sep="\n")

@@ -4,6 +4,7 @@ Every panel is an SVG of its own, so that a page can lay them out side by side o
 other; the page draws the legend. deferral/catalogue.py says how rules are drawn.
 """
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deferral.catalogue import BOUNDS, Look
+from deferral.catalogue import RULES, Look
+from deferral.simulated import SIMULATED
 
 BOLD = 1.5  # points: lines at least this wide are the main ones of a figure
 WIDTH, HEIGHT = 3.75, 2.75  # inches of a panel; letters of 8 pt are then legible on a phone
@@ -50,7 +52,7 @@ STYLE = {
 
 
 def risk_by_cost(grid: dict[str, Any], looks: dict[str, Look]) -> list[str]:
-    """Risk against c_e, a panel a c_1; `grid` as `report_numbers.over_grid` has it."""
+    """Risk against c_e, a panel a c_1; `grid` as `numbers.over_grid` has it."""
     # Always asking may be far above everything else; the panel does not extend to it.
     shown = [row for row in grid["rules"] if row["name"] != "always"]
     top = 1.15 * np.nanmax([_floats(row["risk_at"]) for row in shown])
@@ -196,16 +198,16 @@ def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> st
 
 def promises(numbers: dict[str, Any]) -> list[str]:
     """Realised reject rate, and accuracy, against the rate that was promised."""
-    simulated = [b for b in BOUNDS if b.name in numbers["at"][0]["simulated"]["rules"]]
     x = [100 * row["max_rate"] for row in numbers["at"]]
 
     def draw(key: str, ax: Axes) -> None:
-        for rule in simulated:
-            outcomes = [row["simulated"]["rules"][rule.name] for row in numbers["at"]]
-            ax.plot(x, [100 * outcome[key] for outcome in outcomes], **rule.look.line())
-            if key == "rate" and rule.name in ("guaranteed", "empirical"):
+        for name in SIMULATED:
+            outcomes = [row["simulated"]["rules"][name] for row in numbers["at"]]
+            look = RULES[name].look
+            ax.plot(x, [100 * outcome[key] for outcome in outcomes], **look.line())
+            if key == "rate":
                 low, high = np.quantile([x["rates"] for x in outcomes], [0.05, 0.95], axis=1)
-                ax.fill_between(x, 100 * low, 100 * high, color=rule.look.color, alpha=0.15, lw=0)
+                ax.fill_between(x, 100 * low, 100 * high, color=look.color, alpha=0.15, lw=0)
         if key == "rate":
             ax.plot(x, x, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         unit = "reject rate that came about" if key == "rate" else "accuracy"
@@ -285,9 +287,5 @@ def _inline(svg: str, alt: str) -> str:
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
     box = re.findall(r'viewBox="[^"]+"', svg)[0]
-    head = f'<svg class="chart" role="img" aria-label="{_attribute(alt)}" {box}>'
+    head = f'<svg class="chart" role="img" aria-label="{html.escape(alt)}" {box}>'
     return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

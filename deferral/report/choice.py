@@ -91,10 +91,8 @@ def choose(
         "promise": best.promise,
         "rules": rows,
         "models": models,
-        "thresholds": best.limits,
         "curves": curves(fits[0], candidates, by_rule, cost),
         "threshold_intervals": intervals,
-        "threshold_interval": intervals[0] if len(intervals) == 1 else None,
     }
 
 

@@ -52,17 +52,12 @@ def fit(
     quality: np.ndarray,
     cost: np.ndarray,
     wanted: Wanted,
-    start: np.ndarray | None = None,
-    weight: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Thresholds [M] of least `wanted.loss` on these samples; None where none is allowed.
 
-    doubt [M, N]; quality and cost [M + 1, N], cost being the risk for kind "risk"; weight [N]. One
-    threshold is exact: all places where the doubts can be cut are tried. More are improved one at
-    a time, each exactly, from `start` [M] (default: everything passes).
+    doubt [M, N]; quality and cost [M + 1, N], cost being the risk for kind "risk".
     """
-    rows = Rows(doubt, quality, cost)
-    return rows.fit(wanted.resolved(quality[-1], weight), start, weight)
+    return Rows(doubt, quality, cost).fit(wanted.resolved(quality[-1]))
 
 
 class Rows:
@@ -73,18 +68,17 @@ class Rows:
         self.values = np.stack([quality, cost]).astype(np.float64)  # [2, M + 1, N]
         self.order = [np.argsort(-row, kind="stable") for row in self.doubt]
 
-    def fit(
-        self,
-        wanted: Wanted,
-        start: np.ndarray | None = None,
-        weight: np.ndarray | None = None,
-        sweeps: int = SWEEPS,
-    ) -> np.ndarray | None:
-        values = self._means(weight)
+    def fit(self, wanted: Wanted, start: np.ndarray | None = None) -> np.ndarray | None:
+        """As the function `fit`, wanted being resolved.
+
+        One threshold is exact: all places where the doubts can be cut are tried. More are improved
+        one at a time, each exactly, from `start` [M] (default: everything passes).
+        """
+        values = self._means(None)
         everything = np.full(len(self.doubt), -np.inf)
         thresholds = everything if start is None else np.asarray(start, dtype=np.float64)
         least = self._loss(values, thresholds, wanted)
-        for _ in range(sweeps):
+        for _ in range(SWEEPS):
             moved = self._sweep(values, thresholds, wanted)
             loss = self._loss(values, moved, wanted)
             if math.isfinite(least) and not loss < least - TIE * max(1.0, abs(least)):

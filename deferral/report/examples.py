@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from deferral.cascade import evenly
 from deferral.decide import Decision, answered_by
 from deferral.predictions import Predictions
 
@@ -22,7 +23,6 @@ def texts(run: Predictions, stage: np.ndarray) -> list[dict[str, Any]]:
     shown = []
     for k, model in enumerate(run.settings["models"]):
         places = np.flatnonzero(stage == k)
-        spread = np.linspace(0, len(places) - 1, min(SHOWN_TEXTS, len(places)))
         shown += [
             {
                 "model": model,
@@ -30,7 +30,7 @@ def texts(run: Predictions, stage: np.ndarray) -> list[dict[str, Any]]:
                 "text": test.own.text[place],
                 "quality": [float(q) for q in test.own.quality[:, place]],
             }
-            for place in places[np.unique(spread.astype(int))]
+            for place in evenly(places, SHOWN_TEXTS)
         ]
     return shown
 
@@ -45,15 +45,13 @@ def pictures(run: Predictions, decision: Decision) -> dict[str, Any] | None:
     sent = stop[test.examples.rows] > 0
     shown = []
     for side, members in (("kept", ~sent), ("sent", sent)):
-        places = np.flatnonzero(members)
-        spread = np.linspace(0, len(places) - 1, min(SHOWN_PICTURES, len(places)))
-        for example in places[np.unique(spread.astype(int))]:
+        for example in evenly(np.flatnonzero(members), SHOWN_PICTURES):
             row = test.examples.rows[example]
             picture = {"side": side, "example": int(example), "index": int(test.index[row])}
             picture["class"] = names[test.labels[row]]
             for stage, net in enumerate(("local", "remote")):
                 picture[net] = names[answers[stage, row]]
-                picture[f"{net}_right"] = bool(test.correct[stage, row])
+                picture[f"{net}_quality"] = float(test.correct[stage, row])
             if len(run.correct) > 2:
                 picture["exit"] = int(decision.exit[row]) + 1
             shown.append(picture)

@@ -42,6 +42,7 @@ def cost_pair(text: str) -> Pair:
 
 
 def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """doc: of the script, for --help. Flags of how answers are read are None where not given."""
     parser = Parser(doc, "deferral.report")
     parser.add_argument(
         "paths", metavar="FILE_OR_RUN_DIR", type=Path, nargs="+", help="predictions, one a seed"
@@ -96,24 +97,24 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
         help="models in the order in which they are asked (default: by mean cost, or the file's)",
     )  # fmt: skip
     group.add_argument(
-        "--pay", choices=PAY, default="cascade",
+        "--pay", choices=PAY,
         help="whether a sample pays for all models that it asked, or for the one that answers "
         "(default: cascade)",
     )  # fmt: skip
     group.add_argument(
-        "--missing", choices=("wrong", "drop"), default="wrong",
+        "--missing", choices=("wrong", "drop"),
         help="whether a missing answer is wrong, or its sample is left out (default: wrong)",
     )  # fmt: skip
     group.add_argument(
-        "--quality_scale", type=number(float, -math.inf), nargs=2, default=(0.0, 1.0),
+        "--quality_scale", type=number(float, -math.inf), nargs=2,
         metavar=("LOW", "HIGH"), help="the range of the columns quality_NAME (default: 0 1)",
     )  # fmt: skip
     group.add_argument(
-        "--doubts", nargs="+", default=[], metavar="NAME",
+        "--doubts", nargs="+", metavar="NAME",
         help="models whose column score_NAME is higher where they are less sure",
     )  # fmt: skip
     group.add_argument(
-        "--scores", choices=("auto", *FORMS), default="auto",
+        "--scores", choices=("auto", *FORMS),
         help="what class scores are (default: auto, said on the page)",
     )  # fmt: skip
     group.add_argument(
@@ -132,11 +133,6 @@ def parse_args(doc: str | None, argv: Sequence[str] | None = None) -> argparse.N
     group.add_argument(
         "--delta", type=number(float, 0, 1, above=True, below=True), default=0.05,
         help="probability with which a promise may be broken",
-    )  # fmt: skip
-    group.add_argument(
-        "--bounded_rules", action="store_true",
-        help="compare promised reject rates with the Bernoulli rule and the sliding window of Wu "
-        "et al.; takes up to a minute",
     )  # fmt: skip
     group = parser.add_argument_group("certainty")
     group.add_argument("--draws", type=number(int, 1), default=1000, help="bootstrap draws")
@@ -191,22 +187,31 @@ class Goal:
     about: str  # where the costs come from, for people
 
 
+READING = ("models", "pay", "missing", "quality_scale", "doubts", "scores")
+
+
 def reading(args: argparse.Namespace) -> Reading:
-    low, high = args.quality_scale
-    if not low < high:
+    """How files of answers are read. ValueError for a --quality_scale that does not rise."""
+    if args.quality_scale and not args.quality_scale[0] < args.quality_scale[1]:
+        low, high = args.quality_scale
         raise ValueError(f"--quality_scale {low:g} {high:g}: the first must be the lower one")
     return Reading(
         models=tuple(args.models or ()),
-        quality_scale=(low, high),
-        doubts=tuple(args.doubts),
-        scores=args.scores,
-        missing=args.missing,
-        split_seed=args.split_seed or 0,
+        quality_scale=args.quality_scale and (args.quality_scale[0], args.quality_scale[1]),
+        doubts=tuple(args.doubts or ()),
+        scores=args.scores or "auto",
+        missing=args.missing or "wrong",
     )
 
 
 def goal(args: argparse.Namespace, runs: Sequence[Predictions]) -> Goal:
     """ValueError for flags that these files give no meaning to."""
+    for run in runs:
+        unused = [name for name in READING if getattr(args, name) is not None]
+        if unused and "understood" not in run.settings:
+            raise ValueError(
+                f"--{unused[0]}: only for files of answers; {run.source} is of this project"
+            )
     goals = ("budget", "min_quality", "max_risk")
     given = [f"--{name}" for name in goals if getattr(args, name) is not None]
     if len(given) > 1:

@@ -25,15 +25,13 @@ def rate_promises(
     name: str,
     rates: Sequence[float],
     delta: float,
-    bounded_rules: bool = False,
 ) -> dict[str, Any]:
     """Promises of `rates` for one rule: results on test (mean over runs), and a simulation.
 
     The rule is fitted on other val rows than those that the promise is made from (`held_out`).
     at: per rate max_rate, threshold (of the first run; None: none or all are sent), reject_rate,
     accuracy and risk on test with their _std, and `simulated`: the result of
-    `simulated.simulate` over SPLITS splits of the first run's test rows; the release's two bounded
-    rules only with `bounded_rules`.
+    `simulated.simulate` over SPLITS splits of the first run's test rows.
     """
     held = [held_out(run, cost, name) for run in runs]
     decisions = [one.decision for one in held]
@@ -48,9 +46,7 @@ def rate_promises(
             *on_test[0],
             max_rate=float(rate),
             delta=delta,
-            own_threshold=decisions[0].threshold,
             splits=SPLITS,
-            names=simulated.SIMULATED if bounded_rules else simulated.SIMULATED[:2],
         )
         rows.append(row)
     return {"rule": name, "delta": delta, "splits": SPLITS, "at": rows}
@@ -108,11 +104,8 @@ def risk_promise(
         )
         if cut is not None:
             risks.append(risk(right, rules.threshold(score, cut), *price))
-    return promise | {
-        "given": len(risks) / SPLITS,
-        "broken": sum(value > max_risk for value in risks) / SPLITS,
-        "mean_risk": float(np.mean(risks)) if risks else None,
-    }
+    broken = sum(value > max_risk for value in risks)
+    return promise | {"given": len(risks) / SPLITS, "broken": broken / SPLITS}
 
 
 def _on_test(

@@ -7,6 +7,7 @@ called better or worse only where its interval says so.
 import math
 from typing import Any
 
+from deferral.catalogue import RULES
 from deferral.report.tradeoff import FARTHEST
 from deferral.report.words import number, percent
 
@@ -72,20 +73,19 @@ def sign_of(threshold: float, negated: bool) -> float:
 
 def subject(row: Row) -> str:
     """What a threshold is on, in a sentence."""
-    about = {
-        "max_softmax": "1 − highest probability",
-        "margin": "1 − (highest − second probability)",
+    rule = RULES.get(row["name"])
+    if rule is None or rule.kind != "confidence":
+        return f"score “{row['label'].removesuffix(', fitted')}”"
+    shorter = {
         "entropy": "entropy in nats",
         "score": "own score",
         "score_gap": "difference of scores, the last model's minus its own,",
     }
-    return about.get(row["name"], f"score “{row['label'].removesuffix(', fitted')}”")
+    return shorter.get(rule.name) or rule.about.replace(" - ", " − ")
 
 
-def limit(threshold: float | None) -> str:
+def limit(threshold: float) -> str:
     """A threshold to four digits; the policy has all of them."""
-    if threshold is None:
-        return "±∞"
     if abs(threshold) >= FARTHEST:
         return "∞" if threshold > 0 else "−∞"
     return f"{threshold + 0.0:.4g}".replace("-", "−")

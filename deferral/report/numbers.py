@@ -20,6 +20,8 @@ from deferral.decide import answered_by, decide, prepared, scored, trained_for
 from deferral.predictions import Predictions
 from deferral.risk import Pair, accuracy, random_risk, risk, send_rate
 
+HEAT_CLASSES = 20  # with more, a confusion is a list of the CONFUSIONS most frequent errors
+CONFUSIONS = 12
 STEPS = 100  # a drawn curve has a point at every 1 / STEPS of the reject rate
 BINS = 10  # of the reliability diagram, equally many samples each
 
@@ -34,8 +36,6 @@ class Options:
     delta: float = 0.05  # the probability with which a promise may be broken
     max_reject_rate: float | None = None
     max_risk: float | None = None
-    split_seed: int = 0
-    bounded_rules: bool = False  # whether promises are compared with the release's bounded rules
 
 
 def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[str, Any]:
@@ -93,25 +93,22 @@ def _rows(comparison: Comparison, column: int, run: Predictions) -> list[dict[st
     """
     own_rules = own_settings(run, comparison.costs[0])
     low, high = interval(comparison.draws[:, :, column], comparison.level)
-    against = {
-        "difference": comparison.against(),
-        "from_never": comparison.against("never"),
-    }
+    against = comparison.against()
     rows = []
     for r, rule in enumerate(comparison.rules):
         row = {k: getattr(rule, k) for k in ("name", "label", "kind", "about")}
         setting = own_rules.get(rule.name, {})
-        row["about"] = setting.get("about", row["about"])
         row |= {key: setting.get(key) for key in ("parameters", "multiply_adds")}
         for key in ("risk", "reject_rate", "accuracy"):
             row[key] = plain(getattr(comparison, key)[r, column])
             row[f"{key}_std"] = plain(getattr(comparison, f"{key}_std")[r, column])
         row |= {"risk_low": plain(low[r]), "risk_high": plain(high[r])}
-        for name, rivals in against.items():
-            row[name] = plain(rivals.difference[r, column])
-            row[f"{name}_low"] = plain(rivals.low[r, column])
-            row[f"{name}_high"] = plain(rivals.high[r, column])
-            row[f"{name}_verdict"] = rivals.verdicts[r][column] or None
+        row |= {
+            "difference": plain(against.difference[r, column]),
+            "difference_low": plain(against.low[r, column]),
+            "difference_high": plain(against.high[r, column]),
+            "difference_verdict": against.verdicts[r][column] or None,
+        }
         rows.append(row)
     return rows
 
@@ -252,23 +249,23 @@ def reliability(runs: Sequence[Predictions]) -> list[dict[str, Any]]:
 def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any] | None:
     """Reject rates by class, and confusions, under one rule: counts of all runs together.
 
+    confusion_kept and confusion_sent: [K, K], true class x answer; None above HEAT_CLASSES classes,
+    where errors_kept and errors_sent are the most frequent errors: (true class, answer, count).
     None where the runs do not say which classes were answered.
     """
     if not all(run.stage_logits.shape[-1] for run in runs):
         return None
     names = [str(c) for c in runs[0].settings["classes"]]
-    shape = len(names), len(names)
-    groups, kept, sent = [], np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    groups, answered = [], []
     for run in runs:
         decision = decide(run, *cost)[name]
         test, stop = answered_by(run.part("test"), decision.exit), decision.stop
         _, price = prepared(run).as_two(decision, *cost)
         groups.append(per_class.per_class(test.labels, test.correct, stop, len(names), price))
-        one_kept, one_sent = per_class.kept_and_sent(test, stop)
-        kept, sent = kept + one_kept, sent + one_sent
+        answered.append((test, stop))
     keys = ("total", "sent", "local_correct", "edge_correct", "cascade_correct", "cost")
     total = per_class.Groups(**{k: sum(getattr(g, k) for g in groups) for k in keys})
-    seen = per_class.local_classes(runs[0])
+    seen = runs[0].settings.get("local_classes")
     rows = []
     for k, label in enumerate(names):
         row = {"class": label, "seen": None if seen is None else k in seen}
@@ -276,12 +273,31 @@ def classes(runs: Sequence[Predictions], cost: Pair, name: str) -> dict[str, Any
         for key in ("reject_rate", "local_accuracy", "edge_accuracy", "accuracy", "risk"):
             row[key] = plain(getattr(total, key)[k])
         rows.append(row)
-    return {
-        "rule": name,
-        "classes": rows,
-        "confusion_kept": plain(kept),
-        "confusion_sent": plain(sent),
-    }
+    found: dict[str, Any] = {"rule": name, "classes": rows}
+    kept = sent = None
+    if len(names) <= HEAT_CLASSES:
+        both = [per_class.kept_and_sent(test, stop) for test, stop in answered]
+        kept, sent = (plain(np.sum(side, axis=0)) for side in zip(*both, strict=True))
+    else:
+        for stage, side in enumerate(("kept", "sent")):
+            found[f"errors_{side}"] = _frequent_errors(names, answered, stage)
+    return found | {"confusion_kept": kept, "confusion_sent": sent}
+
+
+def _frequent_errors(
+    names: Sequence[str], answered: Sequence[tuple[Predictions, np.ndarray]], stage: int
+) -> list[tuple[str, str, int]]:
+    """The CONFUSIONS most frequent errors of one stage of two, over (test rows, stop) of runs."""
+    pairs = []
+    for test, stop in answered:
+        answer = test.stage_logits[stage].argmax(-1)
+        rows = (stop == stage) & (answer != test.labels)
+        pairs.append(test.labels[rows] * len(names) + answer[rows])
+    codes, counts = np.unique(np.concatenate(pairs), return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:CONFUSIONS]
+    return [
+        (names[codes[k] // len(names)], names[codes[k] % len(names)], int(counts[k])) for k in most
+    ]
 
 
 def exit_numbers(runs: Sequence[Predictions], cost: Pair, names: Sequence[str]) -> dict[str, Any]:

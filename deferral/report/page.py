@@ -17,18 +17,18 @@ from PIL import Image
 from scipy.special import bdtr
 
 from deferral import catalogue
-from deferral.catalogue import BOUNDS, Look
+from deferral.catalogue import RULES, Look
 from deferral.predictions import Predictions
 from deferral.report import charts, headline, words
 from deferral.report.guarantee import SPLITS
 from deferral.report.quality_chart import look_of, quality_by_cost
 from deferral.report.rows import cost_scale, decides, in_words, threshold_ends
 from deferral.report.words import Row, nets
+from deferral.simulated import SIMULATED
 
 FOLDER = Path(__file__).parent
-HEAT_CLASSES = 20  # with more, a confusion is a list of the most frequent errors
 ALL_CLASSES = 40  # with more, the page lists only the classes sent most and least
-ENDS, CONFUSIONS = 15, 12
+ENDS = 15
 SHAPES = {  # of matplotlib's markers, around 0, 0
     "o": '<circle r="3.4"/>',
     "s": '<rect x="-3" y="-3" width="6" height="6"/>',
@@ -59,7 +59,6 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
     for name in ("number", "percent", "signed", "spread", "between", "thousands", "lowest"):
         environment.globals[name] = getattr(words, name)
     labels = labels_of(rules)
-    simulated = report["rate_promises"] and report["rate_promises"]["at"][0]["simulated"]["rules"]
     scale, unit = cost_scale(report["choice"])
     estimators = list(dict.fromkeys(row["name"] for row in report["reliability"]))
     images = np.array([]) if pictures_of.examples is None else pictures_of.examples.images
@@ -77,8 +76,7 @@ def page(report: dict[str, Any], pictures_of: Predictions) -> str:
         dashes=dashes,
         entries=lambda rows: [(looks[row["name"]], row["label"]) for row in rows],
         estimators=[(looks[name], labels[name]) for name in estimators],
-        bounds=[(rule.look, rule.label) for rule in BOUNDS if rule.name in (simulated or {})],
-        simulated_rules=set(simulated or {}),
+        bounds=[(RULES[name].look, RULES[name].label) for name in SIMULATED],
         by_chance=by_chance(SPLITS, report["options"]["delta"]),
         threshold_ends=threshold_ends(report["choice"]),
         decides=decides,
@@ -226,14 +224,15 @@ def _classes(report: dict[str, Any]) -> dict[str, Any]:
     )
     many = len(order) > ALL_CLASSES
     names = [row["class"] for row in numbers["classes"]]
+    sent = sum(row["sent"] for row in numbers["classes"])
+    kept = sum(row["total"] for row in numbers["classes"]) - sent
     confusions = []
-    for side, net in (("kept", who.the_local), ("sent", who.the_remote)):
-        counts = np.array(numbers[f"confusion_{side}"])
-        confusion = {"side": side, "model": net, "total": counts.sum()}
-        if len(names) <= HEAT_CLASSES:
-            confusion["shades"] = _shades(counts)
+    for side, net, total in (("kept", who.the_local, kept), ("sent", who.the_remote, sent)):
+        confusion = {"side": side, "model": net, "total": total}
+        if numbers[f"confusion_{side}"] is None:
+            confusion["pairs"] = numbers[f"errors_{side}"]
         else:
-            confusion["pairs"] = _top_confusions(names, counts)
+            confusion["shades"] = _shades(np.array(numbers[f"confusion_{side}"]))
         confusions.append(confusion)
     return {
         "listed": [*order[:ENDS], *order[-ENDS:]] if many else order,
@@ -254,11 +253,3 @@ def _shades(counts: np.ndarray) -> list[list[tuple[int, str, str]]]:
         ]
         for i, row in enumerate(counts)
     ]
-
-
-def _top_confusions(names: list[str], counts: np.ndarray) -> list[tuple[str, str, int]]:
-    """The most frequent errors: (true class, answer, count)."""
-    wrong = counts * (1 - np.eye(len(names), dtype=counts.dtype))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
-    pairs = [np.unravel_index(k, wrong.shape) for k in order]
-    return [(names[i], names[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]

@@ -13,8 +13,8 @@ from deferral import curves, gap
 from deferral.catalogue import RULES, Rule
 from deferral.decide import decide, prepared, scored
 from deferral.predictions import Predictions
-from deferral.report.choice import paid_of
 from deferral.report.numbers import spread
+from deferral.report.tradeoff import paid_of
 from deferral.risk import Pair
 
 
@@ -69,7 +69,7 @@ def measures(
     share = (spent - spent[0]) / extra if extra > 0 else np.full_like(spent, np.nan)
     found = {}
     for name, x in (("calls", curve.rate), ("cost", share)):
-        found[f"area_{name}"] = gap.mean_recovered(x, part)
+        found[f"area_{name}"] = curves.area_below(part, x)  # APGR
         for wanted in gap.PARTS:
             found[f"{name}_{round(100 * wanted)}"] = gap.needed(x, part, wanted)
     equal = gap.cost_at_quality(spent, curve.accuracy, float(quality[1].mean()))

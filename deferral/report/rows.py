@@ -9,9 +9,6 @@ from deferral.report.words import Nets, Row, nets
 
 # {local}, {remote}: who answers; {at}: of which stage the score is.
 ABOUT = {
-    "max_softmax": "1 − highest probability {at}",
-    "margin": "1 − (highest − second probability) {at}",
-    "entropy": "entropy of the class probabilities {at}",
     "score": "the file's score, negated, {at}",
     "oracle": "the cheaper answer of each sample; sees who is right",
     "post_hoc": "two logistic regressions on what {local} says, fitted on val: is {local} right, "
@@ -52,10 +49,11 @@ def _about(row: Row, report: dict[str, Any], who: Nets) -> str:
     rule = RULES.get(row["name"])
     if row["kind"] == "limit":
         return ""
-    if rule is None or rule.kind != row["kind"] or row["name"] not in ABOUT:
-        return str(row.get("about", ""))
     at = f"of each {who.stage}" if report.get("exits") else f"of {who.the_local}"
-    return ABOUT[row["name"]].format(local=who.the_local, remote=who.the_remote, at=at)
+    if rule is None or rule.kind != row["kind"] or not (rule.doubt or row["name"] in ABOUT):
+        return str(row.get("about", ""))
+    about = ABOUT.get(row["name"], rule.about.replace(" - ", " − ") + " {at}")
+    return about.format(local=who.the_local, remote=who.the_remote, at=at)
 
 
 def decides(row: Row, choice: dict[str, Any]) -> str:
@@ -68,8 +66,7 @@ def decides(row: Row, choice: dict[str, Any]) -> str:
     if row["kind"] == "estimates":
         what = "the gain that it expects"
     if row["name"] == "score" and len(models) == 2:
-        bound = None if thresholds[0] is None else -thresholds[0]
-        return f"asks {models[-1]} where the score is below {headline.limit(bound)}"
+        return f"asks {models[-1]} where the score is below {headline.limit(-thresholds[0])}"
     if len(models) == 2:
         return f"asks {models[-1]} where {what} is above {limits}"
     if row["kind"] == "estimates":
@@ -78,12 +75,12 @@ def decides(row: Row, choice: dict[str, Any]) -> str:
 
 
 def threshold_ends(choice: dict[str, Any]) -> str:
-    """The interval of the chosen rule's threshold, as `decides` writes it; empty without one."""
-    ends = choice["threshold_interval"]
-    if not ends:
+    """The interval of the chosen rule's one threshold, as `decides` writes it; empty for others."""
+    if len(choice["threshold_intervals"]) != 1:
         return ""
+    (ends,) = choice["threshold_intervals"]
     if choice["chosen"] == "score":
-        ends = [None if end is None else -end for end in reversed(ends)]
+        ends = [-end for end in reversed(ends)]
     return " and ".join(headline.limit(end) for end in ends)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from deferral import bootstrap
 from deferral.catalogue import RULES, Rule
+from deferral.curves import accuracy_at, deferral_curve
 from deferral.decide import Prepared, scored
 from deferral.report.numbers import Options, plain
 from deferral.risk import Pair, stage_costs
@@ -131,10 +132,9 @@ def measure(
                 f"{name}_low": float(low),
                 f"{name}_high": float(high),
             }
-            change = draws[:, part, k] - draws[:, part, last]
-            low, high = bootstrap.interval(change, how.level)
-            row[f"{name}_change"] = float(means[part, k] - means[part, last])
-            row |= {f"{name}_change_low": float(low), f"{name}_change_high": float(high)}
+        change = draws[:, 0, k] - draws[:, 0, last]
+        low, high = bootstrap.interval(change, how.level)
+        row |= {"quality_change_low": float(low), "quality_change_high": float(high)}
         with np.errstate(invalid="ignore", divide="ignore"):
             saved = 1 - draws[:, 1, k] / draws[:, 1, last]
             row["saved"] = plain(np.float64(1 - means[1, k] / means[1, last]))
@@ -150,8 +150,9 @@ def curves(
 ) -> list[dict[str, Any]]:
     """Mean cost and quality on the first run's test rows, along each rule's thresholds.
 
-    Of two stages the threshold runs over all shares sent; of more, thresholds are those fitted to
-    each price of quality. The oracle takes the answer that is best at each such price.
+    Of two stages the threshold runs over all shares sent, equal scores going together: between two
+    thresholds lies a straight line. Of more, thresholds are those fitted to each price of quality.
+    The oracle takes the answer that is best at each such price.
     """
     quality, paid = fit.correct_test, paid_of(fit, "test", cost)
     rows, drawn = np.arange(quality.shape[1]), []
@@ -159,15 +160,10 @@ def curves(
         decided = scored(fit.decide(*cost))
         for name, option in shown.items():
             if name in decided:
-                order = np.argsort(-decided[name].score, kind="stable")
-                ends = (np.arange(POINTS + 1) * len(order)) // POINTS
-                points = [
-                    values[0].mean()
-                    + np.concatenate([[0.0], np.cumsum((values[1] - values[0])[order])])[ends]
-                    / len(order)
-                    for values in (paid, quality.astype(np.float64))
-                ]
-                drawn.append(_curve(option.rule, *points))
+                score, free = decided[name].score, (np.zeros(2), np.ones(2))
+                sent = (np.arange(POINTS + 1) * len(score)) // POINTS / len(score)
+                along = [deferral_curve(score, values, *free) for values in (paid, quality)]
+                drawn.append(_curve(option.rule, *(accuracy_at(curve, sent) for curve in along)))
     else:
         for name, option in shown.items():
             found = [c for c in candidates if c.rule.name == name and c.thresholds]

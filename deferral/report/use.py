@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from deferral import estimates, stopping
+from deferral import estimates
 from deferral.cascade import REJECTOR
 from deferral.catalogue import DOUBTS
 from deferral.decide import Prepared, prepared
-from deferral.policy import Linear, Logistic, Policy, doubt_bins, saving
+from deferral.policy import Policy, doubt_bins, saving
 from deferral.predictions import Predictions
 from deferral.report.tradeoff import Option
 
@@ -125,20 +125,11 @@ def _estimates(
         kind="estimates",
         thresholds=[0.0] * (stages - 1) + option.limits,
         signals=run.settings.get("signal_kinds", [["class scores"]] * stages),
-        logistic=[_logistic(model) for model in fit.stopping.models],
-        going_on=[Linear(one.weights.tolist(), one.intercept) for one in stops.going_on],
+        logistic=fit.stopping.models,
+        going_on=list(stops.going_on),
         errors=[float(e) for e in error[-2:]],
         ask=float(np.mean(query[-1] - query[-2])),
         **common,
-    )
-
-
-def _logistic(model: stopping.Estimator) -> Logistic:
-    return Logistic(
-        model.center.tolist(),
-        model.scale.tolist(),
-        model.logistic.weights.tolist(),
-        model.logistic.intercept.tolist(),
     )
 
 
@@ -151,7 +142,10 @@ def how(policy: Policy | None, file: str) -> dict[str, Any] | None:
         return None
     text = "The policy decides for new samples; labels are not needed."
     fits = zip(policy.models, policy.logistic, strict=False)
-    coefficients = {model: asdict(fit) for model, fit in fits}
+    coefficients = {
+        model: {name: values.tolist() for name, values in asdict(fit).items()}
+        for model, fit in fits
+    }
     return {
         "text": text,
         "file": file,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from deferral.predictions import Predictions
 from deferral.report.numbers import Options
 
@@ -295,6 +297,7 @@ def about_data(runs: Sequence[Predictions]) -> dict[str, Any]:
         "pay": settings[0].get("pay"),
         "understood": settings[0].get("understood"),
         "split": settings[0].get("split"),
+        "graded": not all(np.isin(run.correct, (0, 1)).all() for run in runs),
         "estimators": settings[0].get("estimators") or [],
     }
     if "multiply_adds" in settings[0]:

@@ -276,6 +276,8 @@ BAD = {
     "must be a number of at least 0": GOOD.replace("split", "cost_e").replace("val", "-1")
     .replace("test", "1"),
     "no number": GOOD.replace("split", "rejector"),
+    "rename the column": GOOD.replace("split", "rejector_entropy").replace("val", "0")
+    .replace("test", "1"),
 }  # fmt: skip
 
 

@@ -165,17 +165,6 @@ def test_risk_threshold_at_its_limits():
 
 def test_bad_input_is_refused():
     score, correct = population(n=20)
-    for delta in (0, 1, float("nan")):
-        with pytest.raises(ValueError, match=f"delta {delta}"):
-            calibrate.reject_rate_threshold(score, 0.5, delta)
-        with pytest.raises(ValueError, match=f"delta {delta}"):
-            calibrate.risk_threshold(score, correct, *COST, 0.5, delta)
-    for limit in (-0.1, float("nan")):
-        with pytest.raises(ValueError, match=f"max_risk {limit}"):
-            calibrate.risk_threshold(score, correct, *COST, limit, 0.1)
-    for rate in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=f"max_rate {rate}"):
-            calibrate.reject_rate_threshold(score, rate, 0.1)
     with pytest.raises(ValueError, match="n >= 1"):
         calibrate.reject_rate_threshold(score[:0], 0.5, 0.1)
     with pytest.raises(ValueError, match="n > 1"):

@@ -179,7 +179,7 @@ def test_one_more_rule_is_shown_everywhere_and_drawn_alike(with_one_more):
 
 
 def test_one_more_rule_changes_no_other_numbers(shown, with_one_more):
-    measured = ("risk", "reject_rate", "accuracy", "random_risk", "from_never_verdict")
+    measured = ("risk", "reject_rate", "accuracy", "random_risk", "difference_verdict")
     for name, report in shown["reports"].items():
         more = with_one_more["reports"][name]
         tables = (report["settings"][0], more["settings"][0]), (report["grid"], more["grid"])

@@ -10,9 +10,10 @@ from deferral import ceiling, external
 from deferral.cascade import as_predictions
 from deferral.compare import compare
 from deferral.decide import decide, scored
-from deferral.estimates import bayes_score, post_hoc
+from deferral.estimates import bayes_score
 from deferral.predictions import Predictions
 from deferral.risk import costs, risk
+from tests.deferral.test_estimates import post_hoc
 
 pytestmark = pytest.mark.usefixtures("quick")
 COST = 1.25, 0.1

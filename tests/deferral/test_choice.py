@@ -8,7 +8,7 @@ import pytest
 
 from deferral.bootstrap import verdict
 from deferral.report import __main__ as report
-from deferral.report.cuts import Wanted, fit
+from deferral.report.cuts import Rows, Wanted
 from deferral.report.headline import headline, limit
 from tests.deferral.answers_files import reported, softmax, table, write
 
@@ -72,7 +72,7 @@ def test_thresholds_are_those_of_a_slow_search(kind, models):
         least = slow(doubt, quality, cost, wanted)
         starts = [np.full(models - 1, -np.inf)]
         starts += [np.where(np.arange(models - 1) == k, np.inf, -np.inf) for k in range(models - 1)]
-        found = [fit(doubt, quality, cost, wanted, start) for start in starts]
+        found = [Rows(doubt, quality, cost).fit(wanted, start) for start in starts]
         losses = []
         for thresholds in found:
             if thresholds is not None:
@@ -177,7 +177,7 @@ def test_intervals_do_not_shrink_when_samples_are_repeated(tmp_path):
     one, policy = reported(write(tmp_path / "a.csv", columns), "--cost_e", 0.2, draws=800)
     many = {name: np.repeat(column, 50) for name, column in columns.items()}
     other, repeated = reported(write(tmp_path / "a.csv", many), "--cost_e", 0.2, draws=800)
-    for key in ("quality", "cost", "risk", "quality_change"):
+    for key in ("quality", "cost", "risk"):
         a, b = row_of(one), row_of(other)
         assert b[key] == pytest.approx(a[key], abs=1e-5)
         width = a[f"{key}_high"] - a[f"{key}_low"]

@@ -6,11 +6,12 @@ import pytest
 
 from deferral import bootstrap, rules
 from deferral.catalogue import DOUBTS
-from deferral.compare import compare, decide
-from deferral.decide import Decision, scored
-from deferral.estimates import bayes_score, post_hoc
+from deferral.compare import compare
+from deferral.decide import Decision, decide, scored
+from deferral.estimates import bayes_score
 from deferral.predictions import Predictions
 from deferral.risk import accuracy, costs, risk, send_rate
+from tests.deferral.test_estimates import post_hoc
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from deferral import estimates
 from deferral.predictions import Predictions
 from deferral.risk import costs
+from deferral.stopping import Stopping
 
 
 def make(seed, n, classes=10):
@@ -25,6 +26,11 @@ def make(seed, n, classes=10):
         scores=np.zeros((0, n)),
         settings={},
     )
+
+
+def post_hoc(val, test):
+    """P(m right) and P(e right) from the local net's logits: of val, out of fold, and of test."""
+    return Stopping(val, test).estimated[-1]
 
 
 def log_loss(p, right):
@@ -55,7 +61,7 @@ def test_bayes_score_is_what_asking_saves():
 @pytest.mark.filterwarnings("error")
 def test_post_hoc_is_calibrated_and_knows_more_than_the_base_rate():
     val, test = make(0, 3000), make(1, 3000)
-    on_val, on_test = estimates.post_hoc(val, test)
+    on_val, on_test = post_hoc(val, test)
     assert (on_val.shape, on_test.shape) == ((2, 3000), (2, 3000))
     for part, p in ((val, on_val), (test, on_test)):
         base = np.repeat(val.correct.mean(1)[:, None], 3000, 1)
@@ -74,7 +80,7 @@ def test_post_hoc_is_honest_on_val(monkeypatch):
         val = make(seed, 150, classes=3)
         val = replace(val, labels=np.random.default_rng(100 + seed).integers(0, 3, 150))
         # The same rows as val and as test: out of fold, and by the fit that has seen them.
-        for gaps, both in zip((honest, hopeful), estimates.post_hoc(val, val), strict=True):
+        for gaps, both in zip((honest, hopeful), post_hoc(val, val), strict=True):
             gaps += [p[r].mean() - p[~r].mean() for p, r in zip(both, val.correct, strict=True)]
     assert np.mean(hopeful) > 0.03
     assert np.mean(honest) < 0.01
@@ -82,19 +88,17 @@ def test_post_hoc_is_honest_on_val(monkeypatch):
 
 def test_post_hoc_reads_local_logits_of_test_alone():
     val, test = make(4, 300), make(5, 200)
-    before = estimates.post_hoc(val, test)
+    before = post_hoc(val, test)
     spoilt = np.stack([test.stage_logits[0], -test.stage_logits[1]])
     changed = replace(test, labels=0 * test.labels, stage_logits=spoilt)
-    for one, other in zip(before, estimates.post_hoc(val, changed), strict=True):
+    for one, other in zip(before, post_hoc(val, changed), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_post_hoc_does_not_see_a_constant_added_to_logits():
     val, test = make(6, 300), make(7, 200)
     moved = replace(test, stage_logits=test.stage_logits + np.float32(5))
-    np.testing.assert_allclose(
-        estimates.post_hoc(val, test)[1], estimates.post_hoc(val, moved)[1], atol=1e-4
-    )
+    np.testing.assert_allclose(post_hoc(val, test)[1], post_hoc(val, moved)[1], atol=1e-4)
 
 
 @pytest.mark.filterwarnings("error")
@@ -104,7 +108,7 @@ def test_all_right_or_all_wrong_is_the_smoothed_constant():
     logits[0, np.arange(98), val.labels] += 1000
     logits[1, np.arange(98), val.labels] -= 1000
     val = replace(val, stage_logits=logits)
-    on_val, on_test = estimates.post_hoc(val, test)
+    on_val, on_test = post_hoc(val, test)
     np.testing.assert_allclose(on_test[0], 99 / 100)
     np.testing.assert_allclose(on_test[1], 1 / 100)
     assert (on_val[0] > 0.95).all()
@@ -115,7 +119,7 @@ def test_all_right_or_all_wrong_is_the_smoothed_constant():
 @pytest.mark.parametrize(("n", "classes"), [(1, 3), (2, 2), (7, 10), (300, 120), (40, 1)])
 def test_post_hoc_of_few_rows_and_many_classes(n, classes):
     val, test = make(10, n, classes), make(11, 30, classes)
-    for p in estimates.post_hoc(val, test):
+    for p in post_hoc(val, test):
         assert np.isfinite(p).all()
         assert ((p > 0) & (p < 1)).all()
 
@@ -133,6 +137,7 @@ def test_a_fit_is_that_of_scikit_learn():
     """Of right or wrong answers, and of qualities as weights of both."""
     rng, strength = np.random.default_rng(0), 3e-3
     x = rng.normal(size=(300, 6))
+    x = (x - x.mean(0)) / x.std(0)
     right = (rng.random((1, 300)) < 1 / (1 + np.exp(-x[:, 0] - 1))).astype(float)
     quality = 0.7 * right + 0.2 * rng.random((1, 300))
     twice, label = np.concatenate([x, x]), np.repeat([False, True], 300)

@@ -45,6 +45,12 @@ def plain_stops(confidence: list[list[float]], thresholds: list[float]) -> list[
     return stops
 
 
+def thresholds_of(row):
+    """[E], of a row of `budgets.budgeted`: None is -inf at the last exit, else +inf."""
+    *earlier, _ = row["max_doubt"]
+    return np.array([np.inf if d is None else -d for d in earlier] + [-np.inf])
+
+
 def predictions(seed=0, n=(60, 90), num_exits=4, classes=5, split=None):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, sum(n))
@@ -71,9 +77,6 @@ def test_shares():
     np.testing.assert_allclose(exits.shares(2.0, 3), [1 / 7, 2 / 7, 4 / 7])
     rows = exits.shares(np.array([0.5, 1.5]), 3)
     np.testing.assert_array_equal(rows, [exits.shares(0.5, 3), exits.shares(1.5, 3)])
-    for q in (0, -1, math.nan, math.inf):
-        with pytest.raises(ValueError, match="above 0"):
-            exits.shares(q, 3)
 
 
 @pytest.mark.filterwarnings("error")
@@ -159,15 +162,13 @@ def test_counts_are_the_floors_of_exact_rational_numbers():
 
 
 @pytest.mark.filterwarnings("error")
-def test_confidence_is_stable_and_in_chunks(monkeypatch):
+def test_confidence_is_stable():
     logits = np.random.default_rng(0).normal(size=(3, 17, 5)).astype(np.float32) * 4
     e = np.exp(logits.astype(np.float64))
     expected = (e / e.sum(-1, keepdims=True)).max(-1) - 1
-    for chunk in (1, 5, 12, 2**20):
-        monkeypatch.setattr(exits, "CHUNK", chunk)
-        found = exits.confidence(logits)
-        assert found.dtype == np.float64
-        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    found = exits.confidence(logits)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
     extreme = np.array([[[3e4, 0, -3e4], [-3e4, -3e4, -3e4]]], dtype=np.float32)
     np.testing.assert_allclose(exits.confidence(extreme), [[0, -2 / 3]])
 
@@ -196,22 +197,3 @@ def test_saturated_logits_do_not_tie(scale, dtype):
         counts = exits.exit_counts(300, shares)
         np.testing.assert_array_equal(np.bincount(stop)[:-1], counts[:-1])
         assert stop.tolist() == assign_exits(torch.from_numpy(-sure.T), counts.tolist()).tolist()
-
-
-@pytest.mark.parametrize(
-    ("call", "telling"),
-    [
-        (lambda: exits.confidence(np.zeros((3, 4))), r"must be \[E, N, K\]"),
-        (lambda: exits.fit_thresholds(np.full((2, 3), np.nan), [0.5, 0.5]), "without nan"),
-        (lambda: exits.fit_thresholds(np.zeros((2, 0)), [0.5, 0.5]), "at least one sample"),
-        (lambda: exits.fit_thresholds(np.zeros((2, 3)), [0.5, 0.4, 0.1]), r"must be \[P, 2\]"),
-        (lambda: exits.fit_thresholds(np.zeros((2, 3)), [1.5, -0.5]), r"each in 0\.\.1"),
-        (lambda: exits.stops(np.zeros((2, 3)), [0.5, 0.5]), "must be -inf"),
-        (lambda: exits.stops(np.zeros((2, 3)), [np.nan, -np.inf]), "may be nan"),
-        (lambda: exits.stops(np.zeros((2, 3)), [-np.inf]), r"must be \[P, 2\]"),
-    ],
-)
-def test_bad_input_is_refused(call, telling):
-    with pytest.raises(ValueError, match=telling) as e:
-        call()
-    assert "\n" not in str(e.value)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deferral.curves import Curve, deferral_curve
-from deferral.gap import cost_at_quality, mean_recovered, needed, quality_at_cost, recovered
+from deferral.curves import Curve, area_below, deferral_curve
+from deferral.gap import cost_at_quality, needed, quality_at_cost, recovered
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_gap_recovered_is_as_routellm_defines_it(routed):
     )
     part = (quality - weak) / (strong - weak)
     np.testing.assert_allclose(recovered(curve), part, atol=1e-12)
-    assert mean_recovered(curve.rate, recovered(curve)) == pytest.approx(
+    assert area_below(recovered(curve), curve.rate) == pytest.approx(
         (part[1:] + part[:-1]).mean() / 2
     )
     for wanted in (0.5, 0.8):
@@ -36,7 +36,7 @@ def test_gap_recovered_is_as_routellm_defines_it(routed):
 
 def test_a_random_router_recovers_half():
     straight = Curve(np.linspace(0, 1, 5), 0.6 + 0.3 * np.linspace(0, 1, 5), np.zeros(5))
-    assert mean_recovered(straight.rate, recovered(straight)) == pytest.approx(0.5)
+    assert area_below(recovered(straight), straight.rate) == pytest.approx(0.5)
     assert needed(straight.rate, recovered(straight), 0.8) == pytest.approx(0.8)
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deferral.cascade import Scores
 from deferral.decide import prepared, scored
 from deferral.held_out import held_out
-from deferral.new_samples import Scores
 from deferral.policy import decide
 from deferral.predictions import Own, Predictions
 from deferral.report.choice import Wanted, choose

@@ -25,7 +25,9 @@ COST = (1.0, 0.3)
 
 def runs_of(path, *argv):
     args = flags.parse_args(None, [str(path), *argv])
-    return report.read_runs(args.paths, None, None, None, flags.reading(args), args.pay)
+    return report.read_runs(
+        args.paths, None, None, None, flags.reading(args), args.pay or "cascade"
+    )
 
 
 def of_rule(runs, rule):

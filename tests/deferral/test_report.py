@@ -83,7 +83,6 @@ def test_risks_are_those_of_a_slow_loop(made, rules):
         assert row["random_risk"] == pytest.approx(mixed)
         right = np.where(stop, test.correct[1], test.correct[0])
         assert row["accuracy"] == pytest.approx(right.mean())
-        assert row["from_never"] == pytest.approx(of(stop) - of(stops["never"]), abs=1e-6)
         assert row["risk_low"] <= row["risk"] <= row["risk_high"]
     cheaper = np.minimum(~test.correct[0], 0.2 + 1.25 * ~test.correct[1])
     assert rules["oracle"]["risk"] == pytest.approx(cheaper.mean(), abs=1e-6)
@@ -143,7 +142,7 @@ def test_classes_and_confusions_are_counts_of_the_shown_rule(made):
         row = test.example_index[one["example"]]
         assert one["side"] == ("sent" if stop[row] else "kept")
         assert one["class"] == p.settings["classes"][test.labels[row]]
-        assert one["remote_right"] == test.correct[1, row]
+        assert one["remote_quality"] == test.correct[1, row]
 
 
 def test_promised_rates_are_those_of_the_threshold(made):
@@ -225,6 +224,6 @@ def test_pictures_on_the_page_are_those_of_the_file(made):
     text = Page(made[2]).text
     for one in found["pictures"]["shown"]:
         for net in ("local", "remote"):
-            sign = "✓" if one[f"{net}_right"] else "✗"
+            sign = "✓" if one[f"{net}_quality"] else "✗"
             assert f"{sign} {net}: {one[net]}" in text
-            assert (one[net] == one["class"]) == one[f"{net}_right"]
+            assert (one[net] == one["class"]) == one[f"{net}_quality"]

@@ -34,7 +34,8 @@ def made(path, *flags):
 
 def test_samples_are_shown_by_the_model_that_answers_them(answers):
     numbers, page = made(answers, "--budget", "10")
-    shown, rule = numbers["texts"], numbers["choice"]
+    shown, choice = numbers["texts"], numbers["choice"]
+    rule = next(row for row in choice["rules"] if row["name"] == choice["chosen"])
     assert [one["model"] for one in shown] == ["small"] * 6 + ["large"] * 6
     lines = answers.read_text().splitlines()[1:]
     for one in shown:

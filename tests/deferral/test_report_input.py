@@ -67,8 +67,7 @@ def external(tmp_path):
         labels=labels,
         local_scores=logits[0],
         remote_scores=logits[1],
-        rejector=score,
-        rejector_names=np.array(["theirs"]),
+        rejector_theirs=score,
         split=split.astype(int),
     )
     with open(tmp_path / "a.csv", "w", newline="") as f:

@@ -6,7 +6,6 @@ from deferral.risk import (
     accuracy,
     costs,
     per_sample,
-    random_accuracy,
     random_risk,
     risk,
     send_rate,
@@ -67,10 +66,8 @@ def test_random_is_linear_between_the_nets():
     _, correct, _ = draw(5)
     cost, n = costs(1.25, 0.1), correct.shape[1]
     ends = [risk(correct, s, *cost) for s in (rules.never(n), rules.always(n))]
-    right = [correct[0].mean(), correct[1].mean()]
     for rate in (0, 0.2, 0.5, 1):
         assert random_risk(correct, rate, *cost) == pytest.approx(np.dot([1 - rate, rate], ends))
-        assert random_accuracy(correct, rate) == pytest.approx(np.dot([1 - rate, rate], right))
 
 
 def test_random_is_the_mean_of_draws():
@@ -79,8 +76,6 @@ def test_random_is_the_mean_of_draws():
     stops = [(rng.random(correct.shape[1]) < 0.3).astype(int) for _ in range(4000)]
     risks = [risk(correct, s, *cost) for s in stops]
     assert random_risk(correct, 0.3, *cost) == pytest.approx(np.mean(risks), abs=0.005)
-    drawn = np.mean([accuracy(correct, s) for s in stops])
-    assert random_accuracy(correct, 0.3) == pytest.approx(drawn, abs=0.005)
 
 
 @pytest.mark.filterwarnings("error")
@@ -101,7 +96,3 @@ def test_what_does_not_fit_is_refused():
     for wrong in (stop + 1, stop - 1):
         with pytest.raises(ValueError, match=r"stages outside 0\.\.1"):
             accuracy(correct, wrong)
-    with pytest.raises(ValueError, match=r"rate 1\.1"):
-        random_accuracy(correct, 1.1)
-    with pytest.raises(ValueError, match="2 stages"):
-        random_risk(np.ones((3, 4), bool), 0.5, np.zeros(3), np.ones(3))

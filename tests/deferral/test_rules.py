@@ -107,7 +107,6 @@ def test_oracle_of_many_stages_is_the_cheapest_and_ties_stop_early():
 def test_constant_rules():
     np.testing.assert_array_equal(rules.never(3), [0, 0, 0])
     np.testing.assert_array_equal(rules.always(3), [1, 1, 1])
-    np.testing.assert_array_equal(rules.always(2, stage=4), [4, 4])
     np.testing.assert_array_equal(rules.threshold(np.array([-1, 0, 1]), 0), [0, 0, 1])
 
 

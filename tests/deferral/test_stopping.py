@@ -126,9 +126,8 @@ def tiny(n=120, exits=3, seed=0):
 
 @pytest.mark.parametrize("price", [(1.0, 0.0), (1.25, 0.2)])
 def test_one_exit_is_post_hoc(price):
-    val, test = tiny(exits=1), tiny(90, exits=1, seed=1)
-    both = estimates.post_hoc(val, test)
-    for stops, p in zip(stopping.Stopping(val, test).decide(*costs(*price)), both, strict=True):
+    fitted = stopping.Stopping(tiny(exits=1), tiny(90, exits=1, seed=1))
+    for stops, p in zip(fitted.decide(*costs(*price)), fitted.estimated[-1], strict=True):
         np.testing.assert_array_equal(stops.score, estimates.bayes_score(p, *price))
         assert not stops.exit.any()
 

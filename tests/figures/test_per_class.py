@@ -16,7 +16,7 @@ from figures import per_class, settings
 def non_iid(tmp_path, write):
     """Writes predictions where the local net has never seen some classes; returns their path."""
 
-    def make(unseen=(2, 9), classes=10, local_classes=None, **more):
+    def make(unseen=(2, 9), classes=10, **more):
         path = tmp_path / "run" / "cifar10-predictions.npz"
         arrays = write(path, pictures=0, **more)
         about = arrays["settings"]
@@ -27,7 +27,7 @@ def non_iid(tmp_path, write):
             arrays["stage_logits"] = rng.normal(size=(2, n, classes)).astype(np.float32)
         arrays["stage_logits"][0][:, list(unseen)] -= 9
         seen = [k for k in range(classes) if k not in unseen]
-        about["local_classes"] = seen if local_classes is None else local_classes
+        about["local_classes"] = seen
         np.savez(path, **(arrays | {"settings": json.dumps(about)}))
         return path
 
@@ -167,10 +167,3 @@ def test_a_class_that_is_not_in_test(non_iid, finished):
     run(path.parent)
     row = next(r for r in read_csv(path.parent / "figures") if r["class"] == "dog")
     assert (row["n"], row["reject_rate_rejector"], row["risk"]) == ("0", "", "")
-
-
-@pytest.mark.parametrize("bad", ["0-7", [10], [0.5]])
-def test_local_classes_that_are_none(non_iid, refused, bad):
-    path = non_iid(local_classes=bad)
-    refused(per_class.main, path.parent, telling="local_classes in the settings must be a list")
-    assert not (path.parent / "figures").exists()
