@@ -154,12 +154,11 @@ def grow(study, method, labels, committee, args):
         rng = np.random.default_rng([study.seed, args.al_iter])
         picks = select(method, pool, args.batch_size, rng)
     seconds = forward_seconds + time.perf_counter() - start
-    head, dirty = experiment.commit()
     place = study.place(method)
     grown = index_sets.grown(
         place, labels, picks,
         select_seconds=seconds, flags=flags_of(method, args), nets=trained.digests(study, labels),
-        commit=head + (" with changes" if dirty else ""),
+        commit=experiment.commit_with_changes(),
     )  # fmt: skip
     path = place.path(args.al_iter)
     with experiment.one_line_errors():

@@ -13,12 +13,11 @@ import heapq
 
 import numpy as np
 from scipy.special import softmax
-
-from active_learning.neighbours import divided, nearest
+from sklearn.neighbors import NearestNeighbors
 
 NEIGHBOURS = 50  # samples whose risk a label lowers
 SCALE_RANK = 10  # the bandwidth is the median distance to this neighbour
-# Squared float32 distances of unit vectors resolve no less than this.
+# Squared distances of unit vectors in float32 resolve no less than this.
 LEAST_BANDWIDTH = 1e-6
 
 
@@ -71,15 +70,19 @@ def influence(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     m = len(features)
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
-    unit = divided(features, np.where(lengths > 0, lengths, 1)[:, None])
-    rows, squared = nearest(unit, min(NEIGHBOURS, m - 1))
     itself = np.arange(m)[:, None]
     if m == 1:
         return itself, np.ones((1, 1))
-    rank = min(SCALE_RANK, squared.shape[1])
-    # The median of distances and not of their squares: with an even M it is the mean of two.
-    bandwidth = np.median(np.sqrt(squared[:, rank - 1])) ** 2
-    share = np.exp(-squared / max(bandwidth, LEAST_BANDWIDTH))
+    unit = np.empty(features.shape, np.float32)
+    np.divide(  # in float64, a buffer at a time
+        features, np.where(lengths > 0, lengths, 1)[:, None], unit, dtype=np.float64,
+        casting="same_kind",
+    )  # fmt: skip
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, m - 1), algorithm="brute").fit(unit)
+    distance, rows = near.kneighbors()
+    rank = min(SCALE_RANK, distance.shape[1])
+    bandwidth = np.median(distance[:, rank - 1]) ** 2
+    share = np.exp(-(distance**2) / max(bandwidth, LEAST_BANDWIDTH))
     return np.hstack([itself, rows]), np.hstack([np.ones((m, 1)), share])
 
 
@@ -92,10 +95,8 @@ def cover(risk: np.ndarray, rows: np.ndarray, share: np.ndarray, count: int) -> 
     j = rows[i, a] ([M, k + 1], distinct in each row) and 0 of all others. F is monotone and
     submodular, so the greedy reaches 1 - 1/e of the best F at least. Lazily: gains
     only decrease, so an old gain is an upper bound, and the choice is that of the plain greedy.
-    ValueError where count is not in 1..M.
+    count is in 1..M.
     """
-    if not 1 <= count <= len(risk):
-        raise ValueError(f"{count} labels of {len(risk)} samples: need 1 of them to all")
     left = np.array(risk, dtype=np.float64)
     # The order of products and sums is fixed, so rounding cannot increase a gain.
     gains = (left[rows] * share).sum(1)

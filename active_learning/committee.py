@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -14,8 +13,6 @@ from active_learning.index_sets import IndexSet
 from active_learning.options import Study
 from active_learning.strategies import METHODS, Pool
 from active_learning.trained import Numbers
-
-T = TypeVar("T")
 
 
 class Committee:
@@ -44,20 +41,21 @@ class Committee:
         largest = self.multiply_adds.index(max(self.multiply_adds))
         seconds = 0.0
 
-        def cached(compute: Callable[[int], np.ndarray], target: int) -> np.ndarray:
+        def cached(what: str, target: int) -> np.ndarray:
             nonlocal seconds
-            key = compute.__name__, target
-            if key not in self._cache:
+            if (what, target) not in self._cache:
                 start = time.perf_counter()
-                value = compute(target)
-                self._cache[key] = value, time.perf_counter() - start
-            value, spent = self._cache[key]
+                value = self._outputs(what, target)
+                self._cache[what, target] = value, time.perf_counter() - start
+            value, spent = self._cache[what, target]
             seconds += spent
             return value
 
         pool = Pool(
             size=len(self.labels.unlabelled),
-            features_of=self._features_of_rows,
+            features_of=lambda t, rows: self._forward(
+                t, self.labels.unlabelled[rows], trained.features
+            ),
             largest=largest,
             local=local,
             edge=edge,
@@ -65,15 +63,15 @@ class Committee:
             cost_e=costs[1],
         )
         if "logits" in needs:
-            pool = pool._replace(logits=np.stack([cached(self._logits, t) for t in targets]))
+            pool = pool._replace(logits=np.stack([cached("logits", t) for t in targets]))
         if "votes" in needs:
-            pool = pool._replace(votes=np.stack([cached(self._votes, t) for t in targets], 1))
+            pool = pool._replace(votes=np.stack([cached("votes", t) for t in targets], 1))
         if "edge" in needs:
-            pool = pool._replace(features={edge: cached(self._features, edge)})
+            pool = pool._replace(features={edge: cached("features", edge)})
         if "largest" in needs:
             pool = pool._replace(
-                features={largest: cached(self._features, largest)},
-                labelled_features={largest: cached(self._labelled_features, largest)},
+                features={largest: cached("features", largest)},
+                labelled_features={largest: cached("labelled_features", largest)},
             )
         return pool, seconds
 
@@ -86,31 +84,20 @@ class Committee:
             folder = trained.folder(self.study, target, self.labels)
             (folder / "net.pth").unlink(missing_ok=True)
 
-    def _votes(self, t: int) -> np.ndarray:
-        """[E, M]."""
-        return self.members[t].votes(len(self.labels.unlabelled))
+    def _outputs(self, what: str, t: int) -> np.ndarray:
+        """Of target t: votes [E, M], logits [M, K] or features [M, D]; labelled_features [L, D]."""
+        if what == "votes":
+            return self.members[t].votes(len(self.labels.unlabelled))
+        rows = self.labels.labelled if what == "labelled_features" else self.labels.unlabelled
+        return self._forward(t, rows, trained.logits if what == "logits" else trained.features)
 
-    def _logits(self, t: int) -> np.ndarray:
-        """[M, K]."""
-        return self._forward(t, self.labels.unlabelled, features=False).cpu().numpy()
-
-    def _features(self, t: int) -> np.ndarray:
-        """[M, D]."""
-        return self._forward(t, self.labels.unlabelled, features=True).cpu().numpy()
-
-    def _labelled_features(self, t: int) -> np.ndarray:
-        """[L, D]."""
-        return self._forward(t, self.labels.labelled, features=True).cpu().numpy()
-
-    def _features_of_rows(self, t: int, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), D] of rows of the unlabelled samples."""
-        return self._forward(t, self.labels.unlabelled[rows], features=True).cpu().numpy()
-
-    def _forward(self, t: int, rows: np.ndarray, features: bool) -> Tensor:
-        """Logits or features of rows of the training set."""
+    def _forward(self, t: int, rows: np.ndarray, compute: Callable[..., Tensor]) -> np.ndarray:
+        """Logits or features of rows of the training set; ValueError if one is not finite."""
         member = self.members[t]
         net = self.numbers.place(member.net(len(self.study.dataset.classes)))
         part = trained.part_of(self.study.pool, rows)
         batches = trained.eval_batches(member.target, part, self.numbers.device)
-        compute = trained.features if features else trained.logits
-        return compute(net, batches, self.numbers)
+        outputs = compute(net, batches, self.numbers)
+        if not outputs.isfinite().all():
+            raise ValueError(f"{member.folder}: outputs are not finite; its training diverged")
+        return outputs.cpu().numpy()

@@ -16,8 +16,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from scipy import sparse
-
-from active_learning.neighbours import nearest
+from sklearn.neighbors import NearestNeighbors
 
 POOL_SHARE, MOST = 5, 15000  # candidates: a fifth of the pool, at most so many
 NEAR_SHARE = 100  # near: among the nearest 1 %
@@ -26,18 +25,6 @@ NEAR_SHARE = 100  # near: among the nearest 1 %
 def num_candidates(size: int, batch_size: int) -> int:
     """n = min(size // 5, 15000), but never below batch_size, which the paper does not consider."""
     return max(batch_size, min(size // POOL_SHARE, MOST))
-
-
-def choose(
-    features: Iterable[np.ndarray], first: np.ndarray, batch_size: int, weight: float = 1.0
-) -> np.ndarray:
-    """Rows of the candidates, int64 [batch_size], in the order of choice, by `greedy`.
-
-    features: one [n, D_t] a target, of the candidates; first [n]: their first key, in DIAM's order,
-    which breaks ties. weight: q, the release's --DIAMq. ValueError where batch_size is not in
-    1..n.
-    """
-    return greedy(nearness(features, len(first)), first, batch_size, weight)
 
 
 def nearness(features: Iterable[np.ndarray], n: int) -> sparse.csr_array:
@@ -50,8 +37,9 @@ def nearness(features: Iterable[np.ndarray], n: int) -> sparse.csr_array:
     """
     k = min(max(1, n // NEAR_SHARE), n - 1)
     total = sparse.csr_array((n, n))
-    for of_target in features:
-        rows, _ = nearest(of_target, k)
+    for of_target in features if k else ():
+        near = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(of_target)
+        rows = near.kneighbors(return_distance=False)
         starts = np.arange(n + 1) * k
         total = total + sparse.csr_array((np.ones(n * k), rows.ravel(), starts), shape=(n, n))
     return (total + total.T) / 2
@@ -60,10 +48,11 @@ def nearness(features: Iterable[np.ndarray], n: int) -> sparse.csr_array:
 def greedy(
     matrix: sparse.csr_array, first: np.ndarray, batch_size: int, weight: float = 1.0
 ) -> np.ndarray:
-    """Rows [batch_size]: one after the other, the one that adds least to the program above.
+    """Rows int64 [batch_size]: one after the other, the one that adds least to the program above.
 
     What row i adds to the rows S chosen before is M_ii / 2 + sum over j in S of M_ij - q * first_i;
-    ties go to the lower row. matrix [n, n] symmetric, first [n].
+    ties go to the lower row. matrix [n, n] symmetric, first [n] in DIAM's order; batch_size is in
+    1..n, weight is q, the release's --DIAMq.
 
     The release solves the program for z in [0, 1]^n, with M's negative eigenvalues set to 0 (M is
     indefinite), and takes the largest z. Over ten random draws (n = 300 in ten clusters, B = 45:
@@ -79,9 +68,6 @@ def greedy(
     not where a batch is half of the candidates. It needs no solver and O(n) a pick
     (tests/active_learning/test_diam_qp.py has the comparison).
     """
-    n = len(first)
-    if not 1 <= batch_size <= n:
-        raise ValueError(f"{batch_size} labels of {n} candidates: need 1 of them to all")
     adds = matrix.diagonal() / 2 - weight * np.asarray(first, dtype=np.float64)
     picks = np.empty(batch_size, dtype=np.int64)
     for k in range(batch_size):

@@ -6,8 +6,6 @@ ICLR 2018, algorithm 1.
 
 import numpy as np
 
-from active_learning.neighbours import power_of_two
-
 # Rows and centres of one block of distances. From 64 x 64 to 512 x 128 there is little between
 # them (10,000 samples, one core); 1,024 x 1,024 took three to five times as long.
 ROWS, CENTRES = 256, 128
@@ -27,16 +25,8 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
 
     Squared distances are |x|^2 - 2 x.y + |y|^2 in float64, rounded to float32: what scikit-learn
     has of float32 features. They are computed of features over their `power_of_two`, which rounds
-    alike and leaves room for features of any scale. ValueError where shapes do not fit or count is
-    not in 1..M.
+    alike and leaves room for features of any scale. count is in 1..M.
     """
-    if features.ndim != 2 or labelled.ndim != 2 or features.shape[1] != labelled.shape[1]:
-        raise ValueError(
-            f"features {features.shape} of the pool and {labelled.shape} of the labelled samples: "
-            "need [M, D] and [L, D]"
-        )
-    if not 1 <= count <= len(features):
-        raise ValueError(f"{count} picks of {len(features)} samples: need 1 of them to all")
     unit = power_of_two(features, labelled)
     norms, labelled_norms = _squared_norms(features, unit), _squared_norms(labelled, unit)
     bound = np.full(len(features), np.inf, dtype=np.float32)
@@ -69,6 +59,16 @@ def k_center(features: np.ndarray, labelled: np.ndarray, count: int) -> np.ndarr
         bound[rows] = np.minimum(bound[rows], distances)
         seen[rows] = stop
     return np.array(picks, dtype=np.int64)
+
+
+def power_of_two(*arrays: np.ndarray) -> float:
+    """The power of two next above all absolute values; 1 if all are zero.
+
+    Numbers divided by it are of the order of 1 and rounded alike; their squares neither overflow
+    nor underflow.
+    """
+    top = max((float(max(x.max(), -x.min())) for x in arrays if x.size), default=0.0)
+    return 2.0 ** int(np.frexp(top)[1])
 
 
 def _nearest(

@@ -18,6 +18,7 @@ standard deviation over the targets as error bars.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,6 @@ def draw_differences(study: Study, out: Path, measure: str = "top1") -> list[Pat
     return style.save(fig, out, f"{study.name}-{suffix}")
 
 
-def draw_risk_differences(study: Study, out: Path) -> list[Path]:
-    return draw_differences(study, out, "risk")
-
-
 def draw_released(tree: Tree, out: Path) -> list[Path]:
     """The paper's figure of each T, as .pdf and .png: DATASET-T-targets."""
     paths = []
@@ -208,6 +205,7 @@ def _limit(axes: Iterable[Axes], margin: float) -> None:
     axes[0].set_ylim(max(bottom, low - more), min(top, high + more))
 
 
+draw_risk_differences = partial(draw_differences, measure="risk")
 main = command(
     __doc__, draw_curves, draw_differences, draw_risk_differences, released=draw_released
 )

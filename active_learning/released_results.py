@@ -38,7 +38,8 @@ def missing_rounds(rows: pd.DataFrame, run: str, words: str) -> list[str]:
     lines = []
     for round_ in sorted(set(rows["round"]) - set(common_rounds(rows, run))):
         lacking = [words.format(method=m, run=r) for m, r in runs if (m, r, round_) not in present]
-        lines.append(f"round {round_} is left out: {', '.join(lacking)} lack it")
+        verb = "lacks" if len(lacking) == 1 else "lack"
+        lines.append(f"round {round_} is left out: {', '.join(lacking)} {verb} it")
     return lines
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import entropy
 
 from active_learning import cascade_risk, diam_qp
 from active_learning.kcenter import k_center
@@ -54,16 +55,13 @@ class Method(NamedTuple):
 def select(method: str, pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of the pool to label, int64 [batch_size], all different, in the order of choice.
 
-    ValueError, one line: an unknown method; batch_size not in 1..M; an array that the method needs
-    is missing, has another shape or is not finite; votes of a single epoch, which cannot change.
+    method: of METHODS; batch_size in 1..M. ValueError for votes of a single epoch, which cannot
+    change.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is not known; there are {', '.join(METHODS)}")
-    if not 1 <= batch_size <= pool.size:
+    if "votes" in METHODS[method].needs and len(pool.votes) < 2:
         raise ValueError(
-            f"batch_size {batch_size}: the pool has {pool.size} samples, take 1 to all"
+            f"{method} needs predictions from at least two epochs; raise --epochs or --DIS_frac"
         )
-    _check(method, pool)
     return METHODS[method].choose(pool, batch_size, rng).astype(np.int64)
 
 
@@ -76,20 +74,13 @@ def vote_entropy(votes: np.ndarray) -> np.ndarray:
     """DIAM's second key: sum over targets of the entropy over epochs, [E, T, M] to float64 [M].
 
     With p_c the share of the epochs in which a target voted for class c, its entropy is
-    -sum over c of p_c log p_c, in nats.
+    -sum over c of p_c log p_c, in nats. Rounded to 9 digits, so that equal entropies are equal
+    whichever targets and classes have the votes.
     """
-    epochs, _, size = votes.shape
-    # The number of (target, class) pairs with n votes, [M, E + 1]. A sum over n instead of c gives
-    # samples of equal entropy the same bits, whichever targets and classes have the votes.
-    times = np.zeros((size, epochs + 1), dtype=np.int64)
-    rows = np.arange(size) * (epochs + 1)
-    for c in np.unique(votes):
-        cells = (votes == c).sum(0) + rows
-        times += np.bincount(cells.ravel(), minlength=times.size).reshape(times.shape)
-    entropy = np.zeros(size)
-    for n in range(1, epochs):
-        entropy -= times[:, n] * (n / epochs * np.log(n / epochs))
-    return entropy
+    classes, total = np.unique(votes), np.zeros(votes.shape[2])
+    for of_target in votes.swapaxes(0, 1):
+        total += entropy([(of_target == c).mean(0) for c in classes])
+    return total.round(9)
 
 
 def diam_order(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -161,14 +152,10 @@ def _diam(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
 def _diam_qp(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """The choice of `diam_qp` from the first of `diam_order`."""
     rows = diam_order(pool.votes, rng)[: diam_qp.num_candidates(pool.size, batch_size)]
-
-    def features(t: int) -> np.ndarray:
-        values = pool.features_of(t, rows) if pool.features_of else None
-        return _checked("DIAM_qp", values, len(rows), f"target {t} on the candidates")
-
-    first = changes(pool.votes)[rows]
-    by_target = map(features, range(pool.votes.shape[1]))
-    return rows[diam_qp.choose(by_target, first, batch_size, pool.qp_weight)]
+    assert pool.features_of is not None
+    features = (pool.features_of(t, rows) for t in range(pool.votes.shape[1]))
+    near = diam_qp.nearness(features, len(rows))
+    return rows[diam_qp.greedy(near, changes(pool.votes)[rows], batch_size, pool.qp_weight)]
 
 
 def _risk(pool: Pool, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -194,51 +181,3 @@ METHODS: dict[str, Method] = {
     "DIAM_qp": _method("votes features_of", _diam_qp),
     "risk": _method("logits edge", _risk),
 }
-
-
-def _check(method: str, pool: Pool) -> None:
-    """ValueError where an array that the method needs is missing or unusable."""
-    needs, m = METHODS[method].needs, pool.size
-    if "votes" in needs:
-        shape = pool.votes.shape
-        if len(shape) != 3 or shape[2] != m or 0 in shape or pool.votes.dtype.kind not in "iu":
-            raise ValueError(f"{method} needs votes: whole numbers [E, T, {m}], not {shape}")
-        if shape[0] < 2:
-            raise ValueError(
-                f"{method} has no votes to go by: with one epoch that votes no target can change "
-                "its own; train with more --epochs or a larger --DIS_frac"
-            )
-    if "logits" in needs:
-        shape = pool.logits.shape
-        if len(shape) != 3 or shape[1] != m or not shape[0] or shape[2] < 2:
-            raise ValueError(f"{method} needs logits [T, {m}, K] with K > 1, not {shape}")
-        if not np.isfinite(pool.logits).all():
-            raise ValueError(f"{method}: a logit is not finite; the training of a target diverged")
-    targets = len(pool.logits)
-    if "edge" in needs and not (0 <= pool.local < targets and 0 <= pool.edge < targets):
-        raise ValueError(
-            f"{method}: local {pool.local} and edge {pool.edge} must be of 0..{targets - 1}"
-        )
-    for name in ("cost_1", "cost_e", "qp_weight"):
-        if not 0 <= getattr(pool, name) < np.inf:
-            raise ValueError(f"{name} {getattr(pool, name)}: must be a number of 0 or more")
-    for t in sorted({getattr(pool, name) for name in ("largest", "edge") if name in needs}):
-        _checked(method, pool.features.get(t), m, f"target {t} on the pool")
-    if "largest" in needs:
-        t = pool.largest
-        labelled = pool.labelled_features.get(t)
-        _checked(method, labelled, None, f"target {t} on the labelled samples")
-
-
-def _checked(method: str, features: np.ndarray | None, rows: int | None, whose: str) -> np.ndarray:
-    """The features; ValueError where they are missing, not [rows, D] or not finite."""
-    need = "L" if rows is None else rows
-    if features is None:
-        raise ValueError(f"{method} needs features of {whose}: [{need}, D]")
-    shape = features.shape
-    if len(shape) != 2 or not shape[1] or (rows is not None and shape[0] != rows):
-        raise ValueError(f"{method} needs features of {whose}: [{need}, D], not {shape}")
-    # The sum is not finite if any number is not; this makes no mask as large as the features.
-    if not np.isfinite(features.sum(dtype=np.float64)):
-        raise ValueError(f"{method}: a feature of {whose} is not finite; its training diverged")
-    return features

@@ -25,8 +25,7 @@ from active_learning.comparison import summarise
 from active_learning.released_results import Tree
 from active_learning.results import Study, command
 from figures.command import NotDrawn
-from figures.early_exit_runs import spread
-from figures.tables import Column, Row, fixed, print_table, write_table
+from figures.tables import Column, Row, fixed, print_table, spread, write_table
 
 ALPHA = 0.05
 WORDS = {"top1": "mean top-1", "worst": "worst target", "unseen": "unseen", "risk": "cascade risk"}
@@ -137,9 +136,9 @@ def method_rows(result: dict[str, Any]) -> list[Row]:
             {
                 "method": method,
                 "n": str(len(numbers["seeds"])),
-                **{m: spread(numbers[m]) for m in ("top1", "last", "worst")},
-                "unseen": spread(numbers.get("unseen", [math.nan])),
-                "risk": spread(numbers["risk"], 1, 4),
+                **{m: spread(numbers[m], 2, 100) for m in ("top1", "last", "worst")},
+                "unseen": spread(numbers.get("unseen", [math.nan]), 2, 100),
+                "risk": spread(numbers["risk"], 4),
                 "difference": _with_interval(versus, "top1", numbers["seeds"]) if versus else "–",
                 "verdict": versus["verdict"] if versus else "–",
                 "p_holm": versus["p_holm"] if versus else math.nan,

@@ -148,7 +148,6 @@ def evaluate(study, method, args):
         experiment.lock(folder)
 
     committee = rows[: study.model_num]
-    head, dirty = experiment.commit()
     result = {
         "dataset": study.dataset.name,
         "method": method,
@@ -165,7 +164,7 @@ def evaluate(study, method, args):
         "vote_seconds": sum(nets[i].about["vote_seconds"] for i in range(study.model_num)),
         "select_seconds": labels.about["select_seconds"],
         "asked": inputs,
-        "commit": head + (" with changes" if dirty else ""),
+        "commit": experiment.commit_with_changes(),
         "hardware": nets[0].about["hardware"],
     }
     experiment.write_npz(

@@ -105,8 +105,8 @@ def parse_args(argv=None):
         parser.refuse(args.given, ["DIS_frac"], "has no effect with --no-mDIS")
     elif voting_methods and voting_epochs(args) < 2:
         parser.error(
-            f"{voting_methods[0]} has no votes to go by: with --epochs {args.epochs} and "
-            f"--DIS_frac {args.DIS_frac:g} one epoch votes, in which no vote can change"
+            f"{voting_methods[0]} needs predictions from at least two epochs; raise --epochs or "
+            "--DIS_frac"
         )
     return args
 

@@ -9,7 +9,6 @@ choice of its L2 strength, and the calibration. The local net's features and the
 predictions, which both need once, are not timed. Images are random, of CIFAR-10's size.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 
@@ -17,34 +16,29 @@ import torch
 
 import data
 import experiment
-from benchmarks.points import about, seconds
+from benchmarks.points import about, add_common, random_part, seconds
 from data.parts import Part
+from deferral.risk import PAPER_COSTS
 from learning_to_help import amortized
 from losses.surrogates import StackedLoss
 from models.amortized import AmortizedRejector
 from models.localnet import LeNet5
 from models.rejector import new_rejectors
 
-GRID = [(c1, 0.025 * k) for c1 in (1.0, 1.25) for k in range(21)]
 HELD_OUT = 5000  # images on which the combiner is fitted and calibrated
 STUDENT_EPOCHS = 14  # train_rejector.py's default
 
 
-def random_part(count: int) -> Part:
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
-
-
 def seconds_per_step(device, batch_size: int, steps: int) -> float:
     """Seconds of one step of the 42 stacked rejectors."""
-    stack = new_rejectors(len(GRID), 0).to(device)
+    stack = new_rejectors(len(PAPER_COSTS), 0).to(device)
     optimizer = torch.optim.SGD(stack.parameters(), 1e-3, 0.9, fused=True)
-    costs_1, costs_e = ([pair[k] for pair in GRID] for k in (0, 1))
-    loss = StackedLoss(["stage_switching"] * len(GRID), costs_1, costs_e, device)
+    costs_1, costs_e = ([pair[k] for pair in PAPER_COSTS] for k in (0, 1))
+    loss = StackedLoss(["stage_switching"] * len(PAPER_COSTS), costs_1, costs_e, device)
     images = torch.randn(batch_size, 3, 32, 32, device=device)
     logits = torch.randn(batch_size, 10, device=device)
     labels = torch.randint(10, (batch_size,), device=device)
-    wrong = (torch.rand(batch_size, device=device) < 0.2).expand(len(GRID), -1)
+    wrong = (torch.rand(batch_size, device=device) < 0.2).expand(len(PAPER_COSTS), -1)
 
     def step():
         total = loss(stack(images), logits, labels, wrong).sum()
@@ -81,16 +75,12 @@ def amortized_fit(device, part: Part, held_out: Part):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
+    parser = experiment.Parser(__doc__)
     parser.add_argument("--images", type=int, default=40_000, help="training images")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the 42 rejectors")
     parser.add_argument("--batch_size", type=int, default=64, help="batch size of the 42 rejectors")
     parser.add_argument("--steps", type=int, default=10, help="steps of the 42 rejectors per round")
-    parser.add_argument("--rounds", type=int, default=3, help="alternations; medians are reported")
-    parser.add_argument("--out", help="JSON file for the numbers")
+    add_common(parser, rounds=3)
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     fit = amortized_fit(device, random_part(args.images), random_part(min(HELD_OUT, args.images)))

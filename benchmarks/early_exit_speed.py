@@ -18,7 +18,6 @@ without the step of the weight net; for a --meta_interval of N the mean of one o
 N - 1 of the latter is computed.
 """
 
-import argparse
 import itertools
 import statistics
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import experiment
 from benchmarks.meta_gradient import double_backward
-from benchmarks.points import about, seconds
+from benchmarks.points import about, add_common, seconds
 from early_exit import train
 from early_exit.flags import arch_settings, make_method
 from early_exit.methods import L2W
@@ -194,15 +193,11 @@ def summary(times: dict, size: int) -> dict:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="rounds; medians are reported")
+    parser = experiment.Parser(__doc__)
+    add_common(parser, rounds=7)
     parser.add_argument("--batch_size", type=int, default=64, help="images per step")
-    parser.add_argument("--device", default="best", help="cuda, cpu or best")
     parser.add_argument("--compile", action="store_true", help="also time torch.compile")
     parser.add_argument("--n_blocks", type=int, default=5, help="number of exits of the MSDNet")
-    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)

@@ -28,8 +28,8 @@ import torch
 import data
 import eval_all
 import experiment
-from benchmarks.points import about, seconds
-from benchmarks.sweep import COSTS
+from benchmarks.points import about, add_common, seconds
+from deferral.risk import PAPER_COSTS
 from learning_to_help.settings import Setting
 from models.cost import multiply_adds
 from models.edgenet import build_edge, edge_size
@@ -39,7 +39,7 @@ from models.rejector import Rejector, StackedRejectors
 
 CLASSES, SIZE, BATCH = 10, 32, 250
 LATE = [(1.0, 0.0), (1.0, 0.25), (1.25, 0.0), (1.25, 0.25)]
-SETTINGS = [Setting(1, *pair) for pair in COSTS]
+SETTINGS = [Setting(1, *pair) for pair in PAPER_COSTS]
 SETTINGS += [Setting(s, *pair) for s in (10, 100, 0) for pair in LATE]
 FEW = {"vit": 100}  # maximum images on a CPU, for nets that take 0.1 s or more per image
 
@@ -69,6 +69,7 @@ def make_run(folder: Path, edge_name: str, train: int, images: int) -> argparse.
         sha256[f"{kind}_sha256"] = experiment.save_checkpoint(file, checkpoint)
     for setting in SETTINGS:
         state = {"kind": "rejector", **setting._asdict(), "seed": 43, "dataset": "made"}
+        state |= {"refreshes": 0, "bytes_sent": 0, "outages": []}
         state |= {**sha256, "state_dict": Rejector().state_dict()}
         experiment.save_checkpoint(folder / f"{setting.stem('made')}.pth", state)
     return eval_all.parse_args(["--dataset", str(path), "--save_dir", str(folder), "--overwrite"])
@@ -138,9 +139,7 @@ def measure(name: str, device, images: int, train: int, rounds: int) -> dict:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment.Parser(__doc__)
     names = ["alexnet", "resnet18", "convnet", "vit"]
     parser.add_argument("--edge_net", nargs="+", default=names, help="edge nets, one row for each")
     parser.add_argument(
@@ -153,9 +152,7 @@ def main(argv=None):
     parser.add_argument(
         "--train_images", type=int, default=40_000, help="training images of the data set"
     )
-    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
-    parser.add_argument("--rounds", type=int, default=3, help="alternations; medians are reported")
-    parser.add_argument("--out", help="JSON file for the numbers")
+    add_common(parser, rounds=3)
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)

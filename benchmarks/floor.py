@@ -21,7 +21,6 @@ reported. Finally the time of the paper's protocol of 42 + 12 settings is extrap
 steps of 15 epochs over 45,000 images.
 """
 
-import argparse
 import copy
 import statistics
 from pathlib import Path
@@ -33,8 +32,9 @@ import data
 import experiment
 import train_edgenet_async
 import train_localnet
-from benchmarks.points import about, seconds
-from benchmarks.sweep import BATCH, COSTS, plain_edge, sgd
+from benchmarks.points import about, add_common, random_part, seconds, take_turns
+from benchmarks.sweep import BATCH, plain_edge, sgd
+from deferral.risk import PAPER_COSTS
 from experiment.cuda_graph import StepGraph
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
@@ -46,7 +46,7 @@ from models.rejector import Rejector
 
 SETTINGS = {
     1: [Setting(1, 1.25, 0.25)],
-    42: [Setting(1, *pair) for pair in COSTS],
+    42: [Setting(1, *pair) for pair in PAPER_COSTS],
     12: [Setting(s, *p) for s in (1, 100, 1000, 0) for p in ((1, 0.25), (1.25, 0), (1.25, 0.25))],
 }
 STEPS_OF_PROTOCOL = 15 * -(-45_000 // BATCH)
@@ -75,15 +75,9 @@ def floor_ms(rate, flops, moved, kind) -> float:
     return 1e3 * max(flops / rate[kind], moved / rate["bytes"])
 
 
-def random_part(steps):
-    count = steps * BATCH
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
-
-
 def local_ways(device, steps) -> dict:
     """{(way, settings): (function for an epoch of `steps` steps, dtype)} of the local net."""
-    batches = data.Batches(random_part(steps), BATCH, device, shuffle=True)
+    batches = data.Batches(random_part(steps * BATCH), BATCH, device, shuffle=True)
     ways = {}
     for way in ("plain", "eager", "graph") if device.type == "cuda" else ("plain", "eager"):
         net = LeNet5(10).to(device)
@@ -108,7 +102,7 @@ def local_ways(device, steps) -> dict:
 
 def edge_ways(name, device, steps, compiled, counts) -> dict:
     """The same for an edge net; each way trains a copy of it."""
-    part, size = random_part(steps), edge_size(name, 32)
+    part, size = random_part(steps * BATCH), edge_size(name, 32)
     first = build_edge(name, 10, size, 0)
     batches = data.Batches(part, BATCH, device, shuffle=True)
     local = LeNet5(10).to(device).eval()
@@ -187,17 +181,13 @@ def protocol(rows) -> list[dict]:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="best", help="cuda, cpu or best")
+    parser = experiment.Parser(__doc__)
     parser.add_argument(
         "--nets", nargs="+", default=["lenet5", "alexnet"], help="nets, such as vit"
     )
     parser.add_argument("--steps", type=int, default=20, help="steps per round (lenet5: ten times)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported")
     parser.add_argument("--compile", action="store_true", help="also time torch.compile")
-    parser.add_argument("--out", help="JSON file for the rows")
+    add_common(parser, rounds=5)
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     torch.manual_seed(0)
@@ -216,12 +206,8 @@ def main(argv=None):
             if net == "lenet5"
             else edge_ways(net, device, steps, args.compile, [*SETTINGS])
         )
-        for epoch, _ in ways.values():
-            epoch()  # compiles, captures graphs and fills caches
-        times = {key: [] for key in ways}
-        for _ in range(args.rounds):
-            for key, (epoch, _) in ways.items():
-                times[key].append(seconds(epoch, device) / steps * 1e3)
+        epochs = {key: (epoch, steps) for key, (epoch, _) in ways.items()}
+        times = take_turns(epochs, args.rounds, device)
         for (way, count), (_, kind) in ways.items():
             ms = statistics.median(times[way, count])
             plain = statistics.median(next(v for (w, _), v in times.items() if w == "plain"))
@@ -235,7 +221,7 @@ def main(argv=None):
             print(
                 f"{name:30} {ms:9.2f} {floor:9.3f} {ms / floor:9.2f} {plain / ms:9.2f}", flush=True
             )
-        del ways
+        del ways, epochs
     hours = protocol(rows)
     for row in hours:
         print(

@@ -15,7 +15,6 @@ minus that with the features loaded (Linux only). Ends with an error if the pick
 should stay under 1 GB and be no slower than the baselines.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -134,9 +133,7 @@ def enough_memory(pool: int) -> None:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment.Parser(__doc__)
     for name, default in (("pool", 40000), ("labelled", 3000), ("picks", 1500), ("width", 1280)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(

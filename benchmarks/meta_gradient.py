@@ -18,7 +18,6 @@ tensors beyond those at the start; on a CPU it comes from the profiler. Ends wit
 gradients differ.
 """
 
-import argparse
 import statistics
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 import experiment
-from benchmarks.points import about, peak_bytes
+from benchmarks.points import about, add_common, peak_bytes
 from deferral.exits import exit_counts
 from deferral.exits import shares as shares_of_exits
 from early_exit.methods import L2W, Half
@@ -95,7 +94,7 @@ def adam_step(p: Tensor, g: Tensor, group: dict, state: dict) -> Tensor:
 
 def make(device: torch.device, batch: int, dtype: torch.dtype = torch.float32):
     """The L2W method on an MSDNet with 5 exits for CIFAR-10, and two halves of `batch` samples."""
-    parser = argparse.ArgumentParser()
+    parser = experiment.Parser(None)
     MSDNet.add_flags(parser.add_argument_group())
     torch.manual_seed(0)
     net = MSDNet.from_settings(vars(parser.parse_args([])), 10, 32).to(device, dtype).train()
@@ -173,13 +172,9 @@ def check(device: torch.device) -> float:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="rounds; medians are reported")
+    parser = experiment.Parser(__doc__)
+    add_common(parser, rounds=7)
     parser.add_argument("--batch_size", type=int, default=32, help="images of a half batch")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     hardware = experiment.hardware(device)

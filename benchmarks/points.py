@@ -14,12 +14,29 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
+import data
 import experiment
 from data.memory import free_on_host
 
 WARM = 6  # steps: a CUDA graph is captured at the fourth
 FLOAT, INT = 4, 8  # bytes
 WEIGHTS = 12  # bytes per parameter in training: value, gradient and momentum in float32
+
+
+def add_common(parser: experiment.Parser, rounds: int) -> None:
+    """The flags --rounds, --device and --out."""
+    number = experiment.number(int, 1)
+    parser.add_argument(
+        "--rounds", type=number, default=rounds, help="rounds; medians are reported"
+    )
+    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
+    parser.add_argument("--out", help="JSON file for the numbers")
+
+
+def random_part(count: int) -> data.Part:
+    """`count` random images of CIFAR-10's size, uint8 [N, 3, 32, 32], with labels 0..9."""
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:

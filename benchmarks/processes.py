@@ -19,7 +19,7 @@ import torch
 import data
 import experiment
 import train_edgenet_async
-from benchmarks.points import about, seconds
+from benchmarks.points import about, add_common, random_part, seconds
 from benchmarks.scale import CLASSES, settings_of
 from benchmarks.sweep import sgd
 from experiment import number
@@ -29,19 +29,15 @@ from models.edgenet import build_edge, edge_size
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment.Parser(__doc__, torchrun=True)
     count = number(int, 1)
     parser.add_argument("--counts", type=count, nargs="+", default=[1, 2], help="processes")
     parser.add_argument("--edge", default="convnet", help="edge net")
     parser.add_argument("--settings", type=count, default=4, help="rejectors")
     parser.add_argument("--batch_size", type=count, default=64, help="images, of all processes")
     parser.add_argument("--steps", type=count, default=20, help="batches timed in a round")
-    parser.add_argument("--rounds", type=count, default=3, help="rounds; medians are reported")
     parser.add_argument("--threads", type=count, default=1, help="threads a process")
-    parser.add_argument("--device", default="best", help="cuda, cpu or best")
-    parser.add_argument("--out", help="JSON file for the rows")
+    add_common(parser, rounds=3)
     parser.add_argument("--job", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -49,9 +45,7 @@ def parse_args(argv=None):
 def images_a_second(edge_name, count, batch_size, steps, device, workers) -> float:
     """Of an epoch of `steps` batches with `count` rejectors, after one to warm up."""
     torch.manual_seed(0)
-    images = torch.randint(0, 256, (steps * batch_size, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.randint(0, CLASSES, (len(images),))
-    part = data.Part(images, labels, torch.arange(len(images)))
+    part = random_part(steps * batch_size)
     edge = build_edge(edge_name, CLASSES, edge_size(edge_name, 32), 0).to(device)
     edge_step = EdgeStep(edge, sgd(edge, 1e-3, fused=True), batch_size, workers=workers)
     rejectors = Rejectors(
@@ -59,14 +53,14 @@ def images_a_second(edge_name, count, batch_size, steps, device, workers) -> flo
         workers=workers,
     )  # fmt: skip
     batches = data.Batches(part, batch_size, device, shuffle=True, **workers.sharing(batch_size))
-    logits = torch.randn(len(images), CLASSES, device=device)
+    logits = torch.randn(len(part.labels), CLASSES, device=device)
 
     def epoch():
         train_edgenet_async.train_one_epoch(edge_step, rejectors, batches, logits, 0, "")
         workers.wait()
 
     epoch()
-    return len(images) / seconds(epoch, device)
+    return len(part.labels) / seconds(epoch, device)
 
 
 def job(args) -> None:

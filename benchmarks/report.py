@@ -12,7 +12,6 @@ idle cores it should give at most 2.5 s at 10,000 rows of 10 classes, 5 s at 100
 at 1,000,000, and 15 s at 20,000 rows of 1,000 classes. Takes 5 minutes.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -27,8 +26,8 @@ from typing import Any
 import numpy as np
 
 import experiment
+from deferral.risk import PAPER_COSTS
 
-COSTS = [(c1, ce / 40) for c1 in (1.0, 1.25) for ce in range(21)]  # the paper's 42
 VAL, TEST, CLASSES, PICTURES = 5000, 10000, 10, 256
 FLAGS = ["--costs", "1:0.25", "1.25:0"]  # of the report of predictions.npz
 SIZES = [(10_000, 10), (100_000, 10), (1_000_000, 10), (20_000, 1000)]  # rows and classes of CSVs
@@ -43,7 +42,7 @@ def make_predictions(path: Path, seed: int = 0) -> None:
     logits = 1.3 * rng.normal(size=(2, n, CLASSES))
     logits += lift[:, :, None] * (np.arange(CLASSES) == labels[:, None])
     right = 1 / (1 + np.exp(-(lift - 2 + 0.4 * rng.normal(size=(2, 2, n)))))  # [A, 2, N]
-    scores = [(1 - right[0, 0]) - ce - c1 * (1 - right[0, 1]) for c1, ce in COSTS]
+    scores = [(1 - right[0, 0]) - ce - c1 * (1 - right[0, 1]) for c1, ce in PAPER_COSTS]
     settings = {
         "dataset": "made-up",
         "classes": [f"class {k}" for k in range(CLASSES)],
@@ -53,7 +52,7 @@ def make_predictions(path: Path, seed: int = 0) -> None:
         "rejectors": [
             {"stem": f"{c1}-{ce}", "surrogate": "stage_switching", "cost_1": c1, "cost_e": ce}
             | {"async_freq": 1, "seed": seed, "parameters": 62006, "multiply_adds": 651720}
-            for c1, ce in COSTS
+            for c1, ce in PAPER_COSTS
         ],
         "estimators": [
             {"name": f"estimator {a}", "about": "made up", "parameters": 1000 * (a + 1)}
@@ -129,14 +128,12 @@ def size(text: str) -> tuple[int, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment.Parser(__doc__)
     parser.add_argument("--rounds", type=experiment.number(int, 1), default=3)
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
     parser.add_argument(
         "--sizes", type=size, nargs="*", default=SIZES, metavar="ROWSxCLASSES",
-        help="of the CSV files (default: the four above)",
+        help="of the CSV files",
     )  # fmt: skip
     parser.add_argument("--out", help="write the numbers there as JSON")
     args = parser.parse_args(argv)
@@ -145,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_predictions(path)
         flags = ["--draws", str(args.draws)]
         found = measure(path, [*flags, *FLAGS], args.rounds)
-        show(f"{TEST:,} test samples, {len(COSTS)} settings, {args.draws:,} draws", found)
+        show(f"{TEST:,} test samples, {len(PAPER_COSTS)} settings, {args.draws:,} draws", found)
         files = []
         for rows, classes in args.sizes:
             path = Path(folder) / f"made-up-{rows}-{classes}.csv"
@@ -162,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         head, dirty = experiment.commit()
         about = {"hardware": hardware, "cores": os.cpu_count(), "numpy": np.__version__}
         about |= {"commit": head, "dirty": dirty, "threads": os.environ.get("OMP_NUM_THREADS")}
-        about |= {"val": VAL, "test": TEST, "settings": len(COSTS), "draws": args.draws}
+        about |= {"val": VAL, "test": TEST, "settings": len(PAPER_COSTS), "draws": args.draws}
         Path(args.out).write_text(json.dumps(about | found | {"files": files}, indent=1) + "\n")
 
 

@@ -1,7 +1,6 @@
 """Milliseconds per step and peak bytes against K, the number of cost settings in one pass.
 
-  python -m benchmarks.scale --out settings.json
-  python -m benchmarks.scale_figure settings.json
+  python -m benchmarks.scale --out scale-settings.json
 
 1 to 1,000 rejectors with one edge net, batch 16, compared with as many plain runs of one setting.
 All points of a curve are warmed up and alternate in one process; the file keeps every round, and
@@ -29,7 +28,6 @@ measured is the temporary memory of a copy that predicts up to 128 images ahead
 (learning_to_help.edge_copies), which does not happen in so few steps.
 """
 
-import argparse
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from statistics import median
@@ -45,9 +43,11 @@ from benchmarks.points import (
     INT,
     WEIGHTS,
     about,
+    add_common,
     fits,
     kept_bytes,
     peak_bytes,
+    random_part,
     take_turns,
 )
 from data.batches import CHUNK_VALUES
@@ -73,13 +73,6 @@ def settings_of(count: int, freqs: list[int]) -> list[Setting]:
     return [
         Setting(freqs[k % len(freqs)], (1.0, 1.25)[k % 2], 0.5 * k / count) for k in range(count)
     ]
-
-
-def part_of(steps: int) -> data.Part:
-    """Random 32 px images for `steps` batches."""
-    count = steps * sweep.BATCH
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return data.Part(images, torch.randint(0, CLASSES, (count,)), torch.arange(count))
 
 
 def one_pass(edge_step, settings, part, device) -> Callable[[], object]:
@@ -138,22 +131,18 @@ def memory(name: str, count: int, freqs: list[int], device: torch.device) -> tup
     def run():
         torch.manual_seed(0)
         settings = settings_of(count, freqs)
-        one_pass(new_edge(name, device), settings, part_of(MEMORY_STEPS), device)()
+        one_pass(new_edge(name, device), settings, random_part(images), device)()
 
     return peak_bytes(run, device), by_formula
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment.Parser(__doc__)
     count = number(int, 1)
     parser.add_argument("--edges", nargs="+", default=["convnet", "alexnet"], help="edge nets")
     parser.add_argument("--counts", type=count, nargs="+", default=COUNTS, help="K")
     parser.add_argument("--steps", type=count, default=4, help="steps per round; fewer for large K")
-    parser.add_argument("--rounds", type=count, default=5, help="rounds; medians are reported")
-    parser.add_argument("--device", default="best", help="cuda, cpu or best")
-    parser.add_argument("--out", help="JSON file for the rows")
+    add_common(parser, rounds=5)
     return parser.parse_args(argv)
 
 
@@ -168,12 +157,13 @@ def measure(edges, counts, steps, rounds, device) -> list[dict]:
         possible = [k for k in counts if fits(f"{name}, K = {k}", held[k], device)]
         peaks = {k: memory(name, k, freqs, device) for k in possible}
         works: dict[Hashable, tuple[Callable[[], object], int]] = {
-            "edge alone": (one_pass(edge, [], part_of(steps), device), steps),
-            "a run each": (plain_run(name, part_of(steps), device), steps),
+            "edge alone": (one_pass(edge, [], random_part(steps * sweep.BATCH), device), steps),
+            "a run each": (plain_run(name, random_part(steps * sweep.BATCH), device), steps),
         }
         for k in possible:
             few = max(2, min(steps, steps * MOST // (20 * k)))
-            works[k] = one_pass(edge, settings_of(k, freqs), part_of(few), device), few
+            part = random_part(few * sweep.BATCH)
+            works[k] = one_pass(edge, settings_of(k, freqs), part, device), few
         for key, milliseconds in take_turns(works, rounds, device).items():
             stack = isinstance(key, int)
             row = {"group": name, "way": "one pass" if stack else key, "x": key if stack else 1}

@@ -40,8 +40,9 @@ import data
 import experiment
 import train_edgenet_async
 from benchmarks import sweep
-from benchmarks.points import about, seconds, take_turns
+from benchmarks.points import about, add_common, seconds, take_turns
 from data.pictures import read_picture
+from deferral.risk import PAPER_COSTS
 from experiment import number
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
@@ -150,8 +151,9 @@ def plain(folder: str, flags: dict[str, Any], device: torch.device) -> Callable[
     )
 
 
-def stream(folder: str, flags: dict[str, Any]) -> data.StreamDataset:
-    return data.load_stream(folder, flags["size"], flags["workers"], val_size=flags["batch_size"])
+def stream(folder: str, flags: dict[str, Any]) -> data.FolderDataset:
+    sized = {"size": flags["size"], "workers": flags["workers"]}
+    return data.load_folder(folder, flags["batch_size"], **sized)
 
 
 def ours(folder: str, flags: dict[str, Any], device: torch.device) -> Callable[[int], object]:
@@ -162,7 +164,7 @@ def ours(folder: str, flags: dict[str, Any], device: torch.device) -> Callable[[
     batches = data.StreamBatches(dataset.train, batch_size, device, shuffle=True)
     edge = build_edge(flags["edge_net"], classes, flags["size"], 0).to(device)
     edge_step = EdgeStep(edge, sweep.sgd(edge, 1e-3, fused=True), batch_size)
-    settings = [Setting(1, *pair) for pair in sweep.COSTS[: flags["settings"]]]
+    settings = [Setting(1, *pair) for pair in PAPER_COSTS[: flags["settings"]]]
     rejectors = Rejectors(
         settings, edge, device, seed=0, lr=1.6e-3, momentum=0.9, ask=edge_step.ask
     )
@@ -243,9 +245,7 @@ def decoding(rounds: int) -> list[dict[str, Any]]:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment.Parser(__doc__)
     count = number(int, 1)
     parser.add_argument("--pictures", type=count, nargs="+", default=[2000, 20_000], help="files")
     parser.add_argument("--classes", type=count, default=1000, help="class folders")
@@ -255,10 +255,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--settings", type=count, default=42, help="settings of ours, at most 42")
     parser.add_argument("--batch_size", type=count, default=16, help="images a step")
     parser.add_argument("--steps", type=count, default=24, help="timed steps")
-    parser.add_argument("--rounds", type=count, default=3, help="rounds; medians are reported")
     parser.add_argument("--workers", type=number(int, 0), default=2, help="decoding processes")
-    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
-    parser.add_argument("--out", help="JSON file for the rows")
+    add_common(parser, rounds=3)
     return parser.parse_args(argv)
 
 

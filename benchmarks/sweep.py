@@ -10,7 +10,6 @@ which trains all rejectors with one edge net. Batch 16, random 32 x 32 images, t
 two alternate in one process; medians over the rounds and the range of the ratio are printed.
 """
 
-import argparse
 import copy
 import statistics
 from pathlib import Path
@@ -25,7 +24,8 @@ import data
 import experiment
 import train_edgenet_async
 import train_localnet
-from benchmarks.points import about, seconds
+from benchmarks.points import about, add_common, random_part, seconds
+from deferral.risk import PAPER_COSTS
 from experiment.cuda_graph import StepGraph
 from learning_to_help.settings import Setting
 from learning_to_help.steps import EdgeStep, Rejectors
@@ -36,7 +36,6 @@ from models.localnet import LeNet5
 from models.rejector import Rejector
 
 BATCH = 16
-COSTS = [(c1, ce / 40) for c1 in (1.0, 1.25) for ce in range(21)]  # the paper's 42
 
 
 class Pictures(Dataset):
@@ -167,31 +166,22 @@ def edge_row(costs, part, device, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="best", help="cuda, mps, cpu or best")
+    parser = experiment.Parser(__doc__)
     parser.add_argument("--steps", type=int, default=20, help="steps per round with the edge net")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported")
     parser.add_argument(
         "--workers", type=int, default=0, help="DataLoader workers of the plain implementation"
     )
     parser.add_argument("--edge_net", default="alexnet", help="as in train_edgenet_async.py")
-    parser.add_argument("--out", help="JSON file for the rows")
+    add_common(parser, rounds=5)
     args = parser.parse_args(argv)
     device = experiment.pick_device(args.device)
     torch.manual_seed(0)
     print(f"{experiment.hardware(device)}, torch {torch.__version__}, {args.workers} workers")
     print(f"{'batch 16':44} {'plain ms':>9} {'ours ms':>9} {'runs':>5} {'ratio':>8} (range)")
 
-    def part(steps):
-        count = steps * BATCH
-        images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-        return data.Part(images, torch.randint(0, 10, (count,)), torch.arange(count))
-
-    rows = local_rows(part(10 * args.steps), device, args)
-    for costs in (COSTS[-1:], COSTS):
-        rows.append(edge_row(costs, part(args.steps), device, args))
+    rows = local_rows(random_part(10 * args.steps * BATCH), device, args)
+    for costs in (PAPER_COSTS[-1:], PAPER_COSTS):
+        rows.append(edge_row(costs, random_part(args.steps * BATCH), device, args))
     if args.out:
         result = about(device, workers=args.workers, batch=BATCH, rows=rows)
         experiment.write_json(Path(args.out), result)

@@ -10,7 +10,6 @@ tokens, and at most their 66. Without --model_path the network has MiniLM's shap
 weights. The two ways take turns, so that other load on the machine slows both alike.
 """
 
-import argparse
 import statistics
 from itertools import islice, product
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 import torch
 
 import experiment
-from benchmarks.points import about, seconds
+from benchmarks.points import about, add_common, seconds
 from data.text.glue import load_glue
-from data.text.tokens import WINDOW, TokenBatches, TokenPart, encode, read_tokenizer
+from data.text.tokens import WINDOW, TokenBatches, TokenPart, encode
+from data.text.wordpiece import read_tokenizer
 from early_exit import train
 from early_exit.flags import arch_settings, make_method
 from experiment.parallel import Workers
@@ -54,15 +54,11 @@ def random_texts(lengths: np.ndarray, vocab_size: int) -> TokenPart:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported")
+    parser = experiment.Parser(__doc__)
+    add_common(parser, rounds=3)
     parser.add_argument("--batch_size", type=int, default=32, help="texts per step")
     parser.add_argument("--lengths", help="folder of a GLUE task whose lengths texts have")
     parser.add_argument("--model_path", help="folder of a BERT, for its shape and tokenizer")
-    parser.add_argument("--device", default="best", help="cuda, cpu or best")
-    parser.add_argument("--out", help="JSON file for the numbers")
     args = parser.parse_args(argv)
     if args.lengths and not args.model_path:
         parser.error("--lengths needs the tokenizer of --model_path")

@@ -140,7 +140,7 @@ def _bytes_axis(ax: Axes, least: float, most: float, nothing: bool) -> None:
     ax.set_xlim(least / (AWAY * 3 if nothing else 3), most * 3)
 
 
-main = command(__doc__, draw, one_setting=True)
+main = command(__doc__, draw, choose=settings.one_async_sweep)
 
 if __name__ == "__main__":
     main()

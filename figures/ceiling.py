@@ -26,11 +26,11 @@ from deferral.bootstrap import interval
 from deferral.catalogue import RULES
 from deferral.compare import Comparison, compare
 from deferral.predictions import Predictions
+from deferral.risk import PAPER_COSTS
 from figures import style
 from figures.command import read
 from figures.tables import Column, fixed, print_table, write_table
 
-COSTS = [(cost_1, round(0.025 * k, 3)) for cost_1 in (1.0, 1.25) for k in range(21)]
 COLUMNS = [
     Column("rule", "rule"),
     Column("multiply_adds", "multiply-adds", lambda count: f"{count:,}" if count else ""),
@@ -67,7 +67,7 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
     """Rows of COLUMNS, with the `difference` in risk to the `reference`; lowest risk last.
 
     The reference is the rule of gain 0; the interval is difference_low to difference_high. Rules
-    that do not exist at all of COSTS are left out.
+    that do not exist at all of PAPER_COSTS are left out.
     ValueError where the runs have other students, and as `compare`.
     """
     settings = runs[0].settings
@@ -77,7 +77,7 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
             f"{runs[0].source}: other runs of {settings['dataset']} have other students"
         )
     adds = {e["name"]: e.get("multiply_adds") for e in settings.get("estimators") or []}
-    comparison = compare(runs, COSTS, draws)
+    comparison = compare(runs, PAPER_COSTS, draws)
     place = {rule.name: r for r, rule in enumerate(comparison.rules)}
     zero, one = place[comparison.best_confidence], place["ceiling"]
     from_zero = comparison.risk[zero, -1], comparison.draws[:, zero, -1]
@@ -106,7 +106,7 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
     rows = [row(comparison, r, name) for name, r in place.items()]
     for k, name in enumerate(names[0]):
         # The same test rows and seed, so the same draws: gains stay paired.
-        alone = compare([with_student(run, k) for run in runs], COSTS, draws)
+        alone = compare([with_student(run, k) for run in runs], PAPER_COSTS, draws)
         for r, rule in enumerate(alone.rules):
             if rule.name in ("never", alone.best_confidence):
                 rows.append(row(alone, r, name, f"{name}{STUDENT}"))
@@ -180,17 +180,16 @@ def main(argv: list[str] | None = None) -> None:
     for name, rows in tables.items():
         runs = by_data[name]
         nets = " and ".join(str(runs[0].settings[k]) for k in ("local", "edge"))
+        title = f"{name}: {nets}, {style.tested(runs[0])}, {len(runs)} runs"
         caption = (
-            f"{name}: {nets}, {style.tested(runs[0])}, {len(runs)} runs. Mean over {len(COSTS)} "
-            f"costs; fitted on val. Gain: 0 is the best confidence rule on val, 100 the ceiling. "
-            f"Evaluated at {style.made_by(runs[0])}."
+            f"{title}. Mean over {len(PAPER_COSTS)} costs; fitted on val. Gain: 0 is the best "
+            f"confidence rule on val, 100 the ceiling. Evaluated at {style.made_by(runs[0])}."
         )
         print_table(rows, COLUMNS, caption)
         out = args.out or args.run_dir / "figures"
-        title = f"{name}: {nets}, {style.tested(runs[0])}, {len(runs)} runs, {len(COSTS)} costs"
         for path in [
             *write_table(rows, COLUMNS, out, f"{name}-ceiling", caption),
-            *draw(rows, out, name, title),
+            *draw(rows, out, name, f"{title}, {len(PAPER_COSTS)} costs"),
         ]:
             print(path)
 

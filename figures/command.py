@@ -1,5 +1,6 @@
 """The command line of every figure: read the predictions in a folder, draw each data set."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,19 +8,23 @@ import experiment
 from deferral import predictions as saved
 from deferral.predictions import Predictions
 
+DEFAULT = (1.25, 0.25)  # cost_1 and cost_e of the paper's single-setting results
+
 
 class NotDrawn(Exception):
     """A figure has nothing to show for these predictions: the command prints why and goes on."""
 
 
 def command(
-    doc: str | None, *draws: Callable[..., list[Path]], one_setting: bool = False
+    doc: str | None, *draws: Callable[..., list[Path]], choose: Callable[..., object] | None = None
 ) -> Callable[..., None]:
     """The `main` of one or more figures.
 
     draw(predictions, out, name) writes the files of one data set, named `name` and more, into
-    `out`, and returns their paths. With `one_setting` it also takes cost_1 and cost_e. Predictions
-    that cannot be read end in one line and status 2 before anything is written.
+    `out`, and returns their paths. With `choose` it also takes cost_1 and cost_e, and
+    choose(predictions, cost_1, cost_e) fails where no setting has these costs. It is called for all
+    data sets first: such costs, as predictions that cannot be read, end in one line and status 2
+    before anything is written.
     """
 
     @experiment.script
@@ -27,7 +32,7 @@ def command(
         parser = experiment.Parser(doc)
         parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="holds *-predictions.npz")
         parser.add_argument("--out", type=Path, help="where files go (default: RUN_DIR/figures)")
-        costs = {"cost_1": 1.25, "cost_e": 0.25} if one_setting else {}
+        costs = dict(zip(("cost_1", "cost_e"), DEFAULT, strict=True)) if choose else {}
         for cost, near in costs.items():
             parser.add_argument(
                 f"--{cost}",
@@ -35,9 +40,13 @@ def command(
                 help=f"{cost} of the setting to show (default: the nearest to {near})",
             )
         args = parser.parse_args(argv)
+        out, at = args.out or args.run_dir / "figures", [getattr(args, cost) for cost in costs]
         with experiment.one_line_errors():
             loaded = read(args.run_dir)
-        out, at = args.out or args.run_dir / "figures", [getattr(args, cost) for cost in costs]
+        if choose:
+            for predictions in loaded.values():
+                with contextlib.suppress(NotDrawn):
+                    choose(predictions, *at)
         for draw in draws:
             for name, predictions in loaded.items():
                 try:

@@ -36,9 +36,9 @@ import experiment
 from deferral.budgets import FULL_SHARES
 from figures import published_exits, style
 from figures.command import NotDrawn
-from figures.early_exit_runs import OPTIMISM, ExitRun, Network, draw_lines, label, read, spread
+from figures.early_exit_runs import OPTIMISM, ExitRun, Network, draw_lines, label, read
 from figures.published_exits import Published
-from figures.tables import Column, fixed, print_table, write_table
+from figures.tables import Column, fixed, print_table, spread, write_table
 
 SHARES = tuple(f"{share:g}" for share in FULL_SHARES)
 BUDGETED = [
@@ -95,7 +95,7 @@ def anytime_table(
     for method, runs in network.methods.items():
         columns.append(Column(method, label(method, len(runs)), group="accuracy %"))
         for row in rows:
-            row[method] = spread([run.accuracy[row["exit"] - 1] for run in runs])
+            row[method] = spread([run.accuracy[row["exit"] - 1] for run in runs], 2, 100)
     for points in published:
         if points.is_of(network.multiply_adds):
             key, group = f"published_{points.method}", f"published ({points.paper})"
@@ -138,9 +138,9 @@ def draw_budgeted(network: Network, out: Path, forced: bool = False) -> list[Pat
     )
     rows = [
         {"method": label(method), "n": str(len(runs))}
-        | {f"at_{s}": spread([run.at_share.get(s) for run in runs]) for s in SHARES}
-        | {"area": spread([run.area for run in runs])}
-        | {"last_exit": spread([run.accuracy[-1] for run in runs])}
+        | {f"at_{s}": spread([run.at_share.get(s) for run in runs], 2, 100) for s in SHARES}
+        | {"area": spread([run.area for run in runs], 2, 100)}
+        | {"last_exit": spread([run.accuracy[-1] for run in runs], 2, 100)}
         for method, runs in network.methods.items()
     ]
     print_table(rows, BUDGETED, caption)
@@ -167,7 +167,8 @@ def draw_optimism(network: Network, out: Path) -> list[Path]:
             measured = [m for run in runs if (m := promises(run, split, network.multiply_adds[-1]))]
             if measured:
                 head = {"method": label(method), "n": str(len(measured)), "fitted_on": split}
-                rows.append(head | {key: spread([m[key] for m in measured]) for key in measured[0]})
+                means = {k: spread([m[k] for m in measured], 2, 100) for k in measured[0]}
+                rows.append(head | means)
     if not rows:
         raise NotDrawn("no run has thresholds from train and test; evaluate with --optimism")
     caption = (

@@ -5,7 +5,6 @@ seed. Curves, tables and published points are drawn a network at a time.
 """
 
 import json
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,18 +171,6 @@ def _draw_published(ax: Axes, points: Published, network: Network, unit: float) 
     look |= {"markerfacecolor": "white", "markeredgecolor": look["color"], "zorder": 6}
     look |= {"linestyle": (0, (1, 1.6)), "linewidth": 1.0, "markeredgewidth": 1.2}
     ax.plot(np.array(points.costs) / unit, points.accuracies, **look)
-
-
-def spread(values: list[float | None], scale: float = 100, digits: int = 2) -> str:
-    """ "71.23 ± 0.31"; one value: "71.23"; a dash where one is not known."""
-    if any(value is None or not math.isfinite(value) for value in values):
-        return "–"
-    scaled = scale * np.array(values, dtype=float)
-    # Adding zero turns the -0.0 that small negative numbers round to into 0.0.
-    text = f"{round(scaled.mean(), digits) + 0.0:.{digits}f}"
-    if len(scaled) > 1:
-        text += f" ± {scaled.std(ddof=1):.{digits}f}"
-    return text.replace("-", "−")
 
 
 def _release_curve(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -21,7 +21,6 @@ from figures.command import NotDrawn, command
 COLUMNS, ROWS = 7, 2  # pictures of each side, at most
 HEAD, SIDE, CELL, PICTURE = 0.5, 0.3, 1.38, 0.84  # inches: title, a side's title, cell, picture
 TITLES = ("Kept: the local net answers", "Sent: the edge net answers")
-LONGEST = 12  # letters of a class name that fit under a picture
 
 
 def draw(
@@ -76,14 +75,14 @@ def _picture(
         ax.imshow(image.transpose(1, 2, 0), interpolation="nearest")
     else:
         ax.imshow(image[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    ax.set_title(_short(classes[predictions.labels[row]]), fontsize=7.5, pad=2.5)
+    ax.set_title(style.short(classes[predictions.labels[row]]), fontsize=7.5, pad=2.5)
     for stage, net in enumerate(("local", "edge")):
         answer = int(predictions.stage_logits[stage, row].argmax())
         right = answer == predictions.labels[row]
         ax.text(
             0.5,
             -0.04 - 0.15 * stage,
-            f"{'✓' if right else '✗'} {net}: {_short(classes[answer])}",
+            f"{'✓' if right else '✗'} {net}: {style.short(classes[answer])}",
             transform=ax.transAxes,
             ha="center",
             va="top",
@@ -93,11 +92,7 @@ def _picture(
         )
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-
-
-main = command(__doc__, draw, one_setting=True)
+main = command(__doc__, draw, choose=settings.one_setting)
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,6 @@ stage answers under those thresholds and under the optimum. The table has the me
 """
 
 import dataclasses
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -164,7 +163,7 @@ def stacked(ax: Axes, shares: np.ndarray, cost_e: list[float]) -> None:
 
 
 def draw(runs: list[Predictions], out: Path, args) -> list[Path]:
-    """NAME-exits_and_server as .pdf, .png, .md, .tex, .csv and .json."""
+    """NAME-exits_and_server as .pdf, .png, .md, .tex and .csv."""
     one, cost_e = runs[0], sorted(set(args.cost_e))
     costs = [(args.cost_1, price) for price in cost_e]
     comparison, shares = compare(runs, costs, args.draws), answers(runs, costs)
@@ -186,17 +185,7 @@ def draw(runs: list[Predictions], out: Path, args) -> list[Path]:
     fig = figure(comparison, shares, cost_e)
     style.finish(fig, f"{about}\n{price}".replace("c_1", "$c_1$"), 4)
     name = f"{settings['dataset']}-exits_and_server"
-    paths = style.save(fig, out, name) + write_table(rows, COLUMNS, out, name, caption)
-    numbers = {
-        "about": caption,
-        "commit": settings.get("commit"),
-        "hardware": settings.get("hardware"),
-        "rules": comparison.rows(),
-        "shares": {rule: values.tolist() for rule, values in shares.items()},
-    }
-    path = out / f"{name}.json"
-    experiment.write_bytes(path, (json.dumps(numbers, indent=1) + "\n").encode())
-    return [*paths, path]
+    return style.save(fig, out, name) + write_table(rows, COLUMNS, out, name, caption)
 
 
 @experiment.script

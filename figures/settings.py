@@ -7,9 +7,7 @@ import experiment
 from deferral.npz_checks import tolerance
 from deferral.predictions import Predictions
 from deferral.summary import setting_name
-from figures.command import NotDrawn
-
-DEFAULT = (1.25, 0.25)  # cost_1 and cost_e of the paper's single-setting results
+from figures.command import DEFAULT, NotDrawn
 
 
 def rejectors(predictions: Predictions) -> list[dict[str, Any]]:

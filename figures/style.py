@@ -61,6 +61,11 @@ plt.rcParams.update(
 )
 
 
+def short(name: str) -> str:
+    """A class name that fits beside a row or under a picture, cut to 12 letters."""
+    return name if len(name) <= 12 else f"{name[:11]}…"
+
+
 def _look(color: str, marker: str, dash: Any, label: str, **more: Any) -> dict[str, Any]:
     return {
         "color": color,

@@ -2,17 +2,19 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import experiment
 
 Row = dict[str, Any]
-TEX_SIGNS = {"\\": r"\textbackslash{}", "–": "--", "−": "$-$"} | {c: f"\\{c}" for c in "&%$#_{}"}
+TEX_SIGNS = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+TEX_SIGNS |= {"–": "--", "−": "$-$", "<": "$<$", ">": "$>$"} | {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,18 @@ def fixed(digits: int, scale: float = 1) -> Callable[[float], str]:
         return text.replace("-", "−")
 
     return show
+
+
+def spread(values: Iterable[float | None], digits: int, scale: float = 1) -> str:
+    """ "71.23 ± 0.31", mean and standard deviation (n - 1); one value: "71.23".
+
+    A dash where a value is None, nan or infinite.
+    """
+    array, show = np.array(list(values), dtype=float), fixed(digits, scale)
+    if not np.isfinite(array).all():
+        return show(math.nan)
+    mean = show(float(array.mean()))
+    return f"{mean} ± {show(float(array.std(ddof=1)))}" if len(array) > 1 else mean
 
 
 def plain(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from deferral.summary import setting_name
+from figures.tables import spread
 from results.text import (
     DASH,
     interval,
@@ -15,7 +16,6 @@ from results.text import (
     number,
     plus_minus,
     read,
-    spread,
     summaries,
 )
 
@@ -153,9 +153,10 @@ def l2h_cifar10_async(published: Path) -> str:
     return markdown(heads, rows)
 
 
-def exits_and_server(published: Path, folder: str = "cost_1-1") -> str:
+def exits_and_server(published: Path, cost_1: float) -> str:
     """Risk of every rule on the mean over c_e, and what it sends and computes."""
-    path = published / "cifar10-exits-and-server" / folder / "cifar10-exits_and_server.csv"
+    study = published / "cifar10-exits-and-server"
+    path = study / f"cost_1-{cost_1:g}" / "cifar10-exits_and_server.csv"
     rows = []
     for one in pd.read_csv(path).to_dict("records"):
         reference = one["low"] == one["high"] == 0
@@ -173,11 +174,6 @@ def exits_and_server(published: Path, folder: str = "cost_1-1") -> str:
         )
     heads = ["rule", "risk", "minus margin", "verdict", "sent %", "right %"]
     return markdown([*heads, "multiply-adds, 1e6"], rows)
-
-
-def exits_and_server_high(published: Path) -> str:
-    """The same where an error of the server costs 1.25."""
-    return exits_and_server(published, "cost_1-1.25")
 
 
 # What the labels of figures/exits_and_server.py mean.

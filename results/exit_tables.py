@@ -10,8 +10,9 @@ import numpy as np
 from deferral import exits, predictions
 from deferral.metrics import beside_accuracy
 from deferral.predictions import Predictions
+from figures.tables import spread
 from results.study_tables import METHODS
-from results.text import markdown, spread
+from results.text import markdown
 
 WORDS = {"accuracy": "accuracy %", "f1": "F1 %", "matthews": "Matthews × 100"}
 KEPT = 0.99  # share of the last exit's score

@@ -22,11 +22,12 @@ from data.parts import Part
 from deferral.compare import compare
 from deferral.npz_checks import read_npz
 from deferral.predictions import Predictions
+from deferral.risk import PAPER_COSTS
 from learning_to_help import amortized
 from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
-from results.pair_answers import measured
-from results.rule_tables import DRAWS, GRID, means
+from results.halved_test import half_rows
+from results.rule_tables import DRAWS, means
 
 TRAINED = 0.5  # of the pictures train the student; the linear layers are fitted on the others
 PER_COST = "stage_switching"
@@ -52,7 +53,7 @@ class Answers(NamedTuple):
 class Fitted(NamedTuple):
     """An amortized rejector, and linear rejectors on its description of a picture.
 
-    by_cost: weights [R, F] and biases [R] of PER_COST, R pairs of GRID; cost_free: of COST_FREE.
+    by_cost: weights [R, F] and biases [R] of PER_COST, R pairs of costs; cost_free: of COST_FREE.
     temperature: that calibrates the local net's probabilities.
     """
 
@@ -73,8 +74,8 @@ def read(path: Path) -> Answers:
 
 def halves(answers: Answers) -> tuple[Answers, Answers]:
     """Answers on all test pictures, in their order, as those to fit on and those to measure on."""
-    test = measured(len(answers.labels))
-    return answers.part(~test), answers.part(test)
+    fitting, test = half_rows(len(answers.labels))
+    return answers.part(fitting), answers.part(test)
 
 
 def logits_of(answers: np.ndarray, classes: int) -> np.ndarray:
@@ -117,7 +118,7 @@ def fit(answers: Answers, seed: int) -> Fitted:
     known = seen, local, remote, labels
     return Fitted(
         net,
-        amortized.fit_per_cost(*known, [PER_COST], GRID),
+        amortized.fit_per_cost(*known, [PER_COST], PAPER_COSTS),
         amortized.fit_per_cost(*known, COST_FREE, [(1.0, 0.0)]),  # their losses hold no costs
         best_temperature(local, labels),
     )
@@ -166,7 +167,7 @@ def settings() -> dict[str, Any]:
     one = {"surrogate": f"{PER_COST}, features", "async_freq": 1, "stem": "features"}
     return {
         "estimators": [{"name": name, "about": text} for name, text in about.items()],
-        "rejectors": [one | {"cost_1": c_1, "cost_e": c_e} for c_1, c_e in GRID],
+        "rejectors": [one | {"cost_1": c_1, "cost_e": c_e} for c_1, c_e in PAPER_COSTS],
     }
 
 
@@ -186,9 +187,9 @@ def decided(fitted: Fitted, fitting: Answers, test: Answers) -> Predictions:
 
 
 def summary(runs: list[Predictions]) -> dict[str, Any]:
-    """For JSON: accuracies of both stages on test, a run each, and `rule_tables.means` on GRID."""
+    """For JSON: each run's accuracies of both stages on test, and `rule_tables.means`."""
     alone = [run.part("test").correct.mean(1, dtype=np.float64).tolist() for run in runs]
-    comparison = compare(runs, GRID, DRAWS)
+    comparison = compare(runs, PAPER_COSTS, DRAWS)
     return {"alone": alone, "samples": comparison.samples, "rows": means(comparison)}
 
 

@@ -18,13 +18,16 @@ import experiment
 SPLIT_SEED = 0
 
 
+def half_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of `count` test images that train and that test get, each in ascending order."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(count)
+    return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
+
+
 def halves(dataset: data.Dataset) -> dict[str, np.ndarray]:
     """x_train, y_train, x_test, y_test, classes as data.npz reads them; images [N, H, W, C]."""
-    count = len(dataset.test.labels)
-    order = np.random.default_rng(SPLIT_SEED).permutation(count)
     arrays: dict[str, np.ndarray] = {"classes": np.array(dataset.classes)}
-    for part, rows in (("train", order[: count // 2]), ("test", order[count // 2 :])):
-        rows = np.sort(rows)
+    for part, rows in zip(("train", "test"), half_rows(len(dataset.test.labels)), strict=True):
         arrays[f"x_{part}"] = dataset.test.images.numpy()[rows].transpose(0, 2, 3, 1)
         arrays[f"y_{part}"] = dataset.test.labels.numpy()[rows]
     return arrays

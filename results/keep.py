@@ -5,9 +5,9 @@
 Of every *-predictions.npz in or below RUN it keeps labels, splits, scores, estimates and logits,
 and beside them each args.json, without directories outside the repository. Logits are kept in
 float16, or in float32 if float16 would change a printed digit of any accuracy or of any rule's risk
-at the costs of the rejectors and of --costs. Nothing is kept if a digit changes even so, or if the
-study would grow beyond 8 MB. --without_rejectors leaves out those that were trained for one pair of
-costs each, which are the bulk of a file. --files keeps results and figures instead:
+at the costs of the rejectors. Nothing is kept if a digit changes even so, or if the folder OUT
+would hold more than 8 MB. --without_rejectors leaves out the rejectors that were trained for one
+pair of costs each, which are the bulk of a file. --files keeps results and figures instead:
 
     python -m results.keep RUN OUT --files "*-eval.json" args.json "figures/*.png"
 """
@@ -26,11 +26,10 @@ import experiment
 from deferral import budgets, npz_checks, predictions
 from deferral.decide import decide, prepared
 from deferral.predictions import Predictions
-from deferral.risk import Pair, risk
+from deferral.risk import risk
 from deferral.summary import summarise
-from learning_to_help.flags import cost_pair
 
-MEGABYTES = 8  # a study
+MEGABYTES = 8  # of OUT
 LOGITS = ("stage_logits", "student_logits")
 NEEDED = (*LOGITS, "labels", "split", "index", "scores", "settings", "estimates")
 DIGITS = 4  # the most that a table prints of a share or a risk
@@ -60,8 +59,11 @@ def compact(path: Path, dtype: type[np.floating], rejectors: bool) -> dict[str, 
     return arrays | {"settings": np.array(json.dumps(settings))}
 
 
-def numbers(pred: Predictions, pairs: list[Pair]) -> dict[str, Any]:
-    """Every number that tables show of a file: accuracies and curves, or risks at `pairs`."""
+def numbers(pred: Predictions, trained: Predictions) -> dict[str, Any]:
+    """Every number that tables show of a file: accuracies and curves, or risks.
+
+    The risks are at the costs that the rejectors of `trained` were trained for.
+    """
     adds = pred.settings.get("multiply_adds")
     if adds is not None and len(adds) == len(pred.stage_logits):
         result = budgets.evaluate(pred, adds)
@@ -73,7 +75,7 @@ def numbers(pred: Predictions, pairs: list[Pair]) -> dict[str, Any]:
         right = pred.student_logits.argmax(-1) == pred.labels
         found["students"] = right[:, pred.split == predictions.SPLITS["test"]].mean(1).tolist()
     machine = prepared(pred)
-    for pair in pairs:
+    for pair in sorted({(s["cost_1"], s["cost_e"]) for s in trained.settings["rejectors"]}):
         for name, decision in decide(pred, *pair).items():
             stage = machine.stage(decision)
             cost = risk(machine.correct_test, stage, *machine.price(*pair))
@@ -90,28 +92,24 @@ def rounded(value: Any) -> Any:
     return f"{value:.{DIGITS}f}" if isinstance(value, float) else value
 
 
-def changed(
-    whole: Predictions, kept: Predictions, costs: list[Pair], rejectors: bool = True
-) -> list[str]:
+def changed(run: Predictions, kept: Predictions, rejectors: bool = True) -> list[str]:
     """The names of numbers whose printed digits differ between a run's file and a kept one.
 
     rejectors: whether the kept one has those that were trained for one pair of costs.
     """
-    trained = {(s["cost_1"], s["cost_e"]) for s in whole.settings["rejectors"]}
-    pairs = sorted({*trained, *costs})
+    whole = run
     if not rejectors:
-        settings = whole.settings | {"rejectors": []}
-        whole = replace(whole, scores=whole.scores[:0], settings=settings)
-    before, after = (rounded(numbers(pred, pairs)) for pred in (whole, kept))
+        whole = replace(run, scores=run.scores[:0], settings=run.settings | {"rejectors": []})
+    before, after = (rounded(numbers(pred, run)) for pred in (whole, kept))
     return [key for key in before if before[key] != after.get(key)]
 
 
-def keep_predictions(path: Path, out: Path, costs: list[Pair], rejectors: bool = True) -> str:
+def keep_predictions(path: Path, out: Path, rejectors: bool = True) -> str:
     """Write a file's compact copy; returns the dtype of its logits. ValueError if digits change."""
     names = []
     for dtype in (np.float16, np.float32):
         experiment.write_npz(out, **compact(path, dtype, rejectors))
-        names = changed(predictions.load(path), predictions.load(out), costs, rejectors)
+        names = changed(predictions.load(path), predictions.load(out), rejectors)
         if not names:
             return dtype.__name__
         out.unlink()
@@ -138,27 +136,28 @@ def keep_files(run: Path, out: Path, patterns: list[str]) -> list[str]:
     return [str(kept) for kept in copies.values()]
 
 
-def keep(run: Path, out: Path, costs: list[Pair], rejectors: bool = True) -> list[str]:
+def keep(run: Path, out: Path, rejectors: bool = True) -> list[str]:
     """Write what is kept of a run; returns a line for each file. ValueError keeps nothing."""
     paths = {path: out / path.relative_to(run) for path in predictions.find(run)}
     if there := [path for path in paths.values() if path.exists()]:
         raise ValueError(f"{there[0]}: exists; delete it first")
+    records = {path: out / path.relative_to(run) for path in sorted(run.rglob("args.json"))}
+    new = [*paths.values(), *(path for path in records.values() if not path.exists())]
     lines = []
     try:
         for path, kept in paths.items():
-            dtype = keep_predictions(path, kept, costs, rejectors)
+            dtype = keep_predictions(path, kept, rejectors)
             lines.append(f"{kept}: logits in {dtype}")
+        for record, kept in records.items():
+            experiment.write_json(kept, portable_json(experiment.read_json(record)))
+            lines.append(str(kept))
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         if size > MEGABYTES * 1e6:
             raise ValueError(f"{out}: would hold {size / 1e6:.1f} MB, more than {MEGABYTES} MB")
     except ValueError:
-        for kept in paths.values():
+        for kept in new:
             kept.unlink(missing_ok=True)
         raise
-    for record in sorted(run.rglob("args.json")):
-        kept = out / record.relative_to(run)
-        experiment.write_json(kept, portable_json(experiment.read_json(record)))
-        lines.append(str(kept))
     return lines
 
 
@@ -168,14 +167,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="holds *-predictions.npz")
     parser.add_argument("out", metavar="OUT", type=Path, help="a folder of results/published")
     parser.add_argument(
-        "--costs",
-        nargs="+",
-        default=[],
-        metavar="C_1:C_E",
-        type=cost_pair,
-        help="more pairs of costs whose risks must not change, beside those of the rejectors",
-    )
-    parser.add_argument(
         "--without_rejectors",
         action="store_true",
         help="leave out the rejectors that were trained for one pair of costs each",
@@ -184,14 +175,13 @@ def main(argv: list[str] | None = None) -> None:
         "--files", nargs="+", metavar="NAME", help="keep files of these names, with * for any"
     )
     args = parser.parse_args(argv)
-    for name in ("costs", "without_rejectors"):
-        if args.files and getattr(args, name):
-            parser.error(f"--{name} is of predictions; it has no effect with --files")
+    if args.files and args.without_rejectors:
+        parser.error("--without_rejectors is of predictions; it has no effect with --files")
     with experiment.one_line_errors():
         if args.files:
             lines = keep_files(args.run, args.out, args.files)
         else:
-            lines = keep(args.run, args.out, args.costs, not args.without_rejectors)
+            lines = keep(args.run, args.out, not args.without_rejectors)
         for line in lines:
             print(line)
 

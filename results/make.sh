@@ -34,7 +34,6 @@ name=$(basename "$cifar10" .npz)
 data_root=${DATA_ROOT:-data_root}
 everywhere=(--data_root "$data_root" ${everywhere[@]+"${everywhere[@]}"})
 tables=()       # that the study gives
-costs=()        # pairs of costs of those tables, beside the rejectors' own
 predictions=(.) # folders of the run whose predictions are kept for those tables
 how=()          # flags of results.keep for them
 files=()        # names of results and figures that are kept
@@ -52,15 +51,18 @@ need_data() {
   case $1 in */* | *.npz) need "$1" "set $2 to a name or file that --dataset takes" ;; esac
 }
 
-# pair_answers FLAGS...: what ResNet-20 and -56 say of the test pictures, once, in $answers.
+# pair_answers FLAGS...: what ResNet-20 and -56 say of the test pictures, once, in $answers. Where its
+# files exist, results.pair_answers reads neither RESNETS nor CIFAR10.
 answers=${ANSWERS:-$run/answers}
 pair_answers() {
   local resnets=${RESNETS:-datasets} file
-  need_data "$cifar10" CIFAR10
-  for file in resnet20-12fca82f.th resnet56-4bfd9763.th; do
-    need "$resnets/$file" "set RESNETS to its folder; from github.com/akamaster/pytorch_resnet_cifar10"
-  done
-  "$python" -m results.pair_answers "$cifar10" "$resnets" "$answers" "$@"
+  if ! [ -e "$answers/clean.npz" ]; then
+    need_data "$cifar10" CIFAR10
+    for file in resnet20-12fca82f.th resnet56-4bfd9763.th; do
+      need "$resnets/$file" "set RESNETS to its folder; from github.com/akamaster/pytorch_resnet_cifar10"
+    done
+  fi
+  "$python" -m results.pair_answers "$cifar10" "$resnets" "$answers" --data_root "$data_root" "$@"
 }
 
 # behind_lite0 DATASET VARIABLE: LeNet-5 for every seed, and as its server an EfficientNet-Lite0 that is
@@ -104,7 +106,7 @@ if [ ${#files[@]} -gt 0 ]; then
   "$python" -m results.keep "$run" "$kept" --files "${files[@]}"
 fi
 for folder in ${predictions[@]+"${predictions[@]}"}; do
-  "$python" -m results.keep "$run/$folder" "$kept/$folder" ${costs[@]+--costs "${costs[@]}"} ${how[@]+"${how[@]}"}
+  "$python" -m results.keep "$run/$folder" "$kept/$folder" ${how[@]+"${how[@]}"}
 done
 if [ "${PUBLISH:-0}" = 1 ]; then
   rm -rf "results/published/$study"

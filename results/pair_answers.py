@@ -1,11 +1,12 @@
-"""What ResNet-20 and ResNet-56 say of CIFAR-10's test pictures, clean and corrupted.
+"""Answers of ResNet-20 and ResNet-56 to CIFAR-10's test pictures, clean, corrupted and mirrored.
 
     python -m results.pair_answers cifar10 RESNETS results/runs/pair-answers --corrupted
 
 RESNETS is a folder with resnet20-12fca82f.th and resnet56-4bfd9763.th of
-https://github.com/akamaster/pytorch_resnet_cifar10. Writes clean.npz of all test pictures, and with
---corrupted NAME.npz of the measured half (`measured`), a file for each of CORRUPTIONS. A file
-that is there is not made again, so a killed run goes on with the next one.
+https://github.com/akamaster/pytorch_resnet_cifar10. Writes clean.npz of all test pictures, with
+--mirrored also mirrored.npz of their mirror images, and with --corrupted NAME.npz of the half that
+`half_rows` measures on, a file for each of CORRUPTIONS. Existing files are kept, so a killed run
+continues with the next one; where all exist, neither the networks nor the pictures are read.
 
 labels [N] and index [N] (row in the test set); resnet20 and resnet56 [N, 10], their logits;
 features [N, 64], what ResNet-20's last layer sees. Two minutes on one core for 10,000 pictures.
@@ -24,7 +25,7 @@ from torch import Tensor
 import data
 import experiment
 from models.weights import fill, under
-from results.halved_test import SPLIT_SEED
+from results.halved_test import half_rows
 from results.studies.resnet_cifar import ResNet, resnet20, resnet56
 
 NETS = {
@@ -58,17 +59,18 @@ CORRUPTIONS = {
 }  # fmt: skip
 
 
-def measured(count: int) -> np.ndarray:
-    """Which half of `count` test pictures is measured, bool: that of `halved_test`."""
-    order = np.random.default_rng(SPLIT_SEED).permutation(count)
-    return np.isin(np.arange(count), order[count // 2 :])
-
-
 def read_net(folder: Path, name: str) -> ResNet:
+    """The network with its weights from `folder`; ValueError where the file is missing."""
     make, file = NETS[name]
-    checkpoint = torch.load(folder / file, "cpu", weights_only=True)
+    path = folder / file
+    if not path.exists():
+        raise ValueError(
+            f"{path}: not there; RESNETS must be a folder with the weights of "
+            "github.com/akamaster/pytorch_resnet_cifar10"
+        )
+    checkpoint = torch.load(path, "cpu", weights_only=True)
     state = under(checkpoint.get("state_dict", checkpoint), "")
-    return fill(make(10), state, str(folder / file), name).eval()
+    return fill(make(10), state, str(path), name).eval()
 
 
 @torch.inference_mode()
@@ -98,20 +100,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("resnets", metavar="RESNETS", type=Path, help="folder of the two networks")
     parser.add_argument("out", metavar="DIR", type=Path, help="where the files go")
     parser.add_argument("--corrupted", action="store_true", help="CORRUPTIONS as well")
-    parser.add_argument("--data_root", type=Path, default=Path("datasets"), help="see data.load")
+    parser.add_argument("--mirrored", action="store_true", help="the mirror images as well")
+    parser.add_argument("--data_root", type=Path, default=Path("data_root"), help="see data.load")
     args = parser.parse_args(argv)
     with experiment.one_line_errors():
+        names = ["clean", *["mirrored"] * args.mirrored, *(CORRUPTIONS if args.corrupted else ())]
+        names = [name for name in names if not (args.out / f"{name}.npz").exists()]
+        if not names:
+            print(f"{args.out}: complete")
+            return
         nets = {name: read_net(args.resnets, name) for name in NETS}
         test = data.load(args.dataset, args.data_root, 0.1, 0).test
-        rows = {"clean": np.arange(len(test.labels))}
-        if args.corrupted:
-            rows |= dict.fromkeys(CORRUPTIONS, np.flatnonzero(measured(len(test.labels))))
-        for name, index in rows.items():
-            if (path := args.out / f"{name}.npz").exists():
-                continue
-            images = test.images[index]
+        for name in names:
+            path, index = args.out / f"{name}.npz", np.arange(len(test.labels))
             if name in CORRUPTIONS:
-                images = corrupted(images, CORRUPTIONS[name])
+                _, index = half_rows(len(test.labels))
+                images = corrupted(test.images[index], CORRUPTIONS[name])
+            else:
+                images = test.images.flip(-1) if name == "mirrored" else test.images
             said = {key: answers(net, images) for key, net in nets.items()}
             args.out.mkdir(parents=True, exist_ok=True)
             experiment.write_npz(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ import numpy as np
 
 from deferral import predictions
 from deferral.compare import Comparison, compare
+from deferral.risk import PAPER_COSTS
 from figures import ceiling
-from results.text import DASH, interval, markdown, number, plus_minus, read, spread
+from figures.tables import spread
+from results.text import DASH, interval, markdown, number, plus_minus, read
 
 Entry = dict[str, Any]
-GRID = [(c_1, 0.025 * k) for c_1 in (1.0, 1.25) for k in range(21)]
 DRAWS = 400
 
 
 def compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
-    """The comparison of a study's runs on GRID, and the accuracy of each stage, a run each."""
+    """The comparison of a study's runs on PAPER_COSTS, and each run's accuracy of each stage."""
     return _compared(folder.resolve())
 
 
@@ -27,7 +29,7 @@ def compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
 def _compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
     runs = [predictions.load(path) for path in predictions.find(folder)]
     alone = [run.part("test").correct.mean(1, dtype=np.float64).tolist() for run in runs]
-    return compare(runs, GRID, DRAWS), alone
+    return compare(runs, PAPER_COSTS, DRAWS), alone
 
 
 def means(comparison: Comparison) -> list[Entry]:
@@ -72,14 +74,10 @@ def alone(accuracies: list[list[float]]) -> str:
     return f"Alone, on test: local net {local} %, server {edge} % ({len(accuracies)} runs)."
 
 
-def study(folder: Path) -> str:
-    """Both, from the kept predictions of a folder."""
-    comparison, accuracies = compared(folder)
+def study(published: Path, name: str) -> str:
+    """Both, from the kept predictions of a study."""
+    comparison, accuracies = compared(published / name)
     return f"{alone(accuracies)}\n\n{rules(means(comparison))}"
-
-
-def cifar10_resnets(published: Path) -> str:
-    return study(published / "cifar10-resnets")
 
 
 def report_rows(path: Path) -> list[Entry]:
@@ -93,16 +91,12 @@ def report_rows(path: Path) -> list[Entry]:
     ]
 
 
-def of_report(path: Path, more: list[Entry]) -> str:
+def of_report(path: Path, more: Sequence[Entry] = ()) -> str:
     """The same from a report, with more rows."""
     rows = report_rows(path)
     of = {row["rule"]: plus_minus(row["accuracy"], row["accuracy_std"], 2, 100) for row in rows}
     about = f"Alone, on test: local net {of['never']} %, server {of['always']} %."
-    return f"{about}\n\n{rules(rows + more)}"
-
-
-def l2h_cifar10(published: Path) -> str:
-    return of_report(published / "l2h-cifar10" / "l2h-cifar10-report.json", [])
+    return f"{about}\n\n{rules([*rows, *more])}"
 
 
 @cache
@@ -145,14 +139,10 @@ def cifar10_ceiling(published: Path) -> str:
     return markdown([column.head for column in columns], rows)
 
 
-def people_server(published: Path, server: str = "person") -> str:
+def people_server(published: Path, server: str) -> str:
     """The same for a person or the majority of people as the server, from the study's numbers."""
     found = read(published / "cifar10-people-server" / "people.json")["servers"][server]
     return f"{alone(found['alone'])}\n\n{rules(found['rows'])}"
-
-
-def people_majority(published: Path) -> str:
-    return people_server(published, "majority")
 
 
 def gains(settings: dict[str, list[Entry]], first: str, shown: dict[str, str]) -> str:

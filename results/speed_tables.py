@@ -230,20 +230,3 @@ def kcenter(published: Path) -> str:
             cells = [number(one["median"], 1), number(one["most_bytes"] / 1e6)]
             rows.append([features, name, *cells, number(one["ratio"])])
     return markdown(["features", "way", "seconds", "MB", "times ours"], rows)
-
-
-def active_round(published: Path) -> str:
-    """A round of the twelve published targets, extrapolated; the release's beside it."""
-    found = benchmark(published, "active_round")
-    names = {"ours": "ours", "plain": "plain memory order"}
-    rows = []
-    for way, name in names.items():
-        one = found["extrapolated"][way]
-        cells = [number(one[key] / 60) for key in ("train_seconds", "select_seconds")]
-        rows.append([f"{name}, one thread of an AMD EPYC", *cells])
-    theirs = found["published"]
-    low, high = (number(x / 60, 1) for x in theirs["select_seconds"])
-    rows.append(
-        ["the release, RTX 2080", number(theirs["train_seconds"] / 60, 1), f"{low} to {high}"]
-    )
-    return markdown(["", "minutes to train", "minutes to ask 40,000 images"], rows)

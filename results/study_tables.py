@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.text import DASH, interval, markdown, number, read, spread
+from figures.tables import spread
+from results.text import DASH, interval, markdown, number, read
 
 Entry = dict[str, Any]
 METHODS = {"base": "base", "l2w": "L2W", "boosted": "boosted"}
@@ -20,9 +21,10 @@ def evaluations(folder: Path) -> dict[str, list[Entry]]:
     return {method: runs for method, runs in found.items() if runs}
 
 
-def exit_accuracy(folder: Path) -> str:
+def exit_accuracy(published: Path, folder: str) -> str:
+    """Accuracy of each exit, at half the cost and on average, by method."""
     rows, exits = [], 0
-    for method, runs in evaluations(folder).items():
+    for method, runs in evaluations(published / folder).items():
         exits = len(runs[0]["anytime"])
         of_exits = zip(*([x["accuracy"] for x in run["anytime"]] for run in runs), strict=True)
         cells = [spread(accuracies, 1, 100) for accuracies in of_exits]
@@ -33,24 +35,10 @@ def exit_accuracy(folder: Path) -> str:
     return markdown([*heads, "budgeted, 50 % of the cost", "area"], rows)
 
 
-def made_task_bert(published: Path) -> str:
-    """The same of a small BERT on the made-up task."""
-    return exit_accuracy(published / "made-task-bert")
-
-
-def cifar10_msdnet(published: Path) -> str:
-    """The same of the study of 20 epochs."""
-    return exit_accuracy(published / "cifar10-msdnet" / "exits")
-
-
-def cifar10_msdnet_optimism(published: Path) -> str:
-    return optimism(published / "cifar10-msdnet" / "exits")
-
-
-def optimism(folder: Path) -> str:
+def optimism(published: Path, folder: str) -> str:
     """What thresholds fitted on each split promise there and deliver on test."""
     rows = []
-    for method, runs in evaluations(folder).items():
+    for method, runs in evaluations(published / folder).items():
         frames = [pd.DataFrame(run["optimism"]).groupby("fitted_on", sort=False) for run in runs]
         means = [frame.mean() for frame in frames]
         furthest = [frame.above_clean_curve.agg(lambda x: x.abs().max()) for frame in frames]
@@ -68,10 +56,10 @@ def optimism(folder: Path) -> str:
     return markdown(heads, rows)
 
 
-def early_stopping(folder: Path) -> str:
+def early_stopping(published: Path, folder: str) -> str:
     """Networks that stop for real against all exits, one image at a time and in batches."""
     rows = []
-    for path in sorted(folder.glob("*/seed-0/*-infer.json")):
+    for path in sorted((published / folder).glob("*/seed-0/*-infer.json")):
         result = read(path)
         full = result["all_exits"]
         points = [("all exits", None, full)] + [("early exit", x["q"], x) for x in result["points"]]
@@ -92,11 +80,6 @@ def early_stopping(folder: Path) -> str:
     heads = ["method", "way", "accuracy %", "multiply-adds, 1e6", "one at a time, ms (median)"]
     heads += ["per second in batches of 256", "decisions that differ from early_exit.eval"]
     return markdown(heads, rows)
-
-
-def made_task_bert_infer(published: Path) -> str:
-    """Early stopping on the made-up task, seed 0, one thread."""
-    return early_stopping(published / "made-task-bert")
 
 
 def active(published: Path) -> Entry:

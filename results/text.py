@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from deferral import predictions
@@ -55,13 +54,6 @@ def plus_minus(mean: float | None, std: float | None, digits: int, scale: float 
     return f"{number(mean, digits, scale=scale)} ± {number(std, digits, scale=scale)}"
 
 
-def spread(values: Iterable[float], digits: int, scale: float = 1) -> str:
-    """Mean ± standard deviation (n - 1) of one value a run."""
-    array = np.array(list(values), dtype=float)
-    std = float(array.std(ddof=1)) if len(array) > 1 else None
-    return plus_minus(float(array.mean()), std, digits, scale)
-
-
 def interval(low: float, high: float, digits: int, scale: float = 1) -> str:
     return f"{number(low, digits, True, scale)} to {number(high, digits, True, scale)}"
 
@@ -74,9 +66,3 @@ def ratio(middle: float, low: float, high: float, digits: int) -> str:
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [list(heads), ["---"] * len(heads), *([str(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def by_run(frame: pd.DataFrame, column: str, keys: Sequence[str] = ()) -> pd.DataFrame:
-    """Means of a column: a row for each run and a column for each value of `keys`."""
-    means = frame.groupby(["run", *keys], sort=False)[column].mean()
-    return means.unstack(list(keys)) if keys else means.to_frame()

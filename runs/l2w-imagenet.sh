@@ -10,10 +10,13 @@ if [ -z "${DATASETS:-}" ]; then echo "error: DATASETS: give ImageNet's folder" >
 
 for dataset in "${datasets[@]}"; do
   for method in base l2w; do
+    meta=()
+    if [ "$method" = l2w ]; then
+      meta=(--epsilon 0.3 --constraint_dimension mat --meta_interval 100 --save_memory)
+    fi
     exits "$dataset" l2w-imagenet "$method" --stream --arch msdnet --epochs 100 --batch_size 4096 \
       --lr 0.8 --n_channels 32 --growth_rate 16 --gr_factor 1-2-4-4 --bn_factor 1-2-4-4 \
-      --base 7 --step 7 --epsilon 0.3 --constraint_dimension mat --meta_interval 100 \
-      --save_memory ${fast_msdnet[@]+"${fast_msdnet[@]}"}
+      --base 7 --step 7 ${meta[@]+"${meta[@]}"} ${fast_msdnet[@]+"${fast_msdnet[@]}"}
   done
 done
 plot_exits l2w-imagenet

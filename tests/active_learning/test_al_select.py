@@ -9,7 +9,7 @@ import torch
 
 import data
 import experiment
-from active_learning import al_select
+from active_learning import al_select, trained
 from active_learning.strategies import METHODS, Pool, select
 from active_learning.target_models import read_targets
 from tests.active_learning.conftest import COSTS, sizes
@@ -147,6 +147,18 @@ def test_a_spoilt_network_is_refused(study, common, refused, tmp_path, file, met
     path = run / "nets" / "digits" / "convnet" / digest(rows) / file
     path.write_bytes(path.read_bytes()[:-9])
     refused(al_select.main, *common(run, 1, method), *sizes(1), telling=telling)
+    assert not (run / "index_sets" / "2").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "method"), [("logits", "entropy"), ("features", "coreset"), ("features", "DIAM_qp")]
+)
+def test_outputs_that_are_not_finite_are_refused(
+    study, common, refused, tmp_path, what, method, monkeypatch
+):
+    run, compute = copied(study, tmp_path), getattr(trained, what)
+    monkeypatch.setattr(trained, what, lambda *args: compute(*args).fill_(float("nan")))
+    refused(al_select.main, *common(run, 1, method), *sizes(1), telling="outputs are not finite; ")
     assert not (run / "index_sets" / "2").exists()
 
 

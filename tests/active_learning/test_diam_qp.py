@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import qpsolvers
 from scipy import sparse
-from sklearn.neighbors import NearestNeighbors
 
-from active_learning.diam_qp import choose, greedy, nearness, num_candidates
+from active_learning.diam_qp import greedy, nearness, num_candidates
 
 
 def made(n, targets, seed):
@@ -43,10 +42,10 @@ def test_nearness_counts_targets(n):
     features, _ = made(n, 3, 0)
     count = np.zeros((n, n))
     for one in features:
-        near = NearestNeighbors(n_neighbors=max(1, n // 100)).fit(one).kneighbors()[1]
-        for i in range(n):
-            for j in near[i]:
-                count[i, j] += 1
+        squared = ((one[:, None] - one[None]) ** 2).sum(2)
+        np.fill_diagonal(squared, np.inf)
+        near = np.argsort(squared, 1)[:, : max(1, n // 100)]
+        np.put_along_axis(count, near, np.take_along_axis(count, near, 1) + 1, 1)
     found = nearness(features, n).toarray()
     np.testing.assert_array_equal(found, (count + count.T) / 2)
     assert not found.diagonal().any()
@@ -57,7 +56,7 @@ def test_every_pick_adds_least(weight):
     """Against the objective written out, of the picks and each other row."""
     features, first = made(60, 3, 1)
     matrix = nearness(features, 60)
-    picks = choose(features, first, 20, weight).tolist()
+    picks = greedy(matrix, first, 20, weight).tolist()
     assert len(set(picks)) == 20
     for k, pick in enumerate(picks):
         rest = [i for i in range(60) if i not in picks[:k]]
@@ -109,10 +108,17 @@ def test_greedy_against_the_relaxed_program_rounded(targets, expected):
 def test_one_of_each_pair_of_copies():
     # Three pairs, far apart, each pair near for both targets: one of each, the lower row.
     place = np.array([[0.0], [0.1], [50.0], [50.1], [90.0], [90.1]])
+    near = nearness([place, place], 6)
     first = np.array([2.0, 1.9, 2.0, 1.9, 2.0, 1.9])
-    assert choose([place, place], first, 3).tolist() == [0, 2, 4]
+    assert greedy(near, first, 3).tolist() == [0, 2, 4]
     # Where all have one first key, too.
-    assert choose([place, place], np.full(6, 2.0), 3).tolist() == [0, 2, 4]
+    assert greedy(near, np.full(6, 2.0), 3).tolist() == [0, 2, 4]
     # With much weight on the first key it alone decides.
     high = np.array([3.0, 3.0, 3.0, 0.0, 0.0, 0.0])
-    assert sorted(choose([place, place], high, 3, weight=100.0)) == [0, 1, 2]
+    assert sorted(greedy(near, high, 3, weight=100.0)) == [0, 1, 2]
+
+
+def test_a_single_candidate_has_no_neighbours():
+    near = nearness([np.zeros((1, 2))], 1)
+    assert near.toarray().tolist() == [[0]]
+    assert greedy(near, np.ones(1), 1).tolist() == [0]

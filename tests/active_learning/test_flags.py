@@ -28,8 +28,20 @@ EPOCHS = ["--epochs", 4]
         (train_net, 0, "random", ["--dropout", 0.1], "--dropout has no effect: no target is"),
         (train_net, 0, "random", ["--net_id", 0, "--bn_momentum", 0.1], "--bn_momentum has no"),
         # A single epoch that votes: no vote can change.
-        (train_net, 0, "random DIAM", ["--epochs", 1], "DIAM has no votes to go by"),
-        (train_net, 0, "CAL", [*EPOCHS, "--DIS_frac", 0.25], "CAL has no votes to go by"),
+        (
+            train_net,
+            0,
+            "random DIAM",
+            ["--epochs", 1],
+            "DIAM needs predictions from at least two epochs",
+        ),
+        (
+            train_net,
+            0,
+            "CAL",
+            [*EPOCHS, "--DIS_frac", 0.25],
+            "CAL needs predictions from at least two epochs",
+        ),
     ],
 )
 def test_flags_without_effect(common, refused, tmp_path, script, round_, methods, flags, telling):

@@ -74,17 +74,3 @@ def test_memory_is_linear():
     # 64 bytes a row for its bound, norms and masks, beside the blocks; the features are 128.
     assert peak(8000, 1000) - peak(2000, 250) < 64 * (6000 + 750)
     assert peak(8000, 1000) < 3e6  # all distances: 256 MB; to the labelled: 32 MB
-
-
-@pytest.mark.parametrize(
-    ("pool", "labelled", "count", "telling"),
-    [
-        ((4, 3), (2, 2), 1, r"\(4, 3\) of the pool and \(2, 2\)"),
-        ((4,), (2,), 1, r"need \[M, D\] and \[L, D\]"),
-        ((4, 3), (2, 3), 0, "0 picks of 4"),
-        ((4, 3), (2, 3), 5, "5 picks of 4"),
-    ],
-)
-def test_bad_input(pool, labelled, count, telling):
-    with pytest.raises(ValueError, match=telling):
-        k_center(np.zeros(pool), np.zeros(labelled), count)

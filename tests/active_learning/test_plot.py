@@ -52,7 +52,7 @@ def test_curves_are_means_and_intervals_over_seeds(tmp_path, figures, capsys):
     plot.main([str(tmp_path)])
     names = ["digits-2-curves", "digits-2-differences", "digits-2-risk-differences"]
     assert list(figures) == names
-    assert "round 2 is left out: DIAM_qp (seed 2) lack it" in capsys.readouterr().err
+    assert "round 2 is left out: DIAM_qp (seed 2) lacks it" in capsys.readouterr().err
     (study,) = load(tmp_path)
     for (measure, method), ax in panels(figures[names[0]], study).items():
         assert list(lines_of(ax)) == ["random", method]

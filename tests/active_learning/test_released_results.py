@@ -85,7 +85,7 @@ def test_rounds_that_a_method_lacks_are_left_out_of_the_table(tmp_path, capsys):
     for path in (root / "2/mnist/coreset").glob("*/performances.txt"):
         path.unlink()
     table.main([str(root), "--out", str(tmp_path / "out")])
-    assert capsys.readouterr().err == "mnist: round 3 is left out: DIAM (T = 12) lack it\n"
+    assert capsys.readouterr().err == "mnist: round 3 is left out: DIAM (T = 12) lacks it\n"
     rows = pd.read_csv(tmp_path / "out/mnist-targets.csv", index_col="method")
     assert rows.loc["coreset", "2"] == "–"
     mean = values["mnist", 2, "random"][:3].mean()

@@ -55,7 +55,6 @@ def test_the_twelve_have_the_published_counts(target):
     found = parameters(net), multiply_adds(net, torch.zeros(1, 3, net.size, net.size))
     published = [round(1e6 * millions) for millions in COUNTS[target.name][:2]]
     assert found == COUNTS[target.name][2:]
-    assert list(target.published.values()) == published
     for ours, theirs in zip(found, published, strict=True):
         assert abs(ours / theirs - 1) < 0.1
 

@@ -6,9 +6,10 @@ from benchmarks import report
 
 
 def test_rows(monkeypatch, tmp_path):
-    for name, value in {"VAL": 60, "TEST": 80, "PICTURES": 4, "COSTS": report.COSTS[:2]}.items():
+    changes = {"VAL": 60, "TEST": 80, "PICTURES": 4, "FLAGS": ["--cost_1", "1", "--cost_e", "0"]}
+    changes["PAPER_COSTS"] = report.PAPER_COSTS[:2]
+    for name, value in changes.items():
         monkeypatch.setattr(report, name, value)
-    monkeypatch.setattr(report, "FLAGS", ["--cost_1", "1", "--cost_e", "0"])
     flags = ["--rounds", "1", "--draws", "20", "--sizes", "80x3"]
     report.main([*flags, "--out", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())

@@ -7,6 +7,7 @@ import pytest
 
 import figures.__main__
 from figures.loss_curves import blocks
+from figures.tables import Column, spread, write_table
 
 NAMES = ["risk", "reject_rate", "loss_curves", "bounded_rate", "examples", "per_class"]
 KINDS = {
@@ -50,6 +51,17 @@ def test_bad_input_is_one_line_before_anything_is_written(tmp_path, write, run_d
     write(tmp_path / "no_val" / "cifar10-predictions.npz", n=(0, 50), pictures=0)
     refused(risk, tmp_path / "no_val", telling="has no val rows")
     assert not list(tmp_path.rglob("figures"))
+
+
+@pytest.mark.parametrize("name", ["bounded_rate", "examples", "per_class"])
+def test_costs_are_looked_up_in_all_data_sets_before_the_first_is_drawn(
+    name, tmp_path, write, refused
+):
+    for dataset, cost_1 in (("cifar10", 1.25), ("digits", 2.0)):
+        write(tmp_path / f"{dataset}-predictions.npz", cost_1=(cost_1,), async_costs=())
+    main = importlib.import_module(f"figures.{name}").main
+    refused(main, tmp_path, "--cost_1", 1.25, telling="digits-predictions.npz: no such setting; ")
+    assert not (tmp_path / "figures").exists()
 
 
 def test_an_edge_only_run_is_no_error(tmp_path, write, capsys):
@@ -99,3 +111,24 @@ def test_loss_blocks_are_means():
     np.testing.assert_allclose(mean[0], in_order[:3].mean(0))
     np.testing.assert_allclose(mean[-1], in_order[24])
     assert (mean_step[0], mean_step[-1], len(mean)) == (1, 24, 9)
+
+
+def test_latex_has_no_sign_that_it_reads_otherwise(tmp_path):
+    write_table([{"p": "< 0.001 > a^b ~c_1"}], [Column("p", "p")], tmp_path, "x", "caption")
+    cell = r"$<$ 0.001 $>$ a\textasciicircum{}b \textasciitilde{}c\_1 \\"
+    assert cell in (tmp_path / "x.tex").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.5], "50.0"),
+        ([0.4, 0.6], "50.0 ± 14.1"),
+        ([-1e-9, 1e-9], "0.0 ± 0.0"),
+        ([-0.5], "−50.0"),
+        ([0.5, None], "–"),
+        ([0.5, np.nan], "–"),
+    ],
+)
+def test_a_spread_is_mean_and_deviation_or_a_dash(values, text):
+    assert spread(values, 1, 100) == text

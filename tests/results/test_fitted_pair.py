@@ -3,12 +3,22 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.special import softmax
 
 import experiment
 from figures import when_it_pays as figure
-from results import fitted_pair, pair_answers, people_server, rule_tables, when_it_pays
+from results import (
+    fitted_pair,
+    halved_test,
+    made_people_file,
+    pair_answers,
+    people_server,
+    rule_tables,
+    when_it_pays,
+)
 from results.studies.resnet_cifar import resnet20, resnet56
 
 PICTURES, CLASSES = 200, 10
@@ -16,7 +26,7 @@ PICTURES, CLASSES = 200, 10
 
 @pytest.fixture(autouse=True)
 def few_costs(monkeypatch):
-    monkeypatch.setattr(fitted_pair, "GRID", [(1.0, 0.0), (1.0, 0.1), (1.25, 0.3)])
+    monkeypatch.setattr(fitted_pair, "PAPER_COSTS", [(1.0, 0.0), (1.0, 0.1), (1.25, 0.3)])
     monkeypatch.setattr(fitted_pair, "DRAWS", 50)
 
 
@@ -71,7 +81,7 @@ def test_the_study_of_people_keeps_numbers_and_no_answers(clean, tmp_path, refus
     assert 0.7 < alone["person"] < 0.95
     assert found["seeds"] == [0, 1]
     assert len(out.read_text()) < 30_000
-    assert "amortized, features" in rule_tables.people_server(tmp_path)
+    assert "amortized, features" in rule_tables.people_server(tmp_path, "person")
     refused(people_server.main, *words, telling="exists")
 
 
@@ -114,7 +124,9 @@ def test_the_study_of_regimes_ends_with_a_table_and_a_figure(clean, tmp_path, mo
     assert (out.parent / "when-it-pays.png").exists()
 
 
-def test_answers_of_the_pair_are_of_the_test_pictures_and_go_on(tmp_path):
+@pytest.fixture
+def pair(tmp_path):
+    """An npz of 20 train and 12 test pictures, and in its folder both networks' weights."""
     rng, arrays = np.random.default_rng(0), {}
     for part, n in (("train", 20), ("test", 12)):
         arrays[f"x_{part}"] = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
@@ -124,7 +136,12 @@ def test_answers_of_the_pair_are_of_the_test_pictures_and_go_on(tmp_path):
         torch.manual_seed(0)
         state = {f"module.{k}": v for k, v in make(10).state_dict().items()}
         torch.save({"state_dict": state}, tmp_path / f"{name}.th")
-    words = [str(tmp_path / "few.npz"), str(tmp_path), str(tmp_path / "out")]
+    return tmp_path / "few.npz", arrays
+
+
+def test_answers_of_the_pair_are_of_the_test_pictures_and_go_on(pair, tmp_path, refused):
+    path, arrays = pair
+    words = [str(path), str(tmp_path), str(tmp_path / "out")]
     pair_answers.main([*words, "--corrupted"])
     clean = fitted_pair.read(tmp_path / "out" / "clean.npz")
     assert clean.labels.tolist() == arrays["y_test"].tolist()
@@ -137,9 +154,32 @@ def test_answers_of_the_pair_are_of_the_test_pictures_and_go_on(tmp_path):
     files = sorted((tmp_path / "out").iterdir())
     assert len(files) == 1 + len(pair_answers.CORRUPTIONS)
     noisy = fitted_pair.read(tmp_path / "out" / "noise-5.npz")
-    assert noisy.row.tolist() == np.flatnonzero(pair_answers.measured(12)).tolist()
+    assert noisy.row.tolist() == halved_test.half_rows(12)[1].tolist()
     files[0].unlink()
     before = {path: path.stat().st_mtime_ns for path in files[1:]}
     pair_answers.main([*words, "--corrupted"])
     assert files[0].exists()
     assert {path: path.stat().st_mtime_ns for path in files[1:]} == before
+    # Complete answers need neither the pictures nor the weights.
+    words[:2] = str(tmp_path / "no.npz"), str(tmp_path / "no")
+    pair_answers.main([*words, "--corrupted"])
+    files[0].unlink()
+    refused(pair_answers.main, *words, "--corrupted", telling="resnet20-12fca82f.th: not there; ")
+
+
+def test_the_worked_examples_are_made_of_answers_to_mirrored_pictures_too(pair, tmp_path):
+    path, arrays = pair
+    out = tmp_path / "out"
+    pair_answers.main([str(path), str(tmp_path), str(out), "--mirrored"])
+    clean, mirrored = (fitted_pair.read(out / f"{n}.npz") for n in ("clean", "mirrored"))
+    assert not np.allclose(clean.remote, mirrored.remote)
+    counts = 50 * np.eye(CLASSES, dtype=np.int64)[(clean.labels + 1) % CLASSES]
+    made_people_file.main([str(out), str(people(tmp_path, counts)), str(out)])
+    of_people, of_networks = (pd.read_csv(out / f"{n}.csv.gz") for n in ("people", "networks"))
+    names = np.array(made_people_file.CLASSES)
+    assert of_people["label"].tolist() == names[arrays["y_test"]].tolist()
+    assert of_people["answer_person"].tolist() == names[counts.argmax(1)].tolist()
+    mean = softmax(clean.remote, 1) + softmax(mirrored.remote, 1)
+    assert of_networks["answer_twice"].tolist() == names[mean.argmax(1)].tolist()
+    first = of_networks[[f"resnet56_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(first, clean.remote, atol=0.0051)

@@ -14,7 +14,7 @@ from tests.made import quiet
 
 def test_a_run_is_kept_with_its_numbers(trained, tmp_path):
     out = tmp_path / "kept"
-    quiet(keep.main, trained, out, "--costs", "1:0.5")
+    quiet(keep.main, trained, out)
     before = predictions.load(trained / "tiny-predictions.npz")
     after = predictions.load(out / "tiny-predictions.npz")
     assert keep.rounded(summarise(before)) == keep.rounded(summarise(after))
@@ -34,12 +34,12 @@ def test_a_kept_file_names_no_folder_of_the_machine():
 
 def test_rejectors_for_one_cost_may_be_left_out_and_change_no_other_rule(trained, tmp_path):
     out = tmp_path / "kept"
-    quiet(keep.main, trained, out, "--costs", "1:0.5", "--without_rejectors")
+    quiet(keep.main, trained, out, "--without_rejectors")
     before, after = (predictions.load(p / "tiny-predictions.npz") for p in (trained, out))
     assert len(before.scores) > 0
     assert len(after.scores) == len(after.settings["rejectors"]) == 0
-    assert keep.changed(before, after, [(1.0, 0.5)], rejectors=False) == []
-    names = keep.changed(before, after, [(1.0, 0.5)])
+    assert keep.changed(before, after, rejectors=False) == []
+    names = keep.changed(before, after)
     assert any(name.startswith("stage_switching at ") for name in names)
     assert not any(name.startswith("margin at ") for name in names)
 
@@ -75,6 +75,14 @@ def test_nothing_is_kept_if_a_number_changes(exit_file, tmp_path, refused, monke
 def test_a_study_too_large_is_refused(exit_file, tmp_path, refused, monkeypatch):
     monkeypatch.setattr(keep, "MEGABYTES", 1e-4)
     refused(keep.main, exit_file(close=False), tmp_path / "kept", telling="MB")
+    assert not list(tmp_path.glob("kept/*"))
+
+
+def test_the_size_includes_the_records(exit_file, tmp_path, refused, monkeypatch):
+    run = exit_file(close=False)
+    experiment.write_json(run / "args.json", {"note": 20_000 * "x"})
+    monkeypatch.setattr(keep, "MEGABYTES", 0.015)
+    refused(keep.main, run, tmp_path / "kept", telling="MB")
     assert not list(tmp_path.glob("kept/*"))
 
 

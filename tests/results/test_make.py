@@ -166,7 +166,7 @@ def write_glue(folder, rows=120):
 
 def test_texts_that_leave_early_have_their_tables(tmp_path):
     pytest.importorskip("transformers")
-    from data.text.tokens import learn_tokenizer
+    from data.text.wordpiece import learn_tokenizer
 
     (tmp_path / "words.json").write_text(learn_tokenizer(write_glue(tmp_path / "glue"), 100))
     write_bert(tmp_path / "bert", str(tmp_path / "words.json"))
@@ -273,9 +273,21 @@ def test_a_study_without_predictions_keeps_its_numbers(environment, tmp_path):
     for path in (tmp_path / "people.npz", run_dir / "people.json"):
         path.write_text("{}")
     words = ("results/make.sh", "cifar10-people-server", run_dir)
-    lines = commands(*words, PEOPLE=str(tmp_path / "people.npz"), **environment)
+    environment |= {"PEOPLE": str(tmp_path / "people.npz"), "DATA_ROOT": str(tmp_path / "root")}
+    lines = commands(*words, **environment)
+    assert lines[0].endswith(f"run/answers --data_root {tmp_path}/root")
     programs = ["results.pair_answers", "results.keep", "results.tables"]
     assert [line.split()[1] for line in lines] == programs
     run(lines[1:2])
     assert (run_dir / "kept" / "cifar10-people-server" / "people.json").read_text() == "{}\n"
     assert set(lines[-1].split("--show ")[1].split()) <= set(TABLES)
+
+
+def test_complete_answers_need_no_weights(tmp_path):
+    for name in ("people.npz", "clean.npz"):
+        (tmp_path / name).write_text("")
+    lacking = {"RESNETS": str(tmp_path / "no"), "CIFAR10": str(tmp_path / "no.npz")}
+    paths = {"ANSWERS": str(tmp_path), "PEOPLE": str(tmp_path / "people.npz")}
+    words = ("results/make.sh", "cifar10-people-server", tmp_path / "run")
+    lines = commands(*words, DATA_ROOT="/data", **paths, **lacking)
+    assert f"-m results.pair_answers {tmp_path}/no.npz {tmp_path}/no {tmp_path} " in lines[0]

@@ -59,6 +59,12 @@ def test_every_table_has_a_place():
     assert [name for name in missing if not name.startswith(pending)] == []
 
 
+def test_the_costs_of_the_tables_are_those_that_a_command_line_gives():
+    """Otherwise a rejector trained with --cost_e 0.075 would be missing from them."""
+    trained = {(c_1, float(f"{25 * k / 1000:.3f}")) for c_1 in (1.0, 1.25) for k in range(21)}
+    assert set(rule_tables.PAPER_COSTS) == trained
+
+
 @pytest.mark.parametrize(
     ("low", "high", "lower", "holds"),
     [
