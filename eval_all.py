@@ -31,7 +31,6 @@ from deferral import predictions as saved
 from deferral import rules
 from deferral.catalogue import SUMMARY
 from deferral.counts import cascade_counts, stage_counts
-from deferral.npz_checks import read_npz
 from deferral.summary import summarise
 from experiment import number
 from learning_to_help import estimators, released
@@ -47,8 +46,6 @@ from learning_to_help.settings import release_reads
 from models.checkpoints import edge_net, local_net, rejector_net
 from models.edgenet import ViT
 from models.exit_local import ExitLocal
-
-SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}  # of older checkpoints
 
 
 def parse_args(argv=None):
@@ -74,7 +71,7 @@ def input_files(paths) -> dict[str, Path]:
 
 def read_losses(paths) -> dict[str, np.ndarray]:
     """The arrays of {dataset}-losses.npz and of the files of settings added later, joined."""
-    parts = [read_npz(path) for path in paths.find("losses*.npz")]
+    parts = [experiment.read_npz(path) for path in paths.find("losses*.npz")]
     losses = {}
     for key in dict.fromkeys(key for part in parts for key in part):
         arrays = [part[key] for part in parts if key in part]
@@ -172,14 +169,16 @@ def finish(run, layout, extra) -> None:
 
 
 def describe(name, dataset, edge, local, device) -> dict:
-    """The settings in predictions.npz, without those of rejectors and estimators."""
-    head, dirty = experiment.commit()
+    """The settings in predictions.npz, without those of rejectors and estimators.
+
+    edge and local: names of the networks; local is None where there is none.
+    """
     return {
         "dataset": name,
         "classes": dataset.classes,
         "edge": edge,
         "local": local,
-        "commit": head + (" with changes" if dirty else ""),
+        "commit": experiment.commit_with_changes(),
         "hardware": experiment.hardware(device),
     }
 
@@ -191,7 +190,7 @@ def evaluate_released(args, run, device, paths, files):
     """
     size = estimators.image_rejector_cost()
     with experiment.one_line_errors():
-        dataset = load(args, *SPLIT.values())
+        dataset = load(args, *released.split_of({}))
         fingerprint, name = dataset.fingerprint(), paths.dataset
         if run.is_complete(fingerprint, input_files(paths)):
             return print(f"{run.result}: complete")
@@ -226,10 +225,11 @@ def evaluate_released(args, run, device, paths, files):
         run.start(device, fingerprint, [paths.predictions, paths.result("eval_extra")])
 
     path = paths.predictions
+    local_name = "lenet5" if local_logits else None
     if len(set(digests)) == 1:
         if scores:
             arrays["scores"] = np.stack(scores)
-        meta = describe(name, dataset, edge_name, "lenet5", device)
+        meta = describe(name, dataset, edge_name, local_name, device)
         meta |= {"rejectors": settings, "estimators": []}
         meta["inputs"] = {"data": fingerprint, **run.inputs}
         experiment.write_npz(path, **arrays, settings=np.array(json.dumps(meta)))
@@ -256,8 +256,7 @@ def evaluate(args):
         read = read_checkpoints(paths)
         edge, local = read.edge, read.local
         rejectors = {stem: checkpoint for stem, (checkpoint, _) in read.rejectors.items()}
-        split = [edge.get(key, default) for key, default in SPLIT.items()]
-        dataset = load(args, *split)
+        dataset = load(args, *released.split_of(edge))
         num_classes = len(dataset.classes)
         edge_module = edge_net(edge, num_classes, str(paths.edge))
         local_module = local_net(local, num_classes, str(paths.local)) if local else None
@@ -291,9 +290,8 @@ def evaluate(args):
         for key, array in losses.items():
             if key.startswith("progress_"):
                 arrays[key] = array[:, columns] if array.ndim == 2 else array
-    settings = describe(
-        name, dataset, edge["net"], local["net"] if local and "net" in local else "lenet5", device
-    )
+    local_name = local.get("net", "lenet5") if local else None  # the release's has no name
+    settings = describe(name, dataset, edge["net"], local_name, device)
     settings |= {
         "seed": edge["seed"],
         "inputs": {"data": fingerprint, **run.inputs},

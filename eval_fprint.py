@@ -242,9 +242,7 @@ def main(argv=None):
         folder = Path(args.save_dir or path.parent)
         checkpoints = read_checkpoints(path, args.local_path, folder, data.stem(args.dataset))
         entries = {k: v for checkpoint, _ in checkpoints.values() for k, v in checkpoint.items()}
-        defaults = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
-        split = [entries.get(key, default) for key, default in defaults.items()]
-        dataset = load(args, *split)
+        dataset = load(args, *released.split_of(entries))
         for checkpoint, where in checkpoints.values():
             otherwise = f"--dataset {args.dataset}: is not what {where} was trained on"
             check_data(checkpoint, dataset, where, otherwise)

@@ -35,7 +35,7 @@ from experiment.within_epoch import WithinEpoch
 from learning_to_help import edge_flags, finetune, saved, steps
 from learning_to_help.added import plan
 from learning_to_help.flags import settings_of
-from learning_to_help.inputs import load, print_where, read_local
+from learning_to_help.inputs import load, read_local
 from learning_to_help.steps import EdgeStep, Rejectors, probe_images
 from learning_to_help.val_log import Progress
 from models.anynet import load_weights, weights_file
@@ -195,7 +195,6 @@ def train(args, workers):
         if workers.rank == 0:
             fingerprint = dataset.fingerprint()
             state = run.start(device, fingerprint, outputs, patterns, stems, workers.world)
-        print_where(batches, dataset.name)
         if local_bytes and workers.rank == 0:
             experiment.write_bytes(local_path, local_bytes)
     state = workers.of_first(state)
@@ -273,8 +272,9 @@ def train(args, workers):
 
     if workers.rank:
         return None
-    if args.epochs == 0:
-        val_accuracy = (predict(edge, val).argmax(-1) == val.labels).float().mean().item()
+    if done == args.epochs:  # no epoch was left to train
+        val_logits = predict(trained, val_inputs)
+        val_accuracy = (val_logits.argmax(-1) == val.labels).float().mean().item()
     edge_checkpoint = saved.of_edge(edge, size, scaling, dataset, args)
     files = {}
     if added_to:

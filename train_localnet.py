@@ -166,7 +166,6 @@ def train(args, workers):
         state = None
         if workers.rank == 0:
             state = run.start(device, dataset.fingerprint(), [path], processes=workers.world)
-        inputs.print_where(batches, dataset.name)
     state = workers.of_first(state)
     with workers.one_line_errors():
         done = 0
@@ -205,8 +204,8 @@ def train(args, workers):
 
     if workers.rank:
         return None
-    if args.epochs == 0:
-        val_accuracy = accuracy(net, val, val.labels)
+    if done == args.epochs:  # no epoch was left to train
+        val_accuracy = accuracy(trained, val_inputs, val.labels)
     checkpoint = {
         "kind": "local",
         "net": args.local_net,

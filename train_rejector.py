@@ -31,7 +31,7 @@ import data
 import experiment
 from data.flags import add_dataset_flag
 from experiment import number
-from learning_to_help import amortized
+from learning_to_help import amortized, released
 from learning_to_help.flags import add_cost_flags, check_bounded, cost_pairs
 from learning_to_help.inputs import add_stream_flags, check_data, check_stream_flags, load
 from losses.surrogates import DEFAULT, KNOWING_COSTS
@@ -95,14 +95,13 @@ def parse_args(argv=None):
         help="highest learning rate, of AdamW and a cosine schedule or, of small and large, of SGD "
         f"and one cycle; {lenet.lr:g} if not given, {student.lr:g} of small and large",
     )
-    group.add_argument("--hidden", type=number(int, 1), default=256, help="hidden units")
     group.add_argument(
         "--augment",
         choices=data.AUGMENTATIONS,
         help=f"augmentation of the images; {lenet.augment} if not given, {student.augment} of "
         "small and large: give none where a mirror image means something else, as of digits",
     )
-    parser.add_common(seed=43, logs=True)
+    parser.add_common(seed=43)
     args = parser.parse_args(argv)
     given = parser.given(args, argv)
     if "per_cost" not in args.rejector:
@@ -144,8 +143,7 @@ def read_nets(args):
         checkpoints.append(experiment.load_checkpoint(path))
         digests |= {f"{kind}_file": path.name, f"{kind}_sha256": experiment.sha256(path)}
     edge = checkpoints[1]
-    split = [edge.get(k, 0) for k in ("val_size", "split_seed", "rejector_val_size")]
-    dataset = load(args, *split)
+    dataset = load(args, *released.split_of(edge))
     for checkpoint, kind in zip(checkpoints, ("local", "edge"), strict=True):
         path = str(save_dir / digests[f"{kind}_file"])
         otherwise = f"--dataset {args.dataset}: is not what {path} was trained on"
@@ -210,9 +208,9 @@ def train(args):
         )  # fmt: skip
         experiment.seed_everything(args.seed)
         _, features, edge_logits = answers["train"]
-        net = AmortizedRejector(
-            kind, len(dataset.classes), features.shape[1], args.hidden, net_name
-        ).to(device)
+        net = AmortizedRejector(kind, len(dataset.classes), features.shape[1], net=net_name).to(
+            device
+        )
         losses = amortized.train_student(
             net, shuffled, local, edge_logits, features, right["train"],
             epochs=recipe.epochs, lr=recipe.lr,

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PAD = 4  # pixels an image may be shifted by, as is usual for CIFAR (He et al., 2016)
+RATIO = (3 / 4, 4 / 3)  # lowest and highest width over height of a random crop
 
 
 def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -29,23 +30,23 @@ def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_resized_crop(
-    size: int, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: int, scale: tuple[float, float] = (0.08, 1.0)
 ) -> Callable[[Tensor, torch.Generator], Tensor]:
     """An augmentation to [B, C, size, size]: a random box of each image, resized.
 
     The box's share of the area is uniform in `scale`, the logarithm of its width over its height
-    in that of `ratio`, its place uniform (Szegedy et al., 2015). Boxes that stick out are drawn
+    in that of `RATIO`, its place uniform (Szegedy et al., 2015). Boxes that stick out are drawn
     again, up to ten times; then it is the largest in the middle, as torchvision does. Boxes need
     not begin at a whole pixel, and are read bilinearly, without smoothing where they shrink.
     """
-    if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
-        raise ValueError(f"scale {scale}, ratio {ratio}: give two numbers each, the lower first")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale {scale}: give two numbers in (0, 1], the lower first")
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         batch, channels, height, width = images.shape
         u = torch.rand(4, batch, 10, generator=generator, device=images.device)
         area = scale[0] + (scale[1] - scale[0]) * u[0]
-        low, high = math.log(ratio[0]), math.log(ratio[1])
+        low, high = math.log(RATIO[0]), math.log(RATIO[1])
         shape = torch.exp(low + (high - low) * u[1])
         # Sides as shares of the image's own: wide * high = area, (wide * W) / (high * H) = shape.
         wide = (area * shape * height / width).sqrt()
@@ -53,7 +54,7 @@ def random_resized_crop(
         fits = (wide <= 1) & (tall <= 1)
         valid, first = fits.any(1), fits.int().argmax(1)[:, None]
         wide, tall, x, y = (v.gather(1, first)[:, 0] for v in (wide, tall, u[2], u[3]))
-        whole = min(max(width / height, ratio[0]), ratio[1]) * height / width  # wide over tall
+        whole = min(max(width / height, RATIO[0]), RATIO[1]) * height / width  # wide over tall
         wide = torch.where(valid, wide, min(1.0, whole))
         tall = torch.where(valid, tall, min(1.0, 1 / whole))
         x, y = torch.where(valid, x, 0.5), torch.where(valid, y, 0.5)

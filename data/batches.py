@@ -1,6 +1,6 @@
 """Shuffle, gather and normalise a data set of uint8 images, on the device where it fits.
 
-A data set that does not fit stays in the host's memory; gathered chunks are copied over one ahead.
+A data set that does not fit stays in the host's memory, and gathered chunks are copied over.
 Nothing here works sample by sample. Consecutive batches are gathered and converted together in
 chunks of about a million values and returned as views of the chunk: at batch 16 this spreads the
 fixed cost of a tensor operation over some twenty batches. Larger chunks exceed the CPU's cache and
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from data.memory import fits_device
 from data.parts import Part
-from data.pixels import OnDevice, OnHost
 
 Batch = tuple[Tensor, Tensor, Tensor]  # rows of the part, inputs, labels
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -85,7 +84,8 @@ class Batches(Steps):
     Args:
         part: images uint8 [N, C, H, W] with C 1 or 3, and labels int64 [N].
         batch_size: samples a batch, B below; the last batch may be smaller.
-        device: where the batches appear, and the labels are kept.
+        device: where the batches appear, and the labels are kept; the images too where it has room
+            for them (data.memory.fits_device), else they stay on the CPU, for the same batches.
         shuffle: a new order each epoch, else rows 0..N-1.
         seed: of the order and of `augment`, 0 or more.
         augment: `augment(images, generator)` is given each normalised batch, float32
@@ -95,9 +95,6 @@ class Batches(Steps):
         rank, world: of several processes that share each batch, this one gets rows rank,
             rank + world, ... of it; all draw the same order and the same augmentation.
         least: a batch of fewer than `least * world` samples is not shared: all processes get it.
-        resident: whether the images are kept on the device, too. By default where it has room for
-            them (data.memory.fits_device); the attribute of this name says which it was. The
-            batches are the same either way, to the last bit.
 
     Raises:
         ValueError: an empty part, images not uint8 [N, 1 or 3, H, W], `batch_size` < 1, a negative
@@ -118,7 +115,6 @@ class Batches(Steps):
         rank: int = 0,
         world: int = 1,
         least: int = 0,
-        resident: bool | None = None,
     ) -> None:
         shape = list(part.images.shape)
         if part.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
@@ -132,11 +128,9 @@ class Batches(Steps):
         if seed < 0:
             raise ValueError(f"seed is {seed}: give 0 or more")
         self.device = torch.device(device)
-        if resident is None:
-            there = part.images.device.type == self.device.type
-            resident = there or fits_device(part.images.nbytes, self.device)
-        self.resident = resident
-        self._pixels = (OnDevice if resident else OnHost)(part.images, self.device)
+        there = part.images.device.type == self.device.type
+        fits = there or fits_device(part.images.nbytes, self.device)
+        self.images = part.images.to(self.device if fits else "cpu")
         self._shape = shape[2:]
         self.labels = part.labels.to(self.device)
         self.batch_size = batch_size
@@ -170,9 +164,8 @@ class Batches(Steps):
 
         size = self.batch_size
         chunk = size * max(1, CHUNK_VALUES // (size * 3 * math.prod(self._shape)))
-        pieces = zip(order.split(chunk), self._pixels.chunks(order, chunk), strict=True)
-        for rows, pixels in pieces:
-            images = self._normalised(pixels)
+        for rows in order.split(chunk):
+            images = self.plain(rows)
             labels = self.labels.index_select(0, rows)
             for index, batch, target in zip(
                 rows.split(size), images.split(size), labels.split(size), strict=True
@@ -193,12 +186,10 @@ class Batches(Steps):
     def plain(self, index: Tensor) -> Tensor:
         """The images of some rows [M] as they are without `augment`: float32 [M, 3, H, W].
 
-        index: on the device; of images that are not `resident` it is read back, which waits.
+        index: on the device; where the images are on the CPU it is read back, which waits.
         """
-        return self._normalised(self._pixels.take(index))
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """uint8 [M, 1 or 3, H, W] to normalised float32 [M, 3, H, W]."""
+        rows = index.to(self.images.device)
+        pixels = self.images.index_select(0, rows).to(self.device)
         count, _, height, width = pixels.shape
         images = torch.empty((count, 3, height, width), dtype=torch.float32, device=pixels.device)
         # In place, as bytes times float32 would make a second copy: 0.33 ms a chunk on one core

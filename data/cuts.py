@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.parts import P
+if TYPE_CHECKING:
+    from data.folders import FolderPart
+    from data.parts import Part
+
+P = TypeVar("P", "Part", "FolderPart")
 
 
 def split_rows(

@@ -60,8 +60,8 @@ def load(
 
     Raises:
         ValueError: the name is unknown, the data cannot be had or are not as described, or
-            the sizes leave train or val empty. One line. `TooLarge`, before any picture is read,
-            for a folder that does not fit into memory.
+            the sizes leave train or val empty, or a folder does not fit into memory (before any
+            picture is read). One line.
     """
     prefix = stem(name)
     source = source_of(name, Path(root))

@@ -6,11 +6,12 @@ Worker processes read, crop and resize; uint8 pixels go to the device and are no
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,40 +40,47 @@ class FolderPart:
     """The files of one split; pictures are not loaded.
 
     files: N paths. labels: int64 [N]. index: int64 [N], positions in the listing of train/ (train
-    and val) or of test/ (test).
+    and val) or of test/ (test). size, workers: of `load_folder`.
     """
 
     files: list[str]
     labels: Tensor
     index: Tensor
+    size: int = 0
+    workers: int | None = None
 
     def where(self, mask: Tensor) -> FolderPart:
         """The rows that a bool mask [N] selects, in their order."""
         files = [self.files[row] for row in mask.nonzero().flatten().tolist()]
-        return FolderPart(files, self.labels[mask], self.index[mask])
+        return replace(self, files=files, labels=self.labels[mask], index=self.index[mask])
 
 
 class FolderDataset(NamedTuple):
-    """A data set in a folder; `name` prefixes its files, `classes[k]` is the name of label k."""
+    """A data set in a folder; its fields are those of `Dataset`, and `size` in px or 0."""
 
     name: str
     train: FolderPart
     val: FolderPart
     test: FolderPart
     classes: tuple[str, ...]
+    rejector: FolderPart
+    size: int
 
     def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 of file names, sizes and labels, which identifies the data.
+        """16 hex digits of a SHA-256 of file names, sizes in bytes, labels, cut and `size`.
 
         Hashes each file's path within the folder and its length in bytes, not its content, because
         reading a million pictures takes as long as an epoch. A picture replaced by one of the same
-        length is therefore not noticed. Depends on the cut into parts, not on the folder's path.
+        length is therefore not noticed. Depends on the cut into parts, not on the folder's path,
+        and is never that of the same pictures in memory.
         """
-        return fingerprint_of_files((self.train, self.val, self.test)).hexdigest()[:16]
+        parts = (self.train, self.val, self.rejector, self.test)
+        return _fingerprint(parts if self.rejector.files else (*parts[:2], self.test), self.size)
 
 
-def fingerprint_of_files(parts: Sequence[FolderPart]) -> hashlib._Hash:
-    """The SHA-256 of file names, sizes and labels of parts in one folder, the test part last."""
+@functools.lru_cache(maxsize=4)
+def _fingerprint(parts: tuple[FolderPart, ...], size: int) -> str:
+    """Of parts of one folder, the test part last."""
     # The common path of a file in train/ and a file in test/ is the folder.
     root = os.path.commonpath([parts[0].files[0], parts[-1].files[0]])
     digest = hashlib.sha256()
@@ -81,44 +89,50 @@ def fingerprint_of_files(parts: Sequence[FolderPart]) -> hashlib._Hash:
         for file, label in zip(part.files, part.labels.tolist(), strict=True):
             name = os.fsencode(Path(os.path.relpath(file, root)).as_posix())
             digest.update(name + f"\0{os.stat(file).st_size} {label}\n".encode())
-    return digest
+    if size:
+        digest.update(f"{size} px\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def load_folder(
-    path: str | os.PathLike[str], val_size: float = 0.1, seed: int = 0
+    path: str | os.PathLike[str],
+    val_size: float = 0.1,
+    seed: int = 0,
+    rejector_val_size: float = 0,
+    *,
+    size: int = 0,
+    workers: int | None = None,
 ) -> FolderDataset:
-    """Lists a folder of pictures and cuts val from its train part.
+    """Lists a folder of pictures and cuts it into the parts that `data.load` cuts it into.
 
     Args:
         path: a folder with train/ and test/ (or val/, as in ImageNet), each with the same
             subfolders, one per class. Pictures may have any sizes.
-        val_size: size of val, as a fraction of train in (0, 1) or as a count of 1 or more.
-        seed: of the cut, 0 or more. `data.load` cuts the same pictures.
+        val_size, seed, rejector_val_size: of the cut, as in `data.load`.
+        size: px, height and width of the images that all networks get from `StreamBatches`; 0
+            where `FolderBatches` are given the size of one network.
+        workers: decoding processes of `StreamBatches`, as in `FolderBatches`.
 
     Raises:
-        ValueError: the folder does not exist or has another layout, or val_size leaves train or
+        ValueError: the folder does not exist or has another layout, or the sizes leave train or
             val empty (one line). Damaged pictures are noticed when they are read.
     """
-    name = stem(os.fspath(path))
-    train, test, classes = list_parts(path)
-    train_rows, val_rows, _ = split_rows(len(train.files), val_size, seed)
-    return FolderDataset(name, train.where(train_rows), train.where(val_rows), test, classes)
-
-
-def list_parts(path: str | os.PathLike[str]) -> tuple[FolderPart, FolderPart, tuple[str, ...]]:
-    """All of train/, all of test/ (or val/), and the names of the classes; errors as above."""
     if not Path(path).is_dir():
         raise ValueError(
             f"no such folder: {os.fspath(path)!r}: give one with train and test (or val)"
         )
     listings = list_folder(Path(path))
-    train, test = (_whole(listing.samples) for listing in listings)
-    return train, test, tuple(listings[0].classes)
+    whole, test = (_whole(listing.samples, size, workers) for listing in listings)
+    rows = split_rows(len(whole.files), val_size, seed, rejector_val_size)
+    train, val, rejector = map(whole.where, rows)
+    classes = tuple(listings[0].classes)
+    return FolderDataset(stem(os.fspath(path)), train, val, test, classes, rejector, size)
 
 
-def _whole(samples: list[tuple[str, int]]) -> FolderPart:
+def _whole(samples: list[tuple[str, int]], size: int, workers: int | None) -> FolderPart:
     labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-    return FolderPart([file for file, _ in samples], labels, torch.arange(len(samples)))
+    files = [file for file, _ in samples]
+    return FolderPart(files, labels, torch.arange(len(samples)), size, workers)
 
 
 class FolderBatches(Steps):

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+from experiment import read_npz
 
-# What reading some 60 000 cut or altered files raised, and OSError for a bad disk.
-_DAMAGE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 class Arrays(NamedTuple):
@@ -34,7 +23,7 @@ class Arrays(NamedTuple):
     classes: tuple[str, ...]
 
 
-def read_npz(path: Path) -> Arrays:
+def read_images(path: Path) -> Arrays:
     """Read x_train, y_train, x_test, y_test and, where there is one, `classes`; nothing else.
 
     Floats in 0..1 are rounded to uint8. Without `classes` the names are 0..K-1, K the largest
@@ -44,7 +33,7 @@ def read_npz(path: Path) -> Arrays:
         ValueError: the file cannot be read, or an array is missing, of a wrong type or shape, out
             of range, or does not fit the others. One line.
     """
-    arrays = _read(path)
+    arrays = read_npz(path, (*_ARRAYS, "classes"))
     missing = [key for key in _ARRAYS if key not in arrays]
     if missing:
         raise ValueError(f"no array {', '.join(missing)} in {path}: it needs {', '.join(_ARRAYS)}")
@@ -70,38 +59,6 @@ def read_npz(path: Path) -> Arrays:
                 f"give labels in 0..{len(classes) - 1}"
             )
     return Arrays(x_train, y_train, x_test, y_test, classes)
-
-
-def _read(path: Path) -> dict[str, NDArray]:
-    """The arrays we know of, by name; others are left unread."""
-    again = "write it with numpy.savez, or copy it again"
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        reason = error.strerror or "input error"
-        raise ValueError(f"{path} cannot be read ({reason}): give a file that can be") from error
-    if not start:
-        raise ValueError(f"{path} is empty: {again}")
-    if start not in _ZIP_STARTS:
-        raise ValueError(f"{path} is not an npz file: {again}")
-
-    try:
-        # Opened here, since numpy leaves a file open when its list of contents is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in (*_ARRAYS, "classes") if key in file}
-    except MemoryError as error:
-        raise ValueError(f"{path} does not fit into memory: give fewer images") from error
-    except _DAMAGE as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"an array in {path} holds Python objects: save plain numbers, without pickle"
-            ) from error
-        raise ValueError(f"{path} is cut short or damaged: {again}") from error
-    for key, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{key} in {path} is not a numpy array: {again}")
-    return arrays
 
 
 def _images(images: NDArray, key: str, path: Path) -> NDArray[np.uint8]:

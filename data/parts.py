@@ -1,8 +1,7 @@
-"""The part of a data set: what every kind has, and the kind that is images in memory.
+"""The part of a data set whose images are in memory.
 
-Training and evaluation see a data set through `AnyDataset` and `AnyPart`. Three kinds satisfy them:
-images in memory (`Part` here, `Dataset` in datasets.py), pictures in files (folders.py) and texts
-as tokens (text/tokens.py).
+The other kinds are pictures in files (folders.py) and texts as tokens (text/tokens.py). All have
+`labels` and `index`, and `where`, which selects rows.
 """
 
 from __future__ import annotations
@@ -10,48 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from torch import Tensor
-
-P = TypeVar("P", bound="Selectable")
-
-
-class AnyPart(Protocol):
-    """One split. labels: int64 [N]. index: int64 [N], positions in the source's train or test."""
-
-    @property
-    def labels(self) -> Tensor: ...
-
-    @property
-    def index(self) -> Tensor: ...
-
-
-class Selectable(AnyPart, Protocol):
-    """A part of which a bool mask [N] selects rows."""
-
-    def where(self: P, mask: Tensor) -> P: ...
-
-
-class AnyDataset(Protocol):
-    """A data set under its file prefix `name`; `classes[k]` is the name of label k."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def train(self) -> AnyPart: ...
-
-    @property
-    def val(self) -> AnyPart: ...
-
-    @property
-    def test(self) -> AnyPart: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False)

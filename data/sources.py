@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from data.cuts import keep_classes
 from data.memory import fits_host, free_on_host
-from data.npz import read_npz
+from data.npz import read_images
 from data.parts import Part
 from data.pictures import brief, decoded_bytes, list_folder, read_picture
 
@@ -41,10 +41,6 @@ _PARTIAL = {"cifar10_partial": "cifar10", "SVHN_partial": "SVHN"}
 _PARTIAL_CLASSES = range(9)
 
 NAMES = ("digits", *_TORCHVISION, *_PARTIAL)
-
-
-class TooLarge(ValueError):
-    """A folder whose pictures do not fit into the machine's memory all at once."""
 
 
 class Source(NamedTuple):
@@ -83,7 +79,7 @@ def source_of(name: str, root: Path) -> Source:
     if path.is_dir():
         return _from_folder(path)
     if path.is_file() and path.suffix == ".npz":
-        x_train, y_train, x_test, y_test, classes = read_npz(path)
+        x_train, y_train, x_test, y_test, classes = read_images(path)
         return Source(_part(x_train, y_train), _part(x_test, y_test), classes)
     if path.is_file():
         raise ValueError(f"{name} is no data set: give an npz file (its name ends in .npz)")
@@ -179,7 +175,7 @@ def _from_folder(path: Path) -> Source:
     # Twice: as read and as one array, then as that and as the parts that are cut from it.
     needed = 2 * sum(decoded_bytes([file for file, _ in x.samples]) for x in (train, test))
     if not fits_host(needed):
-        raise TooLarge(
+        raise ValueError(
             f"{path} takes about {needed / 1e9:.1f} GB to read and cut, and "
             f"{(free_on_host() or 0) / 1e9:.1f} GB of memory are free: give --stream (learning "
             "to help, early exits), or give fewer or smaller pictures"

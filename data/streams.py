@@ -1,4 +1,4 @@
-"""Folders of pictures as learning to help streams them: the counterpart of a data set in memory.
+"""Batches of a folder as learning to help streams it: the counterpart of a data set in memory.
 
 Every picture is decoded once a pass, at one size for all networks, which resize it by themselves.
 Pictures of that size are those that a data set in memory has, to the last bit.
@@ -6,92 +6,25 @@ Pictures of that size are those that a data set in memory has, to the last bit.
 
 from __future__ import annotations
 
-import functools
-import os
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.batches import Augment, Batch, Batches, augment_generator
-from data.cuts import split_rows
-from data.folders import FolderBatches, FolderPart, fingerprint_of_files, list_parts
+from data.folders import FolderBatches, FolderPart
 from data.parts import Part
-from data.sources import stem
 
 STREAM_SIZE = 224  # px, what most networks for ImageNet take
 
 
-@dataclass(frozen=True, eq=False)
-class StreamPart(FolderPart):
-    """The files of one split, read at `size` px by `workers` processes (see FolderBatches).
-
-    The short side is resized to `size`, and the centre is cropped; so a picture of size x size px
-    stays as it is.
-    """
-
-    size: int = STREAM_SIZE
-    workers: int | None = None
-
-    def where(self, mask: Tensor) -> StreamPart:
-        """The rows that a bool mask [N] selects, in their order."""
-        part = super().where(mask)
-        return replace(self, files=part.files, labels=part.labels, index=part.index)
-
-
-class StreamDataset(NamedTuple):
-    """A data set in a folder; its fields are those of `Dataset`, and `size` in px."""
-
-    name: str
-    train: StreamPart
-    val: StreamPart
-    test: StreamPart
-    classes: tuple[str, ...]
-    rejector: StreamPart
-    size: int
-
-    def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 of file names, sizes in bytes, labels, cut and `size`.
-
-        It is never that of the same pictures in memory, which would take decoding all of them.
-        """
-        parts = (self.train, self.val, self.rejector, self.test)
-        return _fingerprint(parts if self.rejector.files else (*parts[:2], self.test), self.size)
-
-
-@functools.lru_cache(maxsize=4)
-def _fingerprint(parts: tuple[StreamPart, ...], size: int) -> str:
-    digest = fingerprint_of_files(parts)
-    digest.update(f"{size} px\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def load_stream(
-    path: str | os.PathLike[str],
-    size: int = STREAM_SIZE,
-    workers: int | None = None,
-    val_size: float = 0.1,
-    seed: int = 0,
-    rejector_val_size: float = 0,
-) -> StreamDataset:
-    """Lists a folder of pictures and cuts it into the parts that `data.load` cuts it into.
-
-    size: px, height and width of the images. workers: decoding processes, see FolderBatches. The
-    rest, and ValueError, as in `data.load`.
-    """
-    name = stem(os.fspath(path))
-    *listed, classes = list_parts(path)
-    whole, test = (StreamPart(p.files, p.labels, p.index, size, workers) for p in listed)
-    rows = split_rows(len(whole.files), val_size, seed, rejector_val_size)
-    train, val, rejector = map(whole.where, rows)
-    return StreamDataset(name, train, val, test, classes, rejector, size)
-
-
 class StreamBatches(FolderBatches):
-    """Batches of one `StreamPart` with the order, normalisation and augmentation of `Batches`.
+    """Batches of one `FolderPart` with the order, normalisation and augmentation of `Batches`.
+
+    The short side is resized to the part's `size`, and the centre is cropped; so a picture of size
+    x size px stays as it is.
 
     A batch is decoded once: `plain` gives it, and the batches after it, again without decoding.
     What `plain` has read ahead is kept as bytes until its batch has been given.
@@ -101,7 +34,7 @@ class StreamBatches(FolderBatches):
 
     def __init__(
         self,
-        part: StreamPart,
+        part: FolderPart,
         batch_size: int,
         device: torch.device | str,
         *,
@@ -183,20 +116,20 @@ ImageBatches = Batches | StreamBatches
 
 
 def image_batches(
-    part: Part | StreamPart, batch_size: int, device: torch.device | str, **flags: Any
+    part: Part | FolderPart, batch_size: int, device: torch.device | str, **flags: Any
 ) -> ImageBatches:
     """`Batches` of images in memory, `StreamBatches` of pictures in files; flags are theirs."""
-    if isinstance(part, StreamPart):
+    if isinstance(part, FolderPart):
         return StreamBatches(part, batch_size, device, **flags)
     return Batches(part, batch_size, device, **flags)
 
 
-def image_size(part: Part | StreamPart) -> int:
+def image_size(part: Part | FolderPart) -> int:
     """Width of the images in px."""
-    return part.size if isinstance(part, StreamPart) else part.images.shape[-1]
+    return part.size if isinstance(part, FolderPart) else part.images.shape[-1]
 
 
-def pixels_of(part: Part | StreamPart, rows: Tensor) -> Tensor:
+def pixels_of(part: Part | FolderPart, rows: Tensor) -> Tensor:
     """Images of some rows [M], uint8 [M, C, H, W] on the CPU; streamed ones are decoded."""
     if isinstance(part, Part):
         return part.images[rows]

@@ -25,11 +25,11 @@ import torch
 import data
 import experiment
 from data.batches import Batch, Steps
-from data.parts import AnyDataset
 from data.text.tokens import TokenDataset
 from deferral import budgets, exits
 from deferral import predictions as saved
 from early_exit.inference import Inference
+from early_exit.inputs import AnyDataset
 from early_exit.load import add_flags, check_flags, open_all
 from models.cost import exit_multiply_adds, parameters, release_multiply_adds
 
@@ -46,7 +46,7 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=0)
     args = parser.parse_args(argv)
-    check_flags(parser, args)
+    check_flags(parser, args, argv)
     return args
 
 
@@ -170,7 +170,6 @@ def evaluate(args):
         train = confidence_and_correct(inference, batches["train"]) if args.optimism else None
     if not np.isfinite(arrays["stage_logits"]).all():
         experiment.fail(f"{trained.path}: gives logits that are not finite")
-    head, dirty = experiment.commit()
     metrics = list(dataset.metrics) if isinstance(dataset, TokenDataset) else []
     settings = {
         "dataset": name,
@@ -185,7 +184,7 @@ def evaluate(args):
         **opened.settings(),
         "inputs": {"data": opened.fingerprint, **run.inputs},
         "bf16": args.bf16,
-        "commit": head + (" with changes" if dirty else ""),
+        "commit": experiment.commit_with_changes(),
         "hardware": experiment.hardware(device),
     }
     if metrics:

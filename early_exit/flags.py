@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deferral.exits import shares as shares_of_exits
-from early_exit.methods import L2W, Base, Boosted, has_dropout
+from early_exit.methods import L2W, has_dropout
+from early_exit.steps import Base, Boosted
 from experiment import Parser, number
 from experiment import cuda_graph as graphs
 from experiment.parallel import Workers
@@ -24,6 +25,16 @@ from models.exit_nets import EXIT_NETS, flag_names
 from models.weight_net import DIMENSIONS, INPUTS, WeightNet
 
 TARGET_P = 20  # q = target_p_index / 20
+# Flags that have an effect with one method, or one optimizer, only.
+OF_METHOD = {
+    "l2w": (
+        "epsilon", "target_p_index", "meta_lr", "meta_weight_decay", "meta_interval",
+        "meta_net_hidden_size", "meta_net_num_layers", "meta_net_input_type",
+        "constraint_dimension", "save_memory",
+    ),
+    "boosted": ("ensemble_reweight", "equilibrium"),
+}  # fmt: skip
+OF_SGD = ("momentum", "nesterov")
 OPTIMIZERS = {"sgd": (0.1, 1e-4), "adamw": (5e-5, 0.01)}  # default lr and weight decay
 
 
@@ -199,14 +210,18 @@ def add_training_flags(parser: Parser) -> None:
     )
 
 
-def check_training_flags(parser: Parser, args: argparse.Namespace) -> None:
-    """Exit with one line where flags contradict each other; fill in the defaults of --optimizer."""
-    if args.optimizer == "adamw" and args.nesterov:
-        parser.error("--nesterov goes with --optimizer sgd")
+def check_training_flags(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Exit with one line where flags contradict each other; fill in the defaults of --optimizer.
+
+    given: the flags on the command line.
+    """
+    for method, names in OF_METHOD.items():
+        if args.method != method:
+            parser.refuse(given, names, f"goes with --method {method}")
+    if args.optimizer != "sgd":
+        parser.refuse(given, OF_SGD, "goes with --optimizer sgd")
     if args.nesterov and not args.momentum:
         parser.error("--nesterov needs a --momentum above 0")
-    if args.equilibrium and args.method != "boosted":
-        parser.error("--equilibrium goes with --method boosted")
     if args.equilibrium == "coarsest" and args.arch != "msdnet":
         parser.error(f"--equilibrium coarsest needs --arch msdnet; give {args.arch} none or all")
     lr, weight_decay = OPTIMIZERS[args.optimizer]

@@ -68,7 +68,7 @@ def parse_args(argv=None):
     )
     parser.add_common(seed=0)
     args = parser.parse_args(argv)
-    check_flags(parser, args)
+    check_flags(parser, args, argv)
     return args
 
 
@@ -220,7 +220,6 @@ def infer(args):
         bf16=args.bf16,
         channels_last=args.channels_last,
     )
-    head, dirty = experiment.commit()
     result = {
         "dataset": name,
         "arch": trained.arch,
@@ -228,7 +227,7 @@ def infer(args):
         "seed": trained.about.get("seed"),
         "bf16": args.bf16,
         "channels_last": args.channels_last,
-        "commit": head + (" with changes" if dirty else ""),
+        "commit": experiment.commit_with_changes(),
         "hardware": experiment.hardware(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -14,28 +14,17 @@ from torch import Tensor
 
 import data
 from data.batches import Augment, Batches, Steps
-from data.folders import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    FolderBatches,
-    FolderDataset,
-    FolderPart,
-    load_folder,
-)
-from data.parts import AnyDataset, AnyPart, Part
+from data.folders import IMAGENET_MEAN, IMAGENET_STD, FolderBatches, FolderDataset, FolderPart
+from data.parts import Part
 from data.text.glue import TASKS, TextDataset, load_glue
-from data.text.tokens import (
-    TokenBatches,
-    TokenDataset,
-    TokenPart,
-    encode,
-    learn_tokenizer,
-    read_tokenizer,
-)
+from data.text.tokens import TokenBatches, TokenDataset, TokenPart, encode
+from data.text.wordpiece import learn_tokenizer, read_tokenizer
 from experiment import Parser
-from experiment.parallel import Workers
 from models.bert_exits import BertExits
 from models.bert_folder import FILES, read_folder
+
+AnyPart = Part | FolderPart | TokenPart
+AnyDataset = data.Dataset | FolderDataset | TokenDataset
 
 MAX_LENGTH = 128  # tokens a text, if --size is not given
 
@@ -57,35 +46,16 @@ class InputFormat:
 
 
 def load_data(
-    name: str, root: str, val_size: float, split_seed: int, stream: bool, *, fall_back: bool = False
+    name: str, root: str, val_size: float, split_seed: int, stream: bool
 ) -> data.Dataset | FolderDataset:
     """The image data set `name`, with val cut from its train set.
 
-    stream: list a folder and leave its images there. fall_back: do so also where they do not fit
-    into memory. ValueError, one line, for a data set that cannot be loaded.
+    stream: list a folder and leave its images there. ValueError, one line, for a data set that
+    cannot be loaded.
     """
-    if not stream:
-        try:
-            return data.load(name, root, val_size, split_seed)
-        except data.TooLarge:
-            if not fall_back:
-                raise
-    return load_folder(name, val_size, split_seed)
-
-
-def all_stream(dataset: AnyDataset, workers: Workers, device: torch.device) -> bool:
-    """Whether images are streamed: in every process or in none, on `device` once they are joined.
-
-    Each process has looked at its machine's memory at its own time: ValueError, one line, where
-    they decided differently.
-    """
-    stream = isinstance(dataset, FolderDataset)
-    count = workers.add({"streams": torch.tensor(float(stream), device=device)})["streams"]
-    if count.item() not in (0, workers.world):
-        raise ValueError(
-            f"--dataset {dataset.name}: fits into the memory of some processes only: give --stream"
-        )
-    return stream
+    if stream:
+        return data.load_folder(name, val_size, split_seed)
+    return data.load(name, root, val_size, split_seed)
 
 
 def input_size(part: AnyPart, requested: int | None = None) -> int:
@@ -127,8 +97,6 @@ def make_batches(
             shuffle=shuffle, seed=seed, size=inputs.size, train=train, workers=inputs.workers,
             mean=inputs.mean, std=inputs.std, rank=rank, world=world,
         )  # fmt: skip
-    if not isinstance(part, Part):
-        raise TypeError(f"no batches of a {type(part).__name__}")
     if tuple(part.images.shape[2:]) != (inputs.size, inputs.size):
         augment = _then_resize(augment, inputs.size)
     return Batches(
@@ -187,16 +155,14 @@ def add_text_flags(parser: Parser) -> None:
     )
 
 
-def check_text_flags(parser: Parser, args: argparse.Namespace, reads: str) -> None:
-    """Exit with one line where flags do not apply to what the network reads."""
+def check_text_flags(parser: Parser, args: argparse.Namespace, given: set[str], reads: str) -> None:
+    """Exit with one line where flags that are given do not apply to what the network reads."""
     if reads != "text":
-        for name in ("task", "model_path", "group_by_length"):
-            if getattr(args, name):
-                parser.error(f"--{name} goes with an --arch that reads text; {args.arch} does not")
+        names = ("task", "model_path", "group_by_length")
+        parser.refuse(given, names, f"goes with an --arch that reads text; {args.arch} does not")
         return
-    for name in ("stream", "augment", "channels_last"):
-        if getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} is for images; --arch {args.arch} reads text")
+    images = ("stream", "workers", "augment", "channels_last")
+    parser.refuse(given, images, f"is for images; --arch {args.arch} reads text")
     if args.group_by_length and args.compile:
         parser.error("--group_by_length has no effect with --compile, which pads all texts alike")
 

@@ -12,11 +12,12 @@ import torch
 import data
 from data.batches import Steps
 from data.flags import add_dataset_flag, add_split_flags
-from data.parts import AnyDataset, AnyPart
 from early_exit import checkpoints
 from early_exit.checkpoints import Trained
 from early_exit.flags import add_arch_flags, arch_settings
 from early_exit.inputs import (
+    AnyDataset,
+    AnyPart,
     InputFormat,
     input_size,
     load_data,
@@ -109,8 +110,12 @@ def add_flags(parser: Parser, argv: Sequence[str] | None) -> None:
     group.add_argument("--channels_last", action="store_true", help="store maps channels last")
 
 
-def check_flags(parser: Parser, args: argparse.Namespace) -> None:
-    """Exit with one line where flags contradict each other."""
+def check_flags(
+    parser: Parser, args: argparse.Namespace, argv: Sequence[str] | None = None
+) -> None:
+    """Exit with one line where flags contradict each other or have no effect."""
+    given = parser.given(args, argv)
+    parser.refuse(given, ["seed"], "evaluation uses no random numbers; --seeds names the runs")
     if args.model_path:
         if args.arch is None:
             parser.error("--model_path needs --arch and the flags of its network")
@@ -123,11 +128,14 @@ def check_flags(parser: Parser, args: argparse.Namespace) -> None:
             parser.error(f"--std {' '.join(map(str, args.std))}: give numbers above 0")
         if args.seeds:
             parser.error("--seeds goes with runs, one in each SAVE_DIR/seed-N; not --model_path")
+        if args.method != "boosted":
+            parser.refuse(given, ["ensemble_reweight"], "goes with --method boosted")
+        if not args.stream:
+            parser.refuse(given, ["workers"], "goes with --stream")
         return
     network_flags = list(arch_settings(args, EXIT_NETS[args.arch])) if args.arch else []
-    for name in (*PUBLISHED, *network_flags):
-        if getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} goes with --model_path; a run's checkpoint records its value")
+    reason = "goes with --model_path; a run's checkpoint records its value"
+    parser.refuse(given, (*PUBLISHED, *network_flags), reason)
 
 
 def open_all(args: argparse.Namespace) -> Opened:

@@ -17,13 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from deferral.exits import exit_counts
 from early_exit import meta_gradient
 from early_exit.meta_gradient import Tensors
-from early_exit.steps import Base, Boosted
+from early_exit.steps import Base
 from experiment import cuda_graph as graphs
 from experiment import random_state
 from losses.early_exit import assign_exits, doubts, exit_losses, exit_means
 from models.weight_net import WeightNet, sample_weights
-
-__all__ = ["L2W", "Base", "Boosted", "Half", "has_dropout"]
 
 # Losses [b, E] with their autograd graph, the inputs of the weight net, and the random state before
 # the pass (None under a CUDA graph).

@@ -4,7 +4,7 @@
   python -m early_exit.train --dataset cifar100 --arch msdnet --n_blocks 7 --method l2w \\
       --augment flip_crop --save_dir results/runs/cifar100/l2w
   torchrun --nproc_per_node 4 -m early_exit.train --dataset /data/imagenet --stream ...
-  python -m early_exit.train --dataset SST-2 --data_root /data/glue --arch bert --epochs 3 \
+  python -m early_exit.train --dataset SST-2 --data_root /data/glue --arch bert --epochs 3 \\
       --model_path bert-base-uncased --optimizer adamw --schedule linear --warmup 0.1
 
 base: Teerapittayanon et al., ICPR 2016. l2w: Han et al., ECCV 2022, with an exact meta-gradient in
@@ -25,7 +25,6 @@ import data
 import experiment
 from data.batches import Steps
 from data.flags import add_dataset_flag, add_split_flags
-from data.parts import AnyDataset
 from data.text.glue import load_glue
 from data.text.tokens import TokenDataset
 from early_exit.flags import (
@@ -37,9 +36,9 @@ from early_exit.flags import (
     make_method,
 )
 from early_exit.inputs import (
+    AnyDataset,
     InputFormat,
     add_text_flags,
-    all_stream,
     check_text_flags,
     input_size,
     load_data,
@@ -48,7 +47,7 @@ from early_exit.inputs import (
     texts_for_training,
     weight_files,
 )
-from early_exit.methods import Base
+from early_exit.steps import Base
 from experiment import number
 from experiment.parallel import Workers
 from experiment.within_epoch import WithinEpoch
@@ -88,8 +87,13 @@ def parse_args(argv=None):
     parser.add_argument("--save_dir", default="results/runs/early-exit", help="run directory")
     parser.add_common(seed=0, logs=True, saves=True)
     args = parser.parse_args(argv)
-    check_text_flags(parser, args, EXIT_NETS[args.arch].reads)
-    check_training_flags(parser, args)
+    given = parser.given(args, argv)
+    check_text_flags(parser, args, given, EXIT_NETS[args.arch].reads)
+    check_training_flags(parser, args, given)
+    if not args.stream:
+        parser.refuse(given, ["workers"], "goes with --stream")
+    if args.seeds:
+        parser.refuse(given, ["seed"], "--seeds takes its place; leave one out")
     return args
 
 
@@ -147,7 +151,7 @@ def load_inputs(
     """The data set, the settings of its network, and weights to start from or None."""
     source = args.dataset, args.data_root
     if reads != "text":
-        images = load_data(*source, args.val_size, args.split_seed, args.stream, fall_back=True)
+        images = load_data(*source, args.val_size, args.split_seed, args.stream)
         return images, settings, None
     texts = load_glue(*source, args.task, args.val_size, args.split_seed)
     return texts_for_training(texts, settings, args.model_path, args.size)
@@ -159,7 +163,6 @@ def checkpoint_of(
     net: ExitNet,
     settings: dict[str, Any],
     inputs: InputFormat,
-    stream: bool,
 ) -> dict[str, Any]:
     """The trained network and everything that early_exit.eval needs to know about it."""
     checkpoint = {
@@ -176,7 +179,7 @@ def checkpoint_of(
         "seed": args.seed,
         "epochs": args.epochs,
         "state_dict": {k: v.cpu() for k, v in net.state_dict().items()},
-        "stream": stream,
+        "stream": args.stream,
         "size": inputs.size,
         "mean": inputs.mean,
         "std": inputs.std,
@@ -211,10 +214,7 @@ def train(args, workers):
     if workers.of_first(complete):
         return print(f"{run.result}: complete")
     with workers.one_line_errors():
-        stream = all_stream(dataset, workers, device)
         size = input_size(dataset.train, args.size)
-        if stream and not args.stream:
-            print(f"{dataset.name} does not fit into memory: streamed as by --stream", flush=True)
         mean, std = pixel_stats(dataset.train)
         inputs = InputFormat(size, mean, std, args.workers, fixed_length=args.compile)
         batches = make_batches(
@@ -280,7 +280,7 @@ def train(args, workers):
                 val_last=correct[-1],
             )
     if workers.rank == 0:
-        checkpoint = checkpoint_of(args, dataset, net, settings, inputs, stream)
+        checkpoint = checkpoint_of(args, dataset, net, settings, inputs)
         finish(run, checkpoint, net, t, val, test)
     workers.wait()
     return None

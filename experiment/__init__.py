@@ -17,6 +17,7 @@ from experiment.files import (
     checkpoint_bytes,
     load_checkpoint,
     read_json,
+    read_npz,
     save_checkpoint,
     sha256,
     write_bytes,
@@ -27,6 +28,7 @@ from experiment.lock import lock, script
 from experiment.machine import (
     ROOT,
     commit,
+    commit_with_changes,
     hardware,
     pick_device,
     random_state,
@@ -37,35 +39,3 @@ from experiment.paths import PREDICTIONS, RunPaths
 from experiment.portable import portable
 from experiment.records import read_args
 from experiment.run import Run
-
-__all__ = [
-    "PREDICTIONS",
-    "ROOT",
-    "InputError",
-    "Parser",
-    "Run",
-    "RunPaths",
-    "checkpoint_bytes",
-    "commit",
-    "each_seed",
-    "fail",
-    "hardware",
-    "load_checkpoint",
-    "lock",
-    "number",
-    "one_line_errors",
-    "pick_device",
-    "portable",
-    "progress",
-    "random_state",
-    "read_args",
-    "read_json",
-    "save_checkpoint",
-    "script",
-    "seed_everything",
-    "set_random_state",
-    "sha256",
-    "write_bytes",
-    "write_json",
-    "write_npz",
-]

@@ -101,10 +101,6 @@ class Parser(argparse.ArgumentParser):
         again = vars(self.parse_args(argv, blank))
         return {name for name, value in again.items() if value is not unset}
 
-    def add_former_name(self, name: str, action: argparse.Action) -> None:
-        """Also accept `name`, which the flag of `action` had once; `--help` does not show it."""
-        self._option_string_actions[name] = action
-
     def refuse(self, given: set[str], names: Iterable[str], reason: str) -> None:
         """Exit with an error if one of the flags `names` is given."""
         for name in names:
@@ -116,7 +112,8 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         """The flags that every script has.
 
-        many: add --seeds (see `each_seed`). logs: add --log_to, for scripts that train. saves: add
+        many: add --seeds (see `each_seed`). logs: add --log_to, for scripts that write
+        metrics.jsonl. saves: add
         --save_every, for those that resume in the middle of an epoch (experiment.within_epoch).
         """
         group = self.add_argument_group("common")

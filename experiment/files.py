@@ -7,6 +7,9 @@ import io
 import json
 import os
 import pickle
+import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,42 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     # numpy types any keyword as `allow_pickle`, which numpy 1.26 would save as an array.
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())
+
+
+def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name, or those that are among `names`.
+
+    FileNotFoundError where there is no file; ValueError, one line, for any other that cannot be
+    read and for a member that is no plain array.
+    """
+    try:
+        with path.open("rb") as stream:  # np.load leaves a damaged file open
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError
+            with file:
+                wanted = file.files if names is None else names
+                arrays = {name: file[name] for name in wanted if name in file}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError
+    except FileNotFoundError:
+        raise
+    # What cut and altered files raised, RuntimeError for a bit that says "encrypted"; a bad disk.
+    except (
+        EOFError,
+        KeyError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as e:
+        reason = getattr(e, "strerror", None) or "truncated, or not an npz file of plain arrays"
+        if isinstance(e, MemoryError):
+            reason = "it does not fit into memory"
+        raise ValueError(f"{path}: cannot be read: {reason}") from e
+    return arrays
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> str:

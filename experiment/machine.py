@@ -77,3 +77,9 @@ def commit() -> tuple[str, bool]:
     except OSError:
         return "unknown", True
     return head.stdout.strip() or "unknown", bool(dirty.stdout.strip()) or head.returncode != 0
+
+
+def commit_with_changes() -> str:
+    """The commit, followed by "with changes" where tracked files differ from it."""
+    head, dirty = commit()
+    return head + (" with changes" if dirty else "")

@@ -52,19 +52,20 @@ class RunPaths:
         return self.dir / f"{self.stem('losses')}{number}.npz"
 
     def find(self, pattern: str) -> list[Path]:
-        """The files DATASET-PATTERN, sorted; wildcards in the data set's name are escaped."""
-        return sorted(self.dir.glob(self.pattern(pattern)))
+        """The files DATASET-PATTERN, sorted, without the states of incomplete runs.
+
+        Wildcards in the data set's name are escaped.
+        """
+        paths = self.dir.glob(self.pattern(pattern))
+        return sorted(path for path in paths if not path.name.endswith("-state.pth"))
 
     def pattern(self, pattern: str) -> str:
         """DATASET-PATTERN as a glob within the directory."""
         return f"{glob.escape(self.dataset)}-{pattern}"
 
     def settings(self) -> list[Path]:
-        """The checkpoints of the edge net's settings, native or the release's, sorted.
-
-        The state of an incomplete run is not among them.
-        """
-        return [p for p in self.find("edgenet-*.pth") if not p.stem.endswith("-state")]
+        """The checkpoints of the edge net's settings, native or the release's, sorted."""
+        return self.find("edgenet-*.pth")
 
     def rejectors(self) -> list[Path]:
         """The checkpoints of train_rejector.py, sorted."""

@@ -97,8 +97,7 @@ class Run:
         """Flags outside `may_differ` whose values differ from those of the run of `stem` here."""
         old = read_args(self.dir).get(stem, {}).get("args", {})
         new = json.loads(json.dumps(self._recorded_args(), default=str))
-        # Older versions recorded absolute paths.
-        changed = {k for k in old.keys() & new.keys() if portable(old[k]) != new[k]}
+        changed = {k for k in old.keys() & new.keys() if old[k] != new[k]}
         return sorted(changed - FREE_TO_CHANGE - set(may_differ))
 
     def _recorded_args(self) -> dict[str, Any]:
@@ -135,9 +134,7 @@ class Run:
         entry = self.entry()
         if entry.get("data", data) != data:
             return "was made from other data"
-        if "inputs" not in entry:  # older versions did not record them
-            return "does not name its inputs" if self.remake else ""
-        before = entry["inputs"]
+        before = entry.get("inputs", {})
         names = [n for n in sorted({*before, *self.inputs}) if before.get(n) != self.inputs.get(n)]
         return f"was made from another {names[0]} than is there now" if names else ""
 
@@ -166,8 +163,8 @@ class Run:
         matches = [path.name for pattern in patterns for path in self.dir.glob(pattern)]
 
         def files_of(stem: str) -> list[str]:
-            """Files that runs of a stem wrote; older versions did not list them."""
-            return entries[stem].get("files", [*names, *matches]) if stem in entries else []
+            """Files that runs of a stem wrote."""
+            return entries.get(stem, {}).get("files", [])
 
         written, of_kin = files_of(self.stem), [name for stem in kin for name in files_of(stem)]
         for name in (*names, *matches):

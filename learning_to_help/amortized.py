@@ -7,7 +7,7 @@ for each cost pair and surrogate, for comparison.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import experiment
 from data import ImageBatches
 from losses.surrogates import StackedLoss
 from models.amortized import STUDENTS, AmortizedRejector
+from models.localnet import LocalNet
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -39,13 +40,6 @@ class Recipe(NamedTuple):
 
 LENET_RECIPE = Recipe(14, 2e-3, "none")  # AdamW, cosine schedule; students on features too
 STUDENT_RECIPE = Recipe(60, 0.2, "flip_crop")  # SGD, one cycle
-
-
-class LocalNet(Protocol):
-    """A local net that also returns its features: a net of LOCAL_NETS, or an exit."""
-
-    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W] to logits [B, K] and features [B, D]."""
 
 
 @torch.no_grad()
@@ -219,7 +213,10 @@ def describe_all(net: AmortizedRejector, local: LocalNet, batches: ImageBatches)
 
 @torch.no_grad()
 def estimate_all(net: AmortizedRejector, local: LocalNet, batches: ImageBatches) -> Tensor:
-    """P(m right | x) and P(e right | x) of every image: [2, N]."""
+    """P(m right | x) and P(e right | x) of every image: [2, N].
+
+    The combiner of `describe_all` on all images at once gives other last bits than on each batch.
+    """
     net.eval()
     estimates = []
     for _, images, _ in batches:

@@ -10,12 +10,13 @@ from torch import nn
 
 import data
 from learning_to_help import estimators
-from learning_to_help.amortized import LocalNet, student_logits
+from learning_to_help.amortized import student_logits
 from models.inference import predict_each
+from models.localnet import LocalNet
 from models.rejector import StackedRejectors
 
 SETTING = ("async_freq", "cost_1", "cost_e", "surrogate", "seed")
-LINK = ("refreshes", "bytes_sent", "outages")  # missing in older checkpoints
+LINK = ("refreshes", "bytes_sent", "outages")
 EXAMPLES = 256  # test images kept for figures
 
 
@@ -69,7 +70,7 @@ def split_rejectors(
     scores, size = arrays["scores"], estimators.image_rejector_cost()
     with_costs = [k for k, c in enumerate(rejectors.values()) if c["cost_1"] is not None]
     costed = {
-        stem: {k: c[k] for k in (*SETTING, *LINK) if k in c} | size
+        stem: {k: c[k] for k in (*SETTING, *LINK)} | size
         for stem, c in rejectors.items()
         if c["cost_1"] is not None
     }

@@ -14,11 +14,12 @@ from torch import Tensor
 
 import experiment
 from data import ImageBatches
-from learning_to_help.amortized import LocalNet, describe_all, estimate_all
+from learning_to_help.amortized import describe_all, estimate_all
 from learning_to_help.settings import cost_name
 from losses.surrogates import SURROGATES
 from models.amortized import AmortizedRejector
 from models.cost import multiply_adds, parameters
+from models.localnet import LocalNet
 from models.rejector import Rejector
 from models.weights import fill
 
@@ -75,9 +76,8 @@ def read(save_dir: Path, name: str, hashes: dict[str, str]) -> dict[str, dict]:
 
 def build(checkpoint: dict, where: str) -> AmortizedRejector:
     """The network of a checkpoint of `read`; where: its file in an error message."""
-    sizes = [checkpoint[k] for k in ("input", "num_classes", "num_features", "hidden")]
-    sizes.append(checkpoint.get("net", "lenet5"))  # checkpoints of older versions name none
-    net = AmortizedRejector(*sizes)
+    sizes = ("input", "num_classes", "num_features", "hidden", "net")
+    net = AmortizedRejector(*(checkpoint[key] for key in sizes))
     fill(net, checkpoint["state_dict"], where, "amortized rejector")
     return net
 

@@ -149,7 +149,7 @@ def add_flags(parser: Parser) -> None:
     group.add_argument(
         "--surrogate", choices=KNOWING_COSTS, default=DEFAULT, help="the rejectors' loss L2"
     )
-    extra_surrogates = group.add_argument(
+    group.add_argument(
         "--extra_surrogates",
         choices=SURROGATES,
         nargs="+",
@@ -159,15 +159,13 @@ def add_flags(parser: Parser) -> None:
         f"{', '.join(SURROGATES)}; {' and '.join(COST_FREE)} do not know the costs and get one "
         "rejector for each S",
     )
-    extra_costs = group.add_argument(
+    group.add_argument(
         "--extra_costs",
         type=cost_pair,
         nargs="+",
         metavar="C1:CE",
         help="cost pairs of the extra surrogates; those of --surrogate if not given",
     )
-    parser.add_former_name("--rivals", extra_surrogates)
-    parser.add_former_name("--rival_costs", extra_costs)
 
 
 LINK = ("async_freq", "adaptive", "probe_size", "probe_every", "outage")

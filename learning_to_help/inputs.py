@@ -9,12 +9,11 @@ from torch import nn
 
 import data
 import experiment
-from data import ImageBatches
 from data.flags import add_dataset_flag, add_split_flags
 from experiment import Parser, number
 from models.checkpoints import local_net
 
-AnyImages = data.Dataset | data.StreamDataset
+AnyImages = data.Dataset | data.FolderDataset
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
@@ -93,13 +92,14 @@ def load(
             f"--stream reads a folder of pictures with train and test (or val); {args.dataset} is "
             "none"
         )
-    return data.load_stream(args.dataset, args.stream_size, args.workers, *cut)
+    sized = {"size": args.stream_size, "workers": args.workers}
+    return data.load_folder(args.dataset, *cut, **sized)
 
 
 def recorded(dataset: AnyImages) -> dict[str, Any]:
     """What a checkpoint records of its data set."""
     about: dict[str, Any] = {"dataset": dataset.name, "data": dataset.fingerprint()}
-    if isinstance(dataset, data.StreamDataset):
+    if isinstance(dataset, data.FolderDataset):
         about["stream_size"] = dataset.size
     return about
 
@@ -120,12 +120,6 @@ def check_data(checkpoint: dict, dataset: AnyImages, where: str, otherwise: str)
         in_memory = "images in memory: leave --stream out"
         raise ValueError(f"{where}: was trained on {streamed if size else in_memory}")
     raise ValueError(otherwise)
-
-
-def print_where(batches: ImageBatches, name: str) -> None:
-    """Say so if the images of data set `name` do not fit on the device."""
-    if isinstance(batches, data.Batches) and not batches.resident:
-        print(f"{name} does not fit on {batches.device}: its images stay in host memory")
 
 
 def read_local(

@@ -14,7 +14,7 @@ from models.localnet import LOCAL_NETS
 TRAINING = (
     "local_size", "local_mean", "local_std", "local_weights", "local_classes", "epochs",
     "batch_size", "lr", "lr_trunk", "train_head_only", "momentum", "log_to", "graph", "seed",
-    "save_every", "stream",
+    "save_every",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,14 @@ ONLY = "-edgenet-only"  # end of the stem of an edge net trained alone: its reje
 OPTIMISTIC = (
     "the release trains on all of train, val included: thresholds fitted on val are optimistic"
 )
+
+# The cut of the data set for files that record none, as the release's.
+SPLIT = {"val_size": 0.1, "split_seed": 0, "rejector_val_size": 0}
+
+
+def split_of(checkpoint: dict[str, Any]) -> list[Any]:
+    """val_size, split_seed and rejector_val_size of a checkpoint, or of `SPLIT`."""
+    return [checkpoint.get(key, default) for key, default in SPLIT.items()]
 
 
 def find(save_dir: Path, name: str) -> dict[Path, Setting | None]:

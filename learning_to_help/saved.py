@@ -38,7 +38,6 @@ def of_rejector(rejectors: Rejectors, number: int, setting: Setting) -> dict[str
         "cost_1": setting.cost_1,
         "cost_e": setting.cost_e,
         "surrogate": setting.surrogate,
-        "rival": setting.extra,
         **rejectors.copies.sent(setting.async_freq),
         "state_dict": rejectors.net.unstack(number),
     }

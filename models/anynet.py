@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.features import with_features
 from models.localnet import LocalNet, resize
-from models.weights import State, is_state_dict, under
+from models.weights import State, fill, is_state_dict, under
 
 OURS = 0.5  # mean and standard deviation of the images that networks get here
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # where a file keeps its weights
@@ -124,37 +124,31 @@ def load_weights(net: nn.Module, path: str | Path) -> str:
 
     Names may have a prefix that all of them share (module., net.), and the file may be a checkpoint
     around its state dict. The last layer stays as it is where the file's has another number of
-    classes. ValueError, one line, for a file that cannot be read and weights of another network,
-    with the first three names that differ.
+    classes. The network is in train mode afterwards. ValueError, one line, for a file that cannot
+    be read, weights of another network, and weights that are not finite.
     """
     own = net
     while isinstance(inner := getattr(own, "net", None), nn.Module):
         own = inner
     state, target = read_weights(path), own.state_dict()
     state = _without_prefix(state, target)
-    head = {
-        k.rpartition(".")[0] for k in target if k in state and state[k].shape != target[k].shape
-    }
-    replaced = [k for k in target if k.rpartition(".")[0] in head] if len(head) == 1 else []
-    wrong = [
-        k
-        for k in target
-        if k not in replaced and (k not in state or state[k].shape != target[k].shape)
-    ]
-    wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
-    strange = [k for k in state if k not in target]
-    if wrong or strange:
-        parts = [f"{k} is missing or of another shape" for k in wrong]
-        parts += [f"{k} is not part of it" for k in strange]
-        raise ValueError(
-            f"{path}: not weights of this network: {'; '.join(parts[:3])}"
-            + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
-        )
-    own.load_state_dict({k: v for k, v in state.items() if k not in replaced}, strict=False)
+    replaced = _other_head(state, target)
+    kept = {name: value for name, value in state.items() if name not in replaced}
+    where = str(path)
+    fill(own, kept | {name: target[name] for name in replaced}, where, "match for this network")
+    own.train()
     if not replaced:
         return f"{path}: all weights"
     classes = len(state[replaced[0]])
     return f"{path}: all weights but the last layer's, which is new ({classes} classes there)"
+
+
+def _other_head(state: State, target: State) -> list[str]:
+    """The weights of the one layer whose shapes differ, if there is one such layer."""
+    layers = {
+        k.rpartition(".")[0] for k in target if k in state and state[k].shape != target[k].shape
+    }
+    return [k for k in target if k.rpartition(".")[0] in layers] if len(layers) == 1 else []
 
 
 def weights_file(path: str | Path) -> Path:

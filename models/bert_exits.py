@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.attention import has_tangent
+from experiment import number
+from models.attention import attention_of
 from models.bert_folder import SHAPE, STD, bert_config, transformers_library
 from models.exit_net import ExitNet, State, tensor_of
 from models.trunks import exit_points, thirds
@@ -48,14 +47,18 @@ class BertExits(ExitNet):
             ("vocab_size", 8192, "tokens in the vocabulary; a maximum if the tokenizer is trained"),
             ("max_positions", 512, "maximum tokens per text"),
         ):
-            group.add_argument(f"--{flag}", type=int, default=default, help=text)
+            at_least = number(int, LEAST.get(flag, 1))
+            group.add_argument(f"--{flag}", type=at_least, default=default, help=text)
         group.add_argument(
             "--exits",
             default="",
             help="layers followed by an exit, as 2-4 (default: each third of the layers)",
         )
         group.add_argument(
-            "--bert_dropout", type=float, default=0.1, help="dropout of tokens, attention and exits"
+            "--bert_dropout",
+            type=number(float, 0, 1, below=True),
+            default=0.1,
+            help="dropout of tokens, attention and exits",
         )
 
     @classmethod
@@ -65,17 +68,10 @@ class BertExits(ExitNet):
         Weights are initialised at random as in BERT, normal with std `STD`; see `start_from`.
         """
         shape = {flag: settings[flag] for flag in SHAPE}
-        for flag, value in shape.items():
-            if value < LEAST.get(flag, 1):
-                raise ValueError(f"--{flag} {value}: give {LEAST.get(flag, 1)} or more")
         if shape["hidden_dim"] % shape["num_heads"]:
             raise ValueError(
                 f"--hidden_dim {shape['hidden_dim']} is not a multiple of --num_heads "
                 f"{shape['num_heads']}"
-            )
-        if not 0 <= settings["bert_dropout"] < 1:
-            raise ValueError(
-                f"--bert_dropout {settings['bert_dropout']:g}: give 0 or more, below 1"
             )
         if not 1 <= size <= shape["max_positions"]:
             raise ValueError(
@@ -124,7 +120,7 @@ class BertExits(ExitNet):
         tokens, mask = map(tensor_of, state)
         for i in range(self.bounds[k], self.bounds[k + 1]):
             layer = self.encoder.layer[i]
-            with _attention_of(layer, tokens):
+            with attention_of(layer, tokens):
                 out = layer(tokens, mask[:, None, None, :])
             tokens = out[0] if isinstance(out, tuple) else out  # transformers 4 returns a tuple
         return [tokens, mask]
@@ -162,11 +158,3 @@ def start_from(net: ExitNet, state: dict[str, Tensor], path: str | Path) -> bool
             full[name] = state.get(last, current)
     fill(net, full, str(path), "BERT of this network's settings").train()
     return "pooler.dense.weight" in state
-
-
-def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
-    """Computes attention by plain matrix products under forward-mode AD, else by torch's kernel.
-
-    See `_attention_of` in models/vit_exits.py, which gives the reason and the time.
-    """
-    return sdpa_kernel(SDPBackend.MATH) if has_tangent(layer, tokens) else nullcontext()

@@ -3,18 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
 
+from models.layers import conv_bn_relu
 from models.localnet import resize
-
-
-def _layer(channels_in: int, channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; the size is kept but for the stride."""
-    return nn.Sequential(
-        nn.Conv2d(
-            channels_in, channels, kernel, stride, padding=(kernel - stride + 1) // 2, bias=False
-        ),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 class _Residual(nn.Module):
@@ -22,7 +12,9 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.layers = nn.Sequential(_layer(channels, channels), _layer(channels, channels))
+        self.layers = nn.Sequential(
+            conv_bn_relu(channels, channels), conv_bn_relu(channels, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -39,14 +31,14 @@ class ConvNet(nn.Module):
         super().__init__()
         self.size = size
         self.features = nn.Sequential(
-            _layer(3, width, kernel=4, stride=2),
-            _layer(width, 2 * width),
+            conv_bn_relu(3, width, kernel=4, stride=2),
+            conv_bn_relu(width, 2 * width),
             _Residual(2 * width),
             nn.MaxPool2d(2),
-            _layer(2 * width, 4 * width),
+            conv_bn_relu(2 * width, 4 * width),
             _Residual(4 * width),
             nn.MaxPool2d(2),
-            _layer(4 * width, 8 * width),
+            conv_bn_relu(4 * width, 8 * width),
         )
         self.head = nn.Linear(8 * width, num_classes)
         # Channels last: 223 against 263 ms a step at batch 128 on one core.

@@ -7,7 +7,7 @@ releases of the early-exit papers count a little more, and their published budge
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -39,14 +39,7 @@ def exit_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
     Counted as in `multiply_adds`; give a batch of one, as `net.example` does. The last is that of
     the whole network.
     """
-    totals: list[int] = []
-    state: State = inputs
-    with _counting(net) as counter:
-        for k in range(net.num_exits):
-            state = net.block(k, state)
-            net.head(k, state)
-            totals.append(counter.get_total_flops() // 2)
-    return totals
+    return _at_exits(net, inputs)
 
 
 def release_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
@@ -68,18 +61,23 @@ def release_multiply_adds(net: ExitNet, inputs: Tensor) -> list[int]:
         elif isinstance(layer, nn.Linear):
             more += layer.bias.numel()
 
-    totals: list[int] = []
-    state: State = inputs
     hooks = [layer.register_forward_hook(count) for layer in net.modules()]
     try:
-        with _counting(net) as counter:
-            for k in range(net.num_exits):
-                state = net.block(k, state)
-                net.head(k, state)
-                totals.append(counter.get_total_flops() // 2 + more)
+        return _at_exits(net, inputs, lambda: more)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _at_exits(net: ExitNet, inputs: Tensor, more: Callable[[], int] = lambda: 0) -> list[int]:
+    """Multiply-adds, and `more` beside them, up to and including each exit, [E]."""
+    totals: list[int] = []
+    state: State = inputs
+    with _counting(net) as counter:
+        for k in range(net.num_exits):
+            state = net.block(k, state)
+            net.head(k, state)
+            totals.append(counter.get_total_flops() // 2 + more())
     return totals
 
 

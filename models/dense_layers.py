@@ -4,16 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-
-def conv_bn_relu(
-    channels_in: int, channels: int, kernel: int = 3, stride: int = 1
-) -> list[nn.Module]:
-    """Convolution without bias, same size but for the stride; batch norm; ReLU."""
-    return [
-        nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    ]
+from models.layers import conv_bn_relu
 
 
 class Conv(nn.Module):
@@ -21,7 +12,7 @@ class Conv(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, kernel: int = 3, stride: int = 1):
         super().__init__()
-        self.net = nn.Sequential(*conv_bn_relu(channels_in, channels, kernel, stride))
+        self.net = conv_bn_relu(channels_in, channels, kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

@@ -9,18 +9,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
 
+from models.layers import conv_bn_relu
 from models.localnet import resize
-
-
-def _convolved(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """Convolution without bias that keeps the size but for the stride, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
 
 
 class _Separable(nn.Sequential):
@@ -28,7 +18,8 @@ class _Separable(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__(
-            _convolved(inputs, inputs, 3, stride, groups=inputs), _convolved(inputs, outputs, 1)
+            conv_bn_relu(inputs, inputs, 3, stride, groups=inputs),
+            conv_bn_relu(inputs, outputs, 1),
         )
         self.residual = stride == 1 and inputs == outputs
 
@@ -47,7 +38,7 @@ class DepthwiseNet(nn.Module):
 
     def __init__(self, outputs: int, stem: int, blocks: Sequence[tuple[int, int]]):
         super().__init__()
-        layers, width = [_convolved(3, stem, 3, stride=2)], stem
+        layers, width = [conv_bn_relu(3, stem, 3, stride=2)], stem
         for channels, stride in blocks:
             layers.append(_Separable(width, channels, stride))
             width = channels

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.exit_net import ExitNet, State
 from models.exit_nets import EXIT_NETS
 from models.features import with_features
-from models.localnet import resize
+from models.localnet import LocalNet, resize
 
 
 class ExitName(NamedTuple):
@@ -42,7 +42,7 @@ def exit_name(text: str) -> ExitName:
     return ExitName(arch, int(number) if counted else None)
 
 
-class ExitLocal(nn.Module):
+class ExitLocal(LocalNet):
     """Exit `exit` of `net`, counted from 1, on images as learning to help's batches give them.
 
     Those are (x / 255 - 0.5) / 0.5 of any size, [B, 3, H, W]. They are resized to `size` px and

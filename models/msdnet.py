@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiment import number
 from models.dense_layers import Bottleneck, Conv, Head, check_size, initialise, numbers
 from models.exit_net import ExitNet, State, maps_of
 
 STEMS = ("auto", "cifar", "imagenet")
 LARGE_IMAGES = 96  # px; from this size on `auto` uses ImageNet's first layer and heads
 CIFAR_HEAD = 128  # channels
+COUNT = number(int, 1)  # an argparse type
 
 
 class MSDNet(ExitNet):
@@ -32,17 +34,21 @@ class MSDNet(ExitNet):
 
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--n_blocks", type=int, default=5, help="number of exits")
-        group.add_argument("--base", type=int, default=4, help="layers of the first block")
-        group.add_argument("--step", type=int, default=2, help="layers of each later block")
+        group.add_argument("--n_blocks", type=COUNT, default=5, help="number of exits")
+        group.add_argument("--base", type=COUNT, default=4, help="layers of the first block")
+        group.add_argument("--step", type=COUNT, default=2, help="layers of each later block")
         group.add_argument(
             "--step_mode",
             choices=("even", "lin_grow"),
             default="even",
             help="lin_grow: block k = 0, 1, ... has STEP * k + 1 layers",
         )
-        group.add_argument("--n_channels", type=int, default=16, help="channels of the first layer")
-        group.add_argument("--growth_rate", type=int, default=6, help="channels that a layer adds")
+        group.add_argument(
+            "--n_channels", type=COUNT, default=16, help="channels of the first layer"
+        )
+        group.add_argument(
+            "--growth_rate", type=COUNT, default=6, help="channels that a layer adds"
+        )
         group.add_argument(
             "--gr_factor", default="1-2-4", help="factor of each scale's growth rate"
         )
@@ -57,7 +63,7 @@ class MSDNet(ExitNet):
         )
         group.add_argument(
             "--reduction",
-            type=float,
+            type=number(float, 0, 1),
             default=0.5,
             help="share of the channels that transitions keep; 0: no transitions",
         )
@@ -71,11 +77,6 @@ class MSDNet(ExitNet):
     @classmethod
     def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> MSDNet:
         small = dict(settings)
-        for flag in ("n_blocks", "base", "step", "n_channels", "growth_rate"):
-            if small[flag] < 1:
-                raise ValueError(f"--{flag} {small[flag]}: give 1 or more")
-        if not 0 <= small["reduction"] <= 1:
-            raise ValueError(f"--reduction {small['reduction']:g}: give a value from 0 to 1")
         scales = f"--gr_factor {small['gr_factor']}"
         growth, width = (numbers(small.pop(f), f) for f in ("gr_factor", "bn_factor"))
         if len(growth) != len(width):

@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiment import number
 from models.dense_layers import Bottleneck, Conv, Head, check_size, initialise, numbers
 from models.exit_net import ExitNet, State, maps_of, tensor_of
 
 CIFAR_HEAD = 128  # channels
+COUNT = number(int, 1)  # an argparse type
 REDUCTION = 0.5  # of the channels, at transitions
 
 
@@ -42,15 +44,15 @@ class RANet(ExitNet):
     @staticmethod
     def add_flags(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
-            "--n_blocks", type=int, default=2, help="blocks of the first sub-network"
+            "--n_blocks", type=COUNT, default=2, help="blocks of the first sub-network"
         )
         group.add_argument(
             "--block_step",
-            type=int,
+            type=COUNT,
             default=2,
             help="blocks that each later sub-network has more than the one before",
         )
-        group.add_argument("--step", type=int, default=4, help="layers per block")
+        group.add_argument("--step", type=COUNT, default=4, help="layers per block")
         group.add_argument(
             "--step_mode",
             choices=("even", "lin_grow"),
@@ -59,11 +61,13 @@ class RANet(ExitNet):
         )
         group.add_argument(
             "--n_channels",
-            type=int,
+            type=COUNT,
             default=16,
             help="input channels of a sub-network with gr_factor 1",
         )
-        group.add_argument("--growth_rate", type=int, default=6, help="channels that a layer adds")
+        group.add_argument(
+            "--growth_rate", type=COUNT, default=6, help="channels that a layer adds"
+        )
         group.add_argument(
             "--scale_list", default="1-2-3", help="scale of each sub-network, coarse to fine"
         )
@@ -73,7 +77,7 @@ class RANet(ExitNet):
         group.add_argument("--bn_factor", default="4-2-1", help="factor of its bottlenecks' width")
         group.add_argument(
             "--compress_factor",
-            type=float,
+            type=number(float, 0, 1, above=True, below=True),
             default=0.25,
             help="share of new channels that come from the coarser sub-network",
         )
@@ -81,9 +85,6 @@ class RANet(ExitNet):
     @classmethod
     def from_settings(cls, settings: dict[str, Any], num_classes: int, size: int) -> RANet:
         plain = dict(settings)
-        for flag in ("n_blocks", "block_step", "step", "n_channels", "growth_rate"):
-            if plain[flag] < 1:
-                raise ValueError(f"--{flag} {plain[flag]}: give 1 or more")
         texts = {f: plain.pop(f) for f in ("scale_list", "gr_factor", "bn_factor")}
         lists = {flag: numbers(text, flag) for flag, text in texts.items()}
         if len({len(values) for values in lists.values()}) > 1:
@@ -95,8 +96,6 @@ class RANet(ExitNet):
                 f"--scale_list {texts['scale_list']}: start with 1; each later scale must equal "
                 "the previous one or exceed it by 1"
             )
-        if not 0 < compress < 1:
-            raise ValueError(f"--compress_factor {compress:g}: give a value between 0 and 1")
         for s, factor in enumerate(lists["gr_factor"]):
             new = plain["growth_rate"] * factor
             if s and math.floor(new * compress) < 1:

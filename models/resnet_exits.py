@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from experiment import number
 from models.edgenet import imagenet_weights
 from models.exit_net import ExitNet, State, tensor_of
 from models.trunks import exit_points, load_trunk
@@ -47,7 +48,9 @@ class ResNetExits(ExitNet):
         group.add_argument(
             "--resnet", choices=RESNETS, default="resnet18", help="torchvision architecture"
         )
-        group.add_argument("--width", type=int, default=WIDTH, help="channels of the first stage")
+        group.add_argument(
+            "--width", type=number(int, 1), default=WIDTH, help="channels of the first stage"
+        )
         group.add_argument(
             "--stem",
             choices=STEMS,
@@ -70,8 +73,6 @@ class ResNetExits(ExitNet):
         name, width, stem = settings["resnet"], settings["width"], settings["stem"]
         if name not in RESNETS:
             raise ValueError(f"--resnet {name}: unknown; {', '.join(RESNETS)}")
-        if width < 1:
-            raise ValueError(f"--width {width}: give 1 or more")
         if settings["pretrained"] and width != WIDTH:
             raise ValueError(f"--width {width}: ImageNet weights have {WIDTH}; use --no-pretrained")
         exits = exit_points(settings["exits"], 4, "stages")

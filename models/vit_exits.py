@@ -6,14 +6,13 @@ torchvision's network, layer by layer, with its parameter names.
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.attention import has_tangent, plain_attention
+from experiment import number
+from models.attention import attention_of
 from models.edgenet import imagenet_weights
 from models.exit_net import ExitNet, State, tensor_of
 from models.localnet import resize
@@ -60,15 +59,18 @@ class ViTExits(ExitNet):
             ),
             strict=True,
         ):
-            group.add_argument(f"--{flag}", type=int, default=SMALL[flag], help=text)
+            group.add_argument(f"--{flag}", type=number(int, 1), default=SMALL[flag], help=text)
         group.add_argument(
             "--vit_size",
-            type=int,
+            type=number(int, 0),
             default=0,
             help="px to which images are resized; 0: no resizing, or 224 with --vit_name",
         )
         group.add_argument(
-            "--vit_dropout", type=float, default=0.0, help="dropout of tokens and MLPs"
+            "--vit_dropout",
+            type=number(float, 0, 1, below=True),
+            default=0.0,
+            help="dropout of tokens and MLPs",
         )
         group.add_argument(
             "--exits",
@@ -87,13 +89,11 @@ class ViTExits(ExitNet):
         name, shape = settings["vit_name"], _shape(settings)
         layers = shape["num_layers"]
         size = settings["vit_size"] or (NAMED_SIZE if name else size)
-        if size < 1 or size % shape["patch_size"]:
+        if size % shape["patch_size"]:
             raise ValueError(
                 f"--patch_size {shape['patch_size']} does not divide images of {size} px: give "
                 "a divisor, or a multiple of it as --vit_size"
             )
-        if not 0 <= settings["vit_dropout"] < 1:
-            raise ValueError(f"--vit_dropout {settings['vit_dropout']:g}: give 0 or more, below 1")
         exits = exit_points(settings["exits"] or thirds(layers), layers, "layers")
         if settings["pretrained"] and not name:
             raise ValueError(
@@ -140,7 +140,7 @@ class ViTExits(ExitNet):
         tokens = self._tokens(tensor_of(state)) if k == 0 else tensor_of(state)
         for i in range(self.bounds[k], self.bounds[k + 1]):
             layer = self.encoder.layers[i]
-            with _attention_of(layer, tokens):
+            with attention_of(layer, tokens):
                 tokens = layer(tokens)
         return tokens
 
@@ -167,27 +167,9 @@ def _shape(settings: dict[str, Any]) -> dict[str, int]:
                     f"--{flag} {value}: {name} has {NAMED[name][flag]}; omit one of the two flags"
                 )
         return NAMED[name]
-    for flag, value in shape.items():
-        if value < 1:
-            raise ValueError(f"--{flag} {value}: give 1 or more")
     if shape["hidden_dim"] % shape["num_heads"]:
         raise ValueError(
             f"--hidden_dim {shape['hidden_dim']} is not a multiple of --num_heads "
             f"{shape['num_heads']}"
         )
     return shape
-
-
-def _attention_of(layer: nn.Module, tokens: Tensor) -> AbstractContextManager:
-    """Computes attention by plain matrix products under forward-mode AD, else by torch's kernel.
-
-    torch 2.15 has no forward derivative of the fused kernels ("Trying to use forward AD with
-    _scaled_dot_product_flash_attention_for_cpu that does not support it"), nor of
-    nn.MultiheadAttention's fast path in eval mode. A training step at the defaults takes 10 %
-    longer without these kernels (0.43 against 0.39 s, batch 64, one core), so they are only turned
-    off if there is a tangent.
-    """
-    if not has_tangent(layer, tokens):
-        return nullcontext()
-    # torch.compile does not support the switch in plain_attention, which only eval mode needs.
-    return sdpa_kernel(SDPBackend.MATH) if layer.training else plain_attention()

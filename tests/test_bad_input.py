@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+import early_exit.eval
+import early_exit.infer
+import early_exit.train
 import eval_all
 import eval_fprint
 import experiment
@@ -133,6 +136,32 @@ NO_EFFECT = [
     (train_rejector, ["--seeds", "0", "--seed", "43"], "--seeds takes its place"),
     (train_localnet, ["--seeds", "0", "--seed", "42"], "--seeds takes its place"),
     (eval_all, ["--seed", "43"], "evaluation uses no random numbers"),
+    (train_localnet, ["--local_net", "msdnet:2", "--stream"], "an exit reads images in memory"),
+    *(
+        (early_exit.train, ["--method", method, f"--{name}", value], f"with --method {other}")
+        for method, name, value, other in (
+            ("base", "epsilon", "0.8", "l2w"),
+            ("boosted", "meta_lr", "1e-4", "l2w"),
+            ("base", "ensemble_reweight", "0.5", "boosted"),
+            ("l2w", "equilibrium", "all", "boosted"),
+        )
+    ),
+    (early_exit.train, ["--save_memory"], "goes with --method l2w"),
+    (early_exit.train, ["--optimizer", "adamw", "--momentum", "0.9"], "with --optimizer sgd"),
+    (early_exit.train, ["--workers", "2"], "goes with --stream"),
+    (early_exit.train, ["--arch", "bert", "--augment", "none"], "is for images"),
+    (early_exit.train, ["--seeds", "0", "--seed", "0"], "--seeds takes its place"),
+    *(
+        (script, flags, "goes with --model_path")
+        for script in (early_exit.eval, early_exit.infer)
+        for flags in (["--val_size", "0.1"], ["--arch", "msdnet", "--base", "4"])
+    ),
+    (early_exit.eval, ["--seed", "0"], "evaluation uses no random numbers"),
+    (
+        early_exit.eval,
+        ["--model_path", "x.pth", "--arch", "msdnet", "--ensemble_reweight", "0.5"],
+        "goes with --method boosted",
+    ),
     (join, ["a", "b", "--cost_flops", "1e-9", "--device_cost", "0.1"], "not allowed with"),
 ]
 

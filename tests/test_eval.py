@@ -13,7 +13,6 @@ import eval_fprint
 import experiment
 from deferral import predictions as saved
 from deferral.calibrate import reject_rate_threshold, risk_threshold
-from deferral.per_class import local_classes
 from deferral.risk import costs
 from models import checkpoints
 from models.edgenet import AlexNet, ViT
@@ -94,7 +93,8 @@ def test_predictions_are_the_networks(npz, trained):
 
 
 def test_predictions_name_the_classes_that_the_local_net_has_seen(trained):
-    assert local_classes(saved.load(trained / "tiny-predictions.npz")) == [0, 1, 2]
+    pred = saved.load(trained / "tiny-predictions.npz")
+    assert pred.settings["local_classes"] == [0, 1, 2]
 
 
 def test_seen_classes_of_a_checkpoint():
@@ -277,6 +277,7 @@ def test_an_edge_net_of_the_release_alone(npz, release_files, tmp_path, capsys):
     quiet(eval_all.main, "--dataset", npz, "--save_dir", tmp_path)
     result = json.loads((tmp_path / "tiny-eval_all.json").read_text())
     assert result[ONLY]["edge"]["correct"] == 15
+    assert saved.load(tmp_path / "tiny-predictions.npz").settings["local"] is None
     model = ["--model_path", f"{ONLY}.pth"]
     eval_fprint.main(["--dataset", str(npz), "--save_dir", str(tmp_path), *model])
     output = capsys.readouterr().out
@@ -339,6 +340,13 @@ def test_bad_files_of_the_release(npz, release_files, tmp_path, refused):
     (tmp_path / "tiny-localnet.pth").unlink()
     refused(eval_all.main, *run, telling="tiny-localnet.pth: No such file")
     assert {p.name for p in tmp_path.iterdir()} == before - {"tiny-localnet.pth"}
+
+
+def test_states_of_incomplete_runs_are_not_evaluated(npz, run_copy, result):
+    for kind in ("rejector", "edgenet"):
+        experiment.save_checkpoint(run_copy / f"tiny-{kind}-state.pth", {"epoch": 1})
+    quiet(eval_all.main, "--dataset", npz, "--save_dir", run_copy, "--overwrite")
+    assert json.loads((run_copy / "tiny-eval_all.json").read_text()) == result
 
 
 def test_a_run_with_names_of_before(npz, run_copy, result):

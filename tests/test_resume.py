@@ -184,6 +184,25 @@ def test_minutes_are_above_0(npz, tmp_path, refused):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("owner", [experiment, experiment.Run], ids=["checkpoint", "result"])
+@pytest.mark.parametrize("net", ["local", "edge"])
+def test_killed_after_the_last_epoch(net, owner, whole, npz, trained, tmp_path, monkeypatch):
+    """Before the checkpoint is written, and before the result."""
+    main = {"local": train_localnet.main, "edge": train_edgenet_async.main}[net]
+    run = tmp_path / "run"
+    flags = local_flags(npz, run) if net == "local" else edge_flags(npz, run, trained)
+    stop_at(0, monkeypatch, owner, "save_checkpoint" if owner is experiment else "finish")
+    with pytest.raises(Stop):
+        quiet(main, *flags)
+    monkeypatch.undo()
+    quiet(main, *flags, "--resume")
+    assert_same_run(run, whole / net)
+    results = [
+        json.loads((run_dir / f"tiny-{net}net.json").read_text()) for run_dir in (run, whole / net)
+    ]
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("when", ["before the state is written", "after"])
 def test_killed_between_log_and_state(when, npz, whole, tmp_path, monkeypatch):
     """The log may be one line ahead of the state; that line is not there twice after a resume."""

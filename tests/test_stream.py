@@ -53,7 +53,7 @@ def chain(folder, run, *stream):
     quiet(train_localnet.main, *common, *LOCAL)
     quiet(train_edgenet_async.main, *common, *EDGE, *SETTINGS)
     inputs = ["--rejector_input", "features", "both", "--rejector", "amortized", "per_cost"]
-    inputs += ["--epochs", 2, "--hidden", 8, "--batch_size", 32, "--augment", "flip_crop"]
+    inputs += ["--epochs", 2, "--batch_size", 32, "--augment", "flip_crop"]
     quiet(train_rejector.main, *common, *inputs)
     quiet(eval_all.main, *common)
     return run
@@ -100,7 +100,7 @@ def test_weights_and_predictions_are_those_of_a_run_in_memory(in_memory, streame
 
 def test_processes_share_augmented_batches_as_in_memory(pictures):
     """Rows, pixels and random numbers, on one and on three processes; the last batch is whole."""
-    memory, stream = data.load(str(pictures)), data.load_stream(str(pictures), 32, 0)
+    memory, stream = data.load(str(pictures)), data.load_folder(pictures, size=32, workers=0)
     for world, start in ((1, 0), (3, 0), (3, 2)):
         for rank in range(world):
             given = [
@@ -179,7 +179,7 @@ def test_every_network_resizes_the_same_picture(tmp_path):
     pixels = np.zeros((48, 96, 3), np.uint8)
     pixels[:, 24:72] = 200
     Image.fromarray(pixels).save(wide)
-    dataset = data.load_stream(folder, 24, val_size=4)
+    dataset = data.load_folder(folder, 4, size=24)
     whole = [*dataset.train.files, *dataset.val.files]
     part = dataset.train if str(wide) in dataset.train.files else dataset.val
     assert len(whole) == 16

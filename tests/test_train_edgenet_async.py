@@ -290,6 +290,7 @@ def test_edge_only(npz, tmp_path):
     result = json.loads((run / "tiny-eval_all.json").read_text())
     assert list(result) == ["tiny-edgenet"]
     assert result["tiny-edgenet"]["edge"]["total"] == 60
+    assert predictions.load(run / "tiny-predictions.npz").settings["local"] is None
 
 
 def test_surrogates_are_used(npz, trained, tmp_path):

@@ -15,7 +15,7 @@ import train_edgenet_async
 import train_localnet
 import train_rejector
 from deferral import predictions as saved
-from deferral.compare import decide
+from deferral.decide import decide
 from learning_to_help import amortized
 from learning_to_help.estimators import build
 from losses.surrogates import COST_FREE

@@ -14,19 +14,10 @@ from torch import Tensor
 
 from data.batches import Batch, Steps, augment_generator, rows_in_order, rows_used
 from data.text.glue import TextDataset, Texts
-from data.text.wordpiece import learn_tokenizer, parse, read_tokenizer
+from data.text.wordpiece import parse
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-__all__ = [
-    "TokenBatches",
-    "TokenDataset",
-    "TokenPart",
-    "encode",
-    "learn_tokenizer",
-    "read_tokenizer",
-]
 
 CHUNK = 8192  # texts encoded at a time; the library's result takes kilobytes per text
 WINDOW = 50  # batches whose texts are sorted by length together

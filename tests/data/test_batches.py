@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision import transforms
 
 import data.batches
@@ -142,31 +143,62 @@ def flip_some(images, generator):
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
-@pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("start", [0, 1, 5, 12, 13])
-def test_an_epoch_continued_reads_only_the_batches_to_come(resident, start, monkeypatch):
-    read, kind = [], "OnDevice" if resident else "OnHost"
+def test_an_epoch_continued_reads_only_the_batches_to_come(start, monkeypatch):
+    read = []
 
-    class Recording(getattr(data.batches, kind)):
-        def chunks(self, rows, size):
-            read.extend(rows.tolist())
-            return super().chunks(rows, size)
+    class Recording(Batches):
+        def plain(self, index):
+            read.extend(index.tolist())
+            return super().plain(index)
 
-    monkeypatch.setattr(data.batches, kind, Recording)
     monkeypatch.setattr(data.batches, "CHUNK_VALUES", 700)  # two batches
     part, given = make_part(51, height=9, width=9), {"shuffle": True, "augment": flip_crop}
-    batches = Batches(part, 4, "cpu", resident=resident, **given)
+    batches = Recording(part, 4, "cpu", **given)
     whole, states = [], [None]
     for batch in batches.epoch(3):
         whole.append(batch)
         states.append(batches.augment_state)
     read.clear()
-    again = Batches(part, 4, "cpu", resident=resident, **given)
+    again = Recording(part, 4, "cpu", **given)
     left = [*again.epoch(3, start, states[start])]
     assert read == torch.cat([index for index, _, _ in whole])[4 * start :].tolist()
     assert len(left) == 13 - start
     for batch, expected in zip(left, whole[start:], strict=True):
         assert all(map(torch.equal, batch, expected))
+
+
+def test_order_is_that_of_the_batches():
+    batches = Batches(make_part(41), 4, "cpu", shuffle=True, seed=2)
+    order = batches.order(6)
+    assert len(order) == 40  # the lone last one is dropped
+    assert torch.equal(order, torch.cat([index for index, _, _ in batches.epoch(6)]))
+    plain = torch.cat([images for _, images, _ in batches.epoch(6)])
+    assert torch.equal(batches.plain(order), plain)
+
+
+@pytest.mark.parametrize(("spare", "where"), [(0, "cuda"), (-2, "cpu")])
+def test_images_go_to_the_device_where_they_take_half_of_what_is_free(spare, where, monkeypatch):
+    """Of a GPU that computes nothing; the batches are on the GPU either way."""
+    part = make_part(50)
+    free = 2 * part.images.nbytes + spare
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10 * free))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        batches = Batches(part, 4, "cuda", shuffle=True)
+        assert batches.images.device.type == where
+        for batch in batches.epoch(0):
+            assert {x.device.type for x in batch} == {"cuda"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_images_on_the_host_give_the_same_batches(monkeypatch):
+    part, how = make_part(2000), {"shuffle": True, "augment": flip_crop}
+    held = Batches(part, 16, "cuda", **how)
+    monkeypatch.setattr(data.batches, "fits_device", lambda size, device: False)
+    kept = Batches(part, 16, "cuda", **how)
+    assert (held.images.device.type, kept.images.device.type) == ("cuda", "cpu")
+    for one, two in zip(held.epoch(3), kept.epoch(3), strict=True):
+        assert all(map(torch.equal, one, two))
 
 
 def test_augment_is_given_normalised_batches_and_its_result_is_used():

@@ -115,6 +115,9 @@ def test_fingerprint(copied, tmp_path):
     assert re.fullmatch("[0-9a-f]{16}", before)
     assert load_folder(copied, seed=1).fingerprint() != before
     assert load_folder(copied, val_size=5).fingerprint() != before
+    others = [load_folder(copied, size=px, rejector_val_size=n) for px in (0, 8, 9) for n in (0, 4)]
+    assert len({dataset.fingerprint() for dataset in others}) == 6
+    assert others[0].fingerprint() == before
     moved = Path(shutil.copytree(copied, tmp_path / "elsewhere" / "pets"))
     assert load_folder(moved).fingerprint() == before
 

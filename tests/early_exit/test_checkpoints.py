@@ -136,7 +136,7 @@ BAD = {
     "an unknown method": (lambda c: c | {"method": "x"}, "'x' is unknown; base"),
     "a flag missing": (lambda c: c | {"settings": without("step")(c["settings"])}, "--step"),
     "a flag too many": (with_settings(depth=3), "--depth"),
-    "an impossible flag": (with_settings(base=0), "--base 0"),
+    "an impossible flag": (with_settings(gr_factor="1-2"), "--gr_factor has 2 scales"),
     "other classes": (lambda c: c | {"num_classes": 7}, "is [4, 128], not [7, 128]"),
     "other blocks": (with_settings(n_blocks=4), "not a msdnet of 4 classes: blocks.1"),
     "a weight missing": (state(without(BIAS)), f"{BIAS} is missing"),

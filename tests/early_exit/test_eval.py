@@ -12,6 +12,7 @@ from deferral import exits
 from deferral import predictions as saved
 from early_exit import eval as script
 from models.cost import exit_multiply_adds, parameters, release_multiply_adds
+from tests.deferral.test_exits import thresholds_of
 from tests.early_exit.toy import TINY_FLAGS, checkpoint_of, make_net, slow_logits, slow_stop
 from tests.made import make_npz, quiet
 
@@ -61,7 +62,7 @@ def test_the_result_is_that_of_a_loop_over_images(method, t, npz, trained_run, c
     for row in result["budgeted"][::6]:
         thresholds = exits.fit_thresholds(sure["val"], exits.shares(row["q"], 3))
         stop = slow_stop(sure["test"], thresholds)
-        assert exits.thresholds_of(row).tolist() == thresholds.tolist()
+        assert thresholds_of(row).tolist() == thresholds.tolist()
         right = logits["test"][stop, np.arange(60)].argmax(-1) == split["test"][1]
         assert row["accuracy"] == pytest.approx(right.mean())
         assert row["multiply_adds"] == pytest.approx(np.mean([costs[k] for k in stop]))
@@ -207,9 +208,9 @@ def test_help_shows_the_flags_of_the_architecture(arch, capsys):
 
 
 BAD_FLAGS = {
-    "a network without a file": (["--arch", "msdnet", "--n_blocks", 4], "--n_blocks goes with"),
-    "a size without a file": (["--size", 64], "--size goes with --model_path"),
-    "statistics without a file": (["--mean", 0, 0, 0], "--mean goes with --model_path"),
+    "a network without a file": (["--arch", "msdnet", "--n_blocks", 4], "--n_blocks: goes with"),
+    "a size without a file": (["--size", 64], "--size: goes with --model_path"),
+    "statistics without a file": (["--mean", 0, 0, 0], "--mean: goes with --model_path"),
     "another network": (["--arch", "vit"], "tiny-vit.pth: not there"),
     "a file without its network": (["--model_path", "x.pth"], "--model_path needs --arch"),
     "a flag of another network": (["--scale_list", "1-2"], "--scale_list"),
@@ -231,7 +232,7 @@ BAD_PUBLISHED = {
     "no file": ([], "No such file"),
     "std": (["--std", 1, 0, 1], "--std 1.0 0.0 1.0: give numbers above 0"),
     "seeds": (["--seeds", 1, 2], "--seeds goes with runs"),
-    "a net that cannot be": (["--base", 0], "--base 0"),
+    "a net that cannot be": (["--base", 0], "--base"),
     "images too small": (
         ["--size", 8],
         "takes images of 17 to 48 px with --stem cifar, or 65 to 192",

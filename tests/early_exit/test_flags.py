@@ -40,3 +40,24 @@ def test_defaults_depend_on_the_optimizer(refused):
     refused(parse_args, "--optimizer", "adamw", "--nesterov", telling="goes with --optimizer sgd")
     refused(parse_args, "--nesterov", "--momentum", 0, telling="needs a --momentum above 0")
     refused(parse_args, "--warmup", 1.5, telling="--warmup")
+
+
+@pytest.mark.parametrize(
+    ("arch", "flag", "values"),
+    [
+        ("msdnet", "n_blocks", (0, 1.5)),
+        ("msdnet", "reduction", (-0.1, 1.1, "nan")),
+        ("ranet", "step", (-1,)),
+        ("ranet", "compress_factor", (0, 1, "nan")),
+        ("resnet", "width", (0,)),
+        ("vit", "num_layers", (0,)),
+        ("vit", "vit_size", (-8,)),
+        ("vit", "vit_dropout", (-0.1, 1)),
+        ("bert", "num_layers", (0,)),
+        ("bert", "vocab_size", (4,)),
+        ("bert", "bert_dropout", (1,)),
+    ],
+)
+def test_impossible_values_of_a_network(arch, flag, values, refused):
+    for value in values:
+        refused(parse_args, "--arch", arch, f"--{flag}={value}", telling=f"argument --{flag}: ")

@@ -223,7 +223,7 @@ BAD = {
     "no budget": (["--budget", 10], "--budget 10: the cheapest point takes"),
     "no batch": (["--batch_sizes", 0], "--batch_sizes"),
     "no time": (["--seconds", "inf"], "--seconds"),
-    "a network without a file": (["--arch", "msdnet", "--base", 2], "--base goes with"),
+    "a network without a file": (["--arch", "msdnet", "--base", 2], "--base: goes with"),
 }
 
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 import data
-import experiment
 import train_localnet
 from early_exit import train
-from early_exit.inputs import InputFormat, all_stream, load_data, make_batches, pixel_stats
+from early_exit.inputs import InputFormat, load_data, make_batches, pixel_stats
 
 # torchvision announces another decoder, which is no matter of ours while this one is there.
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
@@ -80,52 +79,9 @@ def test_a_streamed_folder_has_the_rows_of_one_in_memory(folder):
     assert next(batches.epoch(0))[1].shape == (3, 3, 32, 32)
 
 
-@pytest.fixture
-def little_memory(monkeypatch):
+def test_a_folder_that_does_not_fit_into_memory(folder, tmp_path, monkeypatch, refused):
     monkeypatch.setattr("data.memory.free_on_host", lambda: 1000)
-
-
-@pytest.mark.usefixtures("little_memory")
-def test_a_folder_that_does_not_fit_streams_where_it_may(folder):
-    with pytest.raises(data.TooLarge, match="memory are free"):
-        load_data(str(folder), "", 4, 1, stream=False)
-    fallen = load_data(str(folder), "", 4, 1, stream=False, fall_back=True)
-    asked = load_data(str(folder), "", 4, 1, stream=True)
-    assert type(fallen) is type(asked) is data.folders.FolderDataset
-    assert fallen.fingerprint() == asked.fingerprint()
-    with pytest.raises(ValueError, match="unknown data set"):
-        load_data("no-such", "", 4, 1, stream=False, fall_back=True)
-
-
-class Others:
-    """`Workers` of which the others have found that `streaming` of them stream."""
-
-    def __init__(self, world, streaming):
-        self.world, self.streaming = world, streaming
-
-    def add(self, tensors):
-        return {name: value + self.streaming for name, value in tensors.items()}
-
-
-def test_all_processes_stream_or_none(folder, npz):
-    streamed, held = load_data(str(folder), "", 4, 1, True), load_data(str(npz), "", 4, 1, False)
-    cpu = torch.device("cpu")
-    assert all_stream(streamed, Others(3, 2), cpu) is True
-    assert all_stream(held, Others(3, 0), cpu) is False
-    for dataset, others in ((streamed, Others(3, 1)), (held, Others(2, 1))):
-        with pytest.raises(ValueError, match=f"{dataset.name}: fits .* give --stream"):
-            all_stream(dataset, others, cpu)
-
-
-@pytest.mark.usefixtures("little_memory")
-def test_training_streams_folders_that_do_not_fit_in_memory(folder, tmp_path, capsys, refused):
-    flags = ["--dataset", folder, "--arch", "resnet", "--width", 4, "--exits", 4, "--size", 32]
-    flags += ["--batch_size", 5, "--epochs", 1, "--val_size", 2, "--workers", 0, "--device", "cpu"]
-    train.main([str(x) for x in [*flags, "--save_dir", tmp_path / "run"]])
-    assert "pets does not fit into memory: streamed as by --stream" in capsys.readouterr().out
-    checkpoint = experiment.load_checkpoint(tmp_path / "run/pets-resnet.pth")
-    assert checkpoint["stream"] is True
-    # Learning to help reads no folder picture by picture: it says what would do.
-    flags = ["--dataset", folder, "--save_dir", tmp_path / "local"]
-    refused(train_localnet.main, *flags, telling="give fewer or smaller pictures")
-    assert not (tmp_path / "local").exists()
+    for main in (train.main, train_localnet.main):
+        flags = ["--dataset", folder, "--save_dir", tmp_path / "run"]
+        refused(main, *flags, telling="of memory are free: give --stream")
+    assert not (tmp_path / "run").exists()

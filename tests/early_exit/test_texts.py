@@ -13,6 +13,7 @@ from deferral import budgets, exits
 from deferral import predictions as saved
 from early_exit import eval, infer, train
 from early_exit.checkpoints import read
+from tests.deferral.test_exits import thresholds_of
 from tests.early_exit.test_parallel import EVERY_BATCH, interrupt_and_resume
 from tests.made import quiet
 
@@ -140,7 +141,7 @@ def test_results_have_the_metrics_of_the_task():
     ]:
         if answers is None:
             confidence = exits.confidence(logits[:, 100:])
-            stop = exits.stops(confidence, exits.thresholds_of(row))
+            stop = exits.stops(confidence, thresholds_of(row))
             answers = logits[:, 100:].argmax(-1)[stop, np.arange(100)]
         truth = labels[100:]
         tp, tn = ((answers == truth) & (truth == k) for k in (1, 0))
@@ -157,7 +158,7 @@ def test_results_have_the_metrics_of_the_task():
 def test_bad_input_is_refused(task, trained, tmp_path, refused):
     new = ["--save_dir", tmp_path / "run"]
     bert = ["--arch", "bert", *SMALL, *new]
-    refused(train.main, "--dataset", "digits", "--task", "RTE", *new, telling="--task goes with")
+    refused(train.main, "--dataset", "digits", "--task", "RTE", *new, telling="--task: goes with")
     refused(train.main, "--dataset", "digits", *bert, telling="'digits' is not the name of a task")
     refused(train.main, "--dataset", task, "--augment", "flip_crop", *bert, telling="for images")
     refused(train.main, "--dataset", task, "--task", "STS-B", *bert, telling="a regression")
@@ -165,7 +166,7 @@ def test_bad_input_is_refused(task, trained, tmp_path, refused):
     refused(train.main, "--dataset", task, *bert, "--model_path", tmp_path, telling="config.json")
     refused(
         train.main, "--dataset", task, *bert, "--optimizer", "adamw", "--nesterov",
-        telling="--nesterov goes with --optimizer sgd",
+        telling="--nesterov: goes with --optimizer sgd",
     )  # fmt: skip
     assert not (tmp_path / "run").exists()
     other = write_task(tmp_path / "SST-2", count=(100, 40))

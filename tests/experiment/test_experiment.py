@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+import early_exit.eval
+import early_exit.infer
+import early_exit.train
 import eval_all
 import eval_fprint
 import experiment
 import train_edgenet_async
 import train_localnet
+import train_rejector
 
 
 def test_random_numbers_of_an_epoch_depend_on_seed_and_epoch_alone():
@@ -265,7 +269,6 @@ def test_a_complete_run_needs_no_log(tmp_path, fake_log, monkeypatch):
         ("train_localnet", "wandb", "wandb", None),
         ("train_localnet", "wandb", "wandb", SimpleNamespace()),  # as a folder called wandb
         ("train_edgenet_async", "tensorboard", "torch.utils.tensorboard", None),
-        ("train_rejector", "wandb", "wandb", None),
     ],
 )
 def test_a_missing_package_is_reported_before_training(
@@ -281,10 +284,9 @@ def test_a_missing_package_is_reported_before_training(
     assert {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")} == before
 
 
-def test_only_what_trains_can_be_logged(capsys):
-    with pytest.raises(SystemExit):
-        eval_all.parse_args(["--log_to", "wandb"])
-    assert "unrecognized arguments: --log_to" in capsys.readouterr().err
+@pytest.mark.parametrize("script", [eval_all, train_rejector])
+def test_only_what_writes_metrics_can_be_logged(script, refused):
+    refused(script.main, "--log_to", "wandb", telling="unrecognized arguments: --log_to")
 
 
 def test_a_name_of_a_bug_is_not_hidden():
@@ -293,14 +295,18 @@ def test_a_name_of_a_bug_is_not_hidden():
         len(3)
 
 
-@pytest.mark.parametrize(
-    "script", [train_localnet, train_edgenet_async, eval_all, eval_fprint], ids=lambda s: s.__name__
-)
+SCRIPTS = [train_localnet, train_edgenet_async, train_rejector, eval_all, eval_fprint]
+SCRIPTS += [early_exit.train, early_exit.eval, early_exit.infer]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.__name__)
 def test_help_shows_the_command(script, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main(["--help"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    assert f"python {script.__name__}.py" in said
+    name = script.__name__
+    assert f"python -m {name}" in said if "." in name else f"python {name}.py" in said
+    assert max(map(len, script.__doc__.splitlines())) <= 100  # a single backslash joins two lines
     assert "--device" in said
     assert "(default: best)" in said

@@ -83,15 +83,3 @@ def test_what_a_lone_cost_is_paired_with(flags, pairs):
     assert [setting[1:3] for setting in settings(*flags)] == pairs
     per_cost = train_rejector.parse_args(["--rejector", "per_cost", *flags])
     assert cost_pairs(per_cost) == pairs
-
-
-def test_former_names_of_flags_still_run(capsys):
-    """--rivals and --rival_costs mean --extra_surrogates and --extra_costs; help shows the new."""
-    new = settings("--extra_surrogates", "cost_sensitive", "--extra_costs", "1:0")
-    assert settings("--rivals", "cost_sensitive", "--rival_costs", "1:0") == new
-    assert [setting.surrogate for setting in new] == ["stage_switching", "cost_sensitive"]
-    with pytest.raises(SystemExit):
-        settings("--help")
-    page = capsys.readouterr().out
-    assert "--extra_surrogates" in page
-    assert "--rival" not in page

@@ -176,9 +176,9 @@ BAD = {
         "its settings of msdnet differ from the flags",
     ),
     "unbuildable": (
-        lambda: checkpoint("msdnet") | {"settings": settings_of("msdnet", base=0)},
+        lambda: checkpoint("msdnet") | {"settings": settings_of("msdnet", gr_factor="1-2")},
         "msdnet:1",
-        "--base 0",
+        "--gr_factor has 2 scales",
     ),
 }
 

@@ -80,7 +80,6 @@ def test_width():
     [
         ({"exits": "1-2-3"}, "--exits 1-2-3: the last one must be 4, the number of stages"),
         ({"exits": "3-2-4"}, "give stages that increase"),
-        ({"width": 0}, "--width 0: give 1 or more"),
         ({"width": 32, "pretrained": True}, "--width 32: ImageNet weights have 64"),
         ({"resnet": "resnet19"}, "--resnet resnet19: unknown; resnet18, "),
     ],

@@ -10,8 +10,8 @@ import torch
 
 import data
 from data.text.glue import TextDataset, Texts
-from data.text.tokens import TokenBatches, TokenPart, encode, learn_tokenizer, read_tokenizer
-from data.text.wordpiece import SPECIAL, parse
+from data.text.tokens import TokenBatches, TokenPart, encode
+from data.text.wordpiece import SPECIAL, learn_tokenizer, parse, read_tokenizer
 from tests.made import one_line_error
 
 tokenizers = pytest.importorskip("tokenizers")
