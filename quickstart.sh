@@ -10,16 +10,20 @@ source "$(dirname "$0")/runs/common.sh" "${@:-quickstart}"
 source ./runs/environment.sh
 
 make_environment requirements.txt
-edge_net=resnet18 epochs=12 batch=16
-if [ "${FAST:-0}" = 1 ]; then edge_net=convnet epochs=1 batch=64; fi
+edge_net=resnet18 epochs=12 batch=16 costs=(0.05 0.1 0.2 0.3) local=() report=()
+if [ "${FAST:-0}" = 1 ]; then
+  edge_net=convnet epochs=1 batch=64 costs=(0.1 0.2) local=(--epochs 2) report=(--draws 50)
+fi
 
-"$python" train_localnet.py --dataset digits --local_classes 0-7 --lr 0.01 --save_dir "$run" --resume
+"$python" train_localnet.py --dataset digits --local_classes 0-7 --lr 0.01 ${local[@]+"${local[@]}"} \
+  --save_dir "$run" --resume
 "$python" train_edgenet_async.py --dataset digits --edge_net $edge_net --epochs $epochs \
-  --batch_size $batch --lr 0.01 --lr_rejector 0.02 --cost_1 1 1.25 --cost_e 0.05 0.1 0.2 0.3 \
+  --batch_size $batch --lr 0.01 --lr_rejector 0.02 --cost_1 1 1.25 --cost_e "${costs[@]}" \
   --async_freq 1 10 0 --save_dir "$run" --resume
 "$python" eval_all.py --dataset digits --save_dir "$run" --resume
 "$python" -m figures "$run"
-"$python" -m deferral.report "$run" --cost_1 1.25 --cost_e 0.2 --overwrite
+"$python" -m deferral.report "$run" --cost_1 1.25 --cost_e 0.2 --overwrite \
+  ${report[@]+"${report[@]}"}
 echo
 echo "Figures (PNG and PDF) and tables (md, tex, csv) are in $run/figures; start with digits-risk.png."
 echo "The report to open in a browser is $run/digits-report.html."

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests: makes its environment if there is none, then runs pytest on the CPU, offline, a process a
 # core with one thread each (two threads each would wait for one another).
-# bash test.sh [pytest's arguments]; 4 minutes 50 seconds on 2 cores.
+# bash test.sh [pytest's arguments]; 5 minutes on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./runs/environment.sh
