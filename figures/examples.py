@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from deferral import rules
+from deferral.cascade import evenly
 from deferral.predictions import Predictions
 from figures import settings, style
 from figures.command import NotDrawn, command
@@ -48,7 +49,7 @@ def draw(
         title = f"{TITLES[stage]} ({len(side)} of {len(stop)} pictures)"
         fig.text(0.01, (below - SIDE / 2) / height, title, va="center", fontweight="bold")
         below -= SIDE
-        for i, example in enumerate(_spread(side, ROWS * COLUMNS)):
+        for i, example in enumerate(evenly(side, ROWS * COLUMNS)):
             row, column = divmod(i, COLUMNS)
             width = style.WIDTH / COLUMNS
             left = column * width + (width - PICTURE) / 2
@@ -58,11 +59,6 @@ def draw(
             _picture(ax, predictions, examples.rows[example], examples.images[example], stage)
         below -= rows[stage] * CELL
     return style.save(fig, out, f"{name}-examples")
-
-
-def _spread(side: np.ndarray, count: int) -> np.ndarray:
-    """`count` of them from end to end: test sets may be sorted by class."""
-    return side[np.unique(np.linspace(0, len(side) - 1, min(count, len(side))).astype(int))]
 
 
 def _picture(
