@@ -43,7 +43,7 @@ from deferral.report import flags, numbers
 from deferral.report.choice import choose
 from deferral.report.examples import pictures, texts
 from deferral.report.flags import Goal, goal, reading
-from deferral.report.guarantee import RATES, rate_promises, risk_promise
+from deferral.report.guarantee import RATES, rate_promises
 from deferral.report.headline import headline
 from deferral.report.numbers import Options, exit_numbers
 from deferral.report.page import page
@@ -183,9 +183,6 @@ def measure(
         "shown": shown,
         "shown_because": "asked for by --rule" if rule else _because(shown, settings[0]),
         "rate_promises": shown and rate_promises(runs, main, shown, rates, options.delta),
-        "risk_promise": None
-        if options.max_risk is None or shown is None
-        else risk_promise(runs, main, shown, options.max_risk, options.delta),
         "reliability": numbers.reliability(runs),
         "classes": shown and numbers.classes(runs, main, shown),
         "pictures": shown and pictures(runs[0], decided[shown]),
@@ -244,7 +241,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             level=args.level,
             delta=args.delta,
             max_reject_rate=args.max_reject_rate,
-            max_risk=args.max_risk,
         )
         inputs = {os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs}
         aim, policy_file = goal(args, runs), written[2]

@@ -73,41 +73,6 @@ def highest_cost(run: Predictions, cost: Pair) -> float:
     return float((query.T + error.T).max())
 
 
-def risk_promise(
-    runs: Sequence[Predictions], cost: Pair, name: str, max_risk: float, delta: float
-) -> dict[str, Any]:
-    """A promise of a risk for one rule: threshold (None: none is safe), test, simulation.
-
-    Made from val rows that the rule is not fitted on, like `rate_promises`. The simulation is that
-    of `simulated.simulate`: the first run's test rows are the population, a split draws half as
-    many with replacement, and the true risk is that of the population.
-    """
-    held = [held_out(run, cost, name) for run in runs]
-    decisions = [one.decision for one in held]
-    on_test = [prepared(run).as_two(d, *cost) for run, d in zip(runs, decisions, strict=True)]
-    highest = highest_cost(runs[0], cost)
-    found = [risk_cut(one, max_risk, delta, highest) for one in held]
-    cuts = [cut for cut in found if cut is not None]
-    promise: dict[str, Any] = {"rule": name, "max_risk": max_risk, "delta": delta}
-    promise |= {"promised_runs": len(cuts), "threshold": None, "splits": SPLITS}
-    if len(cuts) == len(runs):
-        promise["threshold"] = plain(cuts[0])
-        promise |= _on_test(decisions, on_test, cuts)
-    score, (right, price) = decisions[0].score, on_test[0]
-    n, rng = len(score), np.random.default_rng(0)
-    risks = []
-    for split in range(SPLITS):
-        val = rng.integers(0, n, max(2, n // 2))
-        drawn = calibrate.of_rows(price, val)
-        cut = calibrate.risk_threshold(
-            score[val], right[:, val], *drawn, max_risk, delta, seed=split, highest=highest
-        )
-        if cut is not None:
-            risks.append(risk(right, rules.threshold(score, cut), *price))
-    broken = sum(value > max_risk for value in risks)
-    return promise | {"given": len(risks) / SPLITS, "broken": broken / SPLITS}
-
-
 def _on_test(
     decisions: list[ScoredDecision], on_test: list[Stages], cuts: list[float]
 ) -> dict[str, Any]:

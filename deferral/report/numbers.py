@@ -35,7 +35,6 @@ class Options:
     level: float = 0.95
     delta: float = 0.05  # the probability with which a promise may be broken
     max_reject_rate: float | None = None
-    max_risk: float | None = None
 
 
 def at_costs(runs: Sequence[Predictions], cost: Pair, options: Options) -> dict[str, Any]:

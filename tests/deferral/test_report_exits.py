@@ -123,9 +123,6 @@ def test_classes_pictures_and_curves_are_of_the_exits_that_answer(made):
     assert "aurc" not in curves["optimum"]
     server = np.mean([one.part("test").correct[-1].mean() for one in runs])
     assert curves["optimum"]["accuracy"][-1] == pytest.approx(server)
-    promise = found["risk_promise"]
-    assert promise["promised_runs"] == 2
-    assert promise["risk"] < 0.6
     for at in found["rate_promises"]["at"]:
         assert at["simulated"]["rules"]["guaranteed"]["exceeds"] < 0.15  # 0.05 promised
 
