@@ -27,7 +27,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,13 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if args.unit is not None:
             runs = [in_unit(run, args.unit) for run in runs]
-        options = Options(
-            draws=args.draws,
-            seed=args.seed,
-            level=args.level,
-            delta=args.delta,
-            max_reject_rate=args.max_reject_rate,
-        )
+        options = Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
         inputs = {os.path.relpath(run.source, data.parent): sha256(run.source) for run in runs}
         aim, policy_file = goal(args, runs), written[2]
         report, policy = measure(
