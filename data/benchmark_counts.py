@@ -8,11 +8,15 @@ order of the data set).
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data.client_counts import LEAST, Counts, check_alpha
-
+# Of a client: two images to train on, because a run cuts its own val from them, and one to test.
+LEAST = 3
+ALPHAS = 1e-9, 1e9  # outside of this range draws change by rounding errors only
 DRAWS = 1000  # at most, until every client of dir or exdir has enough images; PFLlib has no limit
 SWEEPS = 20  # of Gibbs sampling over the clients in exdir
+
+Counts = NDArray[np.int64]
 
 
 def benchmark_counts(
@@ -36,7 +40,8 @@ def benchmark_counts(
     `LEAST`: 40 is four batches of 10, and a quarter is a client's test set.
 
     Raises:
-        ValueError: some class has no client, or some client has too few images (one line).
+        ValueError: alpha is out of range, some class has no client, or some client has too few
+            images (one line).
     """
     counts = np.zeros((clients, len(stock)), dtype=np.int64)
     classes = np.flatnonzero(stock)
@@ -59,10 +64,11 @@ def benchmark_counts(
         if (fewest := counts.sum(1).min()) < LEAST:
             raise ValueError(
                 f"{partition}: some of {clients} clients would have {fewest} images, fewer than "
-                f"{LEAST}: give fewer clients{', or equal sizes' if kind == '-' else ''}"
+                f"{LEAST}: give fewer clients"
             )
         return counts
-    check_alpha(alpha)
+    if not ALPHAS[0] <= alpha <= ALPHAS[1]:
+        raise ValueError(f"alpha is {alpha}: give {ALPHAS[0]:g} to {ALPHAS[1]:g}")
     held = np.ones((clients, num_classes), dtype=bool)
     if kind == "exdir":
         enough = min(10, enough)
@@ -80,8 +86,8 @@ def benchmark_counts(
             return counts
     raise ValueError(
         f"{kind} with alpha {alpha:g}: in each of {DRAWS} draws some of {clients} clients had "
-        f"fewer than {enough} images: give fewer clients, a larger --alpha"
-        f"{', or equal sizes' if kind == 'dir' else ', or more --classes_per_client'}"
+        f"fewer than {enough} images: give fewer clients or a larger --alpha"
+        f"{', or more --classes_per_client' if kind == 'exdir' else ''}"
     )
 
 

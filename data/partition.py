@@ -2,7 +2,7 @@
 
   python -m data.partition --dataset cifar100 noniid - dir
   python -m data.partition --dataset cifar10 --clients 100 noniid balance pat
-  python -m data.partition --dataset digits --clients 10 --train_only noniid equal dir --alpha 0.3
+  python -m data.partition --dataset digits --clients 10 --train_only noniid - dir --alpha 0.3
 
 The three words mean what they mean in PFLlib's generate_*.py: train and test set are merged, each
 image goes to exactly one client, and a quarter of each client's images are its test set.
@@ -17,14 +17,12 @@ image goes to exactly one client, and a quarter of each client's images are its 
   noniid SIZES exdir  --classes_per_client classes each, then as dir among a class's holders until
                       each client has 10 images; balance and - are the same
 
-One word for the sizes is not PFLlib's: with `equal` all clients have the same number of images, to
-within one, at random (iid) or by a Dirichlet distribution over classes (dir, Hsu et al., 2019).
---train_only leaves the data set's own test images out.
+--train_only, which is not PFLlib's, leaves the data set's own test images out.
 
 Writes client-0000.npz and so on, each a data set by itself, for `--dataset` of any script: x_train,
 y_train, x_test, y_test; `classes`, the names of all K classes; index_train, index_test, rows of the
 source's train set or, where split_train, split_test are 1 and not 0, of its test set. Then
-classes.png and .pdf, who has what, and last partition.json. CIFAR-100 takes 20 s on two busy cores.
+classes.png, who has what, and last partition.json. CIFAR-100 takes 20 s on two busy cores.
 """
 
 from __future__ import annotations
@@ -41,11 +39,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from data.benchmark_counts import benchmark_counts
-from data.client_counts import LEAST, dirichlet, even_sizes
-from data.partition_plot import draw
+from data.benchmark_counts import LEAST, benchmark_counts
 from data.parts import Part, fingerprint_of
 from data.sources import NAMES, Source, source_of, stem
 from experiment import (
@@ -53,17 +53,13 @@ from experiment import (
     lock,
     number,
     one_line_errors,
-    read_json,
     script,
     write_bytes,
-    write_json,
 )
 
 # PFLlib's defaults; its comments advise an alpha of 100 for exdir.
 CLIENTS, ALPHA, TEST_SHARE = 20, 0.1, 0.25
 
-LISTS = ("partition.json", "unfinished.json")  # each lists the files of the partition
-BESIDE = ("classes.png", "classes.pdf")  # further files of a partition, not listed there
 Rows = NDArray[np.int64]
 Images = tuple[Part, NDArray[np.uint8], Sequence[str]]  # the images, `merged`'s; class names
 
@@ -85,10 +81,9 @@ def split(
 ) -> list[Rows]:
     """The rows of each client, sorted: disjoint, and together all of 0..N-1.
 
-    labels: integers [N] from 0. sizes: `balance`, `-` or `equal`. kind: `-` is iid;
-    `dir`, with `alpha`; `pat`, with `per_client` classes a client; `exdir`, with both; `equal`
-    goes with `-` and `dir`. The module's docstring, data/benchmark_counts.py and
-    data/client_counts.py define them. Each client has `LEAST` images or more.
+    labels: integers [N] from 0. sizes: `balance` or `-`. kind: `-` is iid; `dir`, with `alpha`;
+    `pat`, with `per_client` classes a client; `exdir`, with both. The module's docstring and
+    data/benchmark_counts.py define them. Each client has `LEAST` images or more.
 
     Raises:
         ValueError: too few images, or these labels allow no such partition. One line.
@@ -99,21 +94,10 @@ def split(
             f"so give 1 to {len(labels) // LEAST} clients"
         )
     stock = np.bincount(labels)
-    if sizes == "equal" and kind == "-":
-        owner = np.repeat(np.arange(clients), even_sizes(len(labels), clients))
-        return _by_owner(rng.permutation(len(labels)), owner)
-    if sizes == "equal":
-        counts = dirichlet(stock, clients, alpha, rng)
-    else:
-        counts = benchmark_counts(stock, clients, kind, sizes == "balance", alpha, per_client, rng)
+    counts = benchmark_counts(stock, clients, kind, sizes == "balance", alpha, per_client, rng)
     shuffled = rng.permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    every = np.tile(np.arange(clients), counts.shape[1])
-    return _by_owner(by_class, np.repeat(every, counts.T.ravel()))
-
-
-def _by_owner(rows: Rows, owner: Rows) -> list[Rows]:
-    """Rows [N] grouped by `owner` [N], sorted within each group."""
+    rows = shuffled[np.argsort(labels[shuffled], kind="stable")]  # by class, in random order
+    owner = np.repeat(np.tile(np.arange(clients), len(stock)), counts.T.ravel())
     rows = rows[np.lexsort((rows, owner))]
     return np.split(rows, np.cumsum(np.bincount(owner))[:-1])
 
@@ -133,7 +117,7 @@ def cut_test(rows: Rows, share: float, rng: np.random.Generator) -> tuple[Rows, 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__, "data.partition")
     parser.add_argument("labels", choices=("iid", "noniid"), help="distribution of the classes")
-    parser.add_argument("sizes", choices=("balance", "-", "equal"), help="images a client")
+    parser.add_argument("sizes", choices=("balance", "-"), help="images a client")
     parser.add_argument("kind", choices=("dir", "pat", "exdir", "-"), help="of noniid; - with iid")
     parser.add_argument("--dataset", required=True, help=f"{', '.join(NAMES)}, DIR or .npz")
     parser.add_argument("--clients", type=number(int, 1), default=CLIENTS, help="number of clients")
@@ -156,15 +140,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the partition")
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help="output folder (default: in results/partitions, named by the arguments)",
+        help="a new folder (default: in results/partitions, named by the arguments)",
     )  # fmt: skip
     parser.add_argument("--data_root", default="data_root", help="where data sets are kept")
-    parser.add_argument("--overwrite", action="store_true", help="replace one that is there")
     args = parser.parse_args(argv)
     if (args.labels == "iid") != (args.kind == "-"):
         parser.error("give iid with -, as in iid balance -, and noniid with dir, pat or exdir")
-    if args.kind in ("pat", "exdir") and args.sizes == "equal":
-        parser.error(f"{args.kind} goes with balance or -, not with equal")
     for flag, kinds in (("alpha", ("dir", "exdir")), ("classes_per_client", ("pat", "exdir"))):
         if args.kind not in kinds and getattr(args, flag) is not None:
             parser.error(f"--{flag} goes with {' or '.join(kinds)}, not with {args.kind}")
@@ -176,20 +157,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def default_out(args: argparse.Namespace) -> Path:
     """results/partitions/cifar100-20-noniid-balance-dir-0.1-seed-0, say."""
     words = [stem(args.dataset), args.clients, args.labels]
-    words += ["unbalanced" if args.sizes == "-" else args.sizes, *[args.kind] * (args.kind != "-")]
+    words += ["unbalanced" if args.sizes == "-" else "balance", *[args.kind] * (args.kind != "-")]
     words += [x for x in (args.alpha, args.classes_per_client) if x is not None]  # floats in full
     words += ["seed", args.seed, *["train_only"] * args.train_only]
     return Path("results/partitions", "-".join(map(str, words)))
-
-
-def old_files(out: Path) -> list[Path]:
-    """The files of the partition in `out`, its lists of files first."""
-    lists = [out / name for name in LISTS if (out / name).exists()]
-    if not lists:
-        return []
-    about = {k: v for path in lists for k, v in read_json(path).items()}
-    names = [*about.get("files", []), *BESIDE]
-    return [*lists, *(out / name for name in dict.fromkeys(names))]
 
 
 def file_names(clients: int) -> list[str]:
@@ -223,6 +194,29 @@ def _as_npz(images: Images, train: Rows, test: Rows) -> bytes:
     return buffer.getvalue()
 
 
+def picture(counts: NDArray[np.integer], classes: Sequence[str], title: str) -> bytes:
+    """A PNG of the counts [clients, K], below the clients' sizes; white cells have no images."""
+    clients, num_classes = counts.shape
+    height = 1.2 + min(6.5, max(1.6, 0.24 * num_classes)) + 0.9  # inches
+    fig = Figure(figsize=(7, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    top, below = fig.subplots(2, 1, sharex=True, height_ratios=[1, max(1.2, height - 2.1)])
+    fig.suptitle(title, fontsize="medium")
+    top.stairs(counts.sum(1), np.arange(clients + 1) - 0.5, fill=True)
+    top.set(ylabel="images")
+    shown, norm = np.ma.masked_equal(counts.T, 0), LogNorm(1, max(2, counts.max()))
+    image = below.imshow(shown, "viridis_r", norm=norm, aspect="auto", interpolation="nearest")
+    bar = fig.colorbar(image, ax=below, pad=0.015, label="images", format="{x:.0f}")
+    bar.minorticks_off()
+    below.set(xlabel="client", ylabel="class")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if num_classes <= 30:
+        below.set_yticks(range(num_classes), [name[:14] for name in classes])
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
     """`about` and `counts` [clients, classes], one client a line."""
     head = json.dumps(about, indent=1, ensure_ascii=False).removesuffix("\n}")
@@ -233,13 +227,8 @@ def as_json(about: dict[str, Any], counts: NDArray[np.integer]) -> str:
 def partition(args: argparse.Namespace, command: str) -> None:
     """Writes the partition. ValueError and OSError for bad input, before anything is written."""
     out = args.out or default_out(args)
-    old, names = old_files(out), file_names(args.clients)
-    if old and not args.overwrite:
-        what = "a" if old[0].name == LISTS[0] else "an unfinished"
-        raise ValueError(f"{out}: {what} partition is here; --overwrite replaces it")
-    for path in (out / name for name in (*names, *BESIDE)):
-        if path.exists() and path not in old:
-            raise ValueError(f"{path}: is not of a partition here; use another --out")
+    if any(out.glob("[!.]*")):
+        raise ValueError(f"{out}: files are here; remove it, or use another --out")
     source = source_of(args.dataset, Path(args.data_root))
     part, split_of = merged(source, args.train_only)
     labels, classes = part.labels.numpy(), list(source.classes)
@@ -260,16 +249,12 @@ def partition(args: argparse.Namespace, command: str) -> None:
     counts = np.stack([np.bincount(labels[r], minlength=len(classes)) for r in rows])
 
     lock(out)
-    # The list of a complete partition goes first: after a kill, the rest is not taken for complete.
-    for path in old:
-        path.unlink(missing_ok=True)
-    images = part, split_of, classes
-    write_json(out / LISTS[1], {"files": names})
+    names, images = file_names(args.clients), (part, split_of, classes)
     for name, both in zip(names, parts, strict=True):
         write_bytes(out / name, _as_npz(images, *both))
     words = [args.labels, args.sizes, args.kind]
-    for suffix, picture in draw(counts, classes, " ".join([stem(args.dataset), *words])).items():
-        write_bytes(out / f"classes.{suffix}", picture)
+    title = " ".join([stem(args.dataset), *words])
+    write_bytes(out / "classes.png", picture(counts, classes, title))
     about = {
         "dataset": args.dataset,
         "data": fingerprint_of([part]),
@@ -286,8 +271,7 @@ def partition(args: argparse.Namespace, command: str) -> None:
         "train_images": [len(train) for train, _ in parts],
         "test_images": [len(test) for _, test in parts],
     }
-    write_bytes(out / LISTS[0], as_json(about, counts).encode())
-    (out / LISTS[1]).unlink()
+    write_bytes(out / "partition.json", as_json(about, counts).encode())
     total, held = counts.sum(1), (counts > 0).sum(1)
     print(
         f"{out}: {args.clients} clients of {total.min()} to {total.max()} images "

@@ -32,8 +32,7 @@ def run(tmp_path):
 def test_partition(run):
     npz = make_npz(run / f"{NAME}.npz", size=8)
     flags = ["--dataset", npz, "--out", run / "parts", "iid", "balance", "-"]
-    quiet(data.partition.main, "--clients", 3, *flags)
-    quiet(data.partition.main, "--clients", 2, *flags, "--overwrite")
+    quiet(data.partition.main, "--clients", 2, *flags)
     clients = [
         name for name in sorted(p.name for p in (run / "parts").iterdir()) if "client" in name
     ]

@@ -12,9 +12,8 @@ from PIL import Image
 import data.partition
 import experiment
 from data import benchmark_counts, load
-from data.client_counts import LEAST
-from data.partition import cut_test, default_out, main, parse_args, split
-from data.partition_plot import draw
+from data.benchmark_counts import LEAST
+from data.partition import cut_test, default_out, main, parse_args, picture, split
 from tests.made import make_npz, one_line_error, quiet
 
 STOCKS = {
@@ -25,9 +24,9 @@ STOCKS = {
 }
 KINDS = {
     "iid": {},
-    "dir 0.5": {"kind": "dir", "alpha": 0.5},
-    "dir 1": {"kind": "dir", "alpha": 1.0},
-    "dir 100": {"kind": "dir", "alpha": 100.0},
+    "dir": {"kind": "dir", "alpha": 1.0},
+    "pat": {"kind": "pat", "per_client": 4},
+    "exdir": {"kind": "exdir", "alpha": 100.0, "per_client": 4},
 }
 
 
@@ -40,67 +39,52 @@ def counts_of(labels, parts):
     return np.stack([np.bincount(labels[rows], minlength=labels.max() + 1) for rows in parts])
 
 
+@pytest.mark.parametrize("sizes", ["balance", "-"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stock", STOCKS)
-def test_equal_is_disjoint_complete_and_even(stock, kind):
+def test_disjoint_complete_and_seeded(stock, kind, sizes):
     labels = labels_of(STOCKS[stock])
-    for clients in (10, 17):
-        rng = np.random.default_rng(3)
-        parts = split(labels, clients, rng, sizes="equal", **KINDS[kind])
-        assert len(parts) == clients
-        assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
-        assert all((np.diff(rows) > 0).all() for rows in parts)
-        numbers = np.array([len(rows) for rows in parts])
-        assert numbers.min() >= LEAST
-        assert numbers.max() - numbers.min() <= 1
 
+    def parts_of(seed):
+        rng = np.random.default_rng(seed)
+        return split(labels, 7, rng, sizes=sizes, **KINDS[kind])
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_seeded(kind):
-    labels = labels_of(STOCKS["unequal"])
-
-    def rows(seed):
-        parts = split(labels, 12, np.random.default_rng(seed), sizes="equal", **KINDS[kind])
-        return [part.tolist() for part in parts]
-
-    assert rows(5) == rows(5)
-    assert rows(5) != rows(6)
+    parts = parts_of(3)
+    assert len(parts) == 7
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    assert all((np.diff(rows) > 0).all() for rows in parts)
+    assert min(len(rows) for rows in parts) >= LEAST
+    for seed, same in ((3, True), (4, False)):
+        again = parts_of(seed)
+        assert all(map(np.array_equal, parts, again)) == same
 
 
 def test_images_of_a_class_are_drawn_at_random():
     """They are not the first ones of the source."""
     labels = np.repeat(np.arange(4), 100)
     for kind in KINDS.values():
-        for rows in split(labels, 4, np.random.default_rng(0), sizes="equal", **kind):
+        for rows in split(labels, 4, np.random.default_rng(0), sizes="balance", **kind):
             within = rows % 100
             if len(np.unique(labels[rows])) > 1:
                 assert 30 < within.mean() < 70
-
-
-def test_iid_is_uniform():
-    """Counts are hypergeometric: of 40 clients x 5 classes, chi squared has 4 x 39 freedoms."""
-    labels = labels_of([400] * 5)
-    counts = counts_of(labels, split(labels, 40, np.random.default_rng(1), sizes="equal"))
-    chi_squared = ((counts - 10) ** 2 / 10).sum()
-    assert abs(chi_squared - 156) < 4 * np.sqrt(2 * 156)
 
 
 @pytest.mark.parametrize(
     ("flags", "clients", "telling"),
     [
         (
-            "equal -",
+            "balance -",
             201,
             "201 clients of 3 images or more each: there are 600 images, so give 1 to 200",
         ),
-        ("equal -", 0, "give 1 to 200 clients"),
-        ("balance -", 61, "would have 0 images, fewer than 3: give fewer clients, or equal"),
+        ("balance -", 0, "give 1 to 200 clients"),
+        ("balance -", 61, "would have 0 images, fewer than 3: give fewer clients"),
         ("balance pat 11", 20, "give at most the 10 classes there are"),
         ("balance pat 2", 4, "4 clients hold 8 of 10 classes: give 5 classes per client"),
         ("- pat 2", 7, "7 clients hold 8 of 10 classes: give 4 classes per client"),
-        ("- dir 0.01", 100, "fewer than 3 images: give fewer clients, a larger --alpha, or equal"),
+        ("- dir 0.01", 100, "fewer than 3 images: give fewer clients or a larger --alpha"),
         ("balance dir 1e-10", 10, "alpha is 1e-10: give 1e-09"),
-        ("- exdir 0.01 2", 30, "fewer clients, a larger --alpha, or more --classes_per_client"),
+        ("- exdir 0.01 2", 30, "fewer clients or a larger --alpha, or more --classes_per_client"),
         ("- exdir 1 11", 20, "give at most the 10 classes there are"),
         ("- exdir 1 2", 4, "4 clients hold at most 8 of 10 classes: give 3 classes per client"),
     ],
@@ -142,15 +126,14 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def made(toy, tmp_path, monkeypatch):
-    """A function that partitions the toy into tmp_path/parts and returns that folder.
+    """A function that partitions the toy into a folder of tmp_path and returns that folder.
 
-    Without pictures, which take longer than all else, unless asked for.
+    Without the picture, which takes longer than all else.
     """
 
-    def make(*flags, words=("noniid", "equal", "dir"), clients=6, pictures=False):
-        none = {"png": b"", "pdf": b""}
-        monkeypatch.setattr(data.partition, "draw", draw if pictures else lambda *_: none)
-        out = tmp_path / "parts"
+    def make(*flags, words=("noniid", "balance", "dir"), clients=6, name="parts"):
+        monkeypatch.setattr(data.partition, "picture", lambda *_: b"")
+        out = tmp_path / name
         quiet(main, "--dataset", toy, "--clients", clients, *words, "--out", out, *flags)
         return out
 
@@ -161,8 +144,7 @@ WORDS = [
     f"{labels} {sizes} {kind}"
     for labels, kinds in (("iid", "-"), ("noniid", "dir pat exdir"))
     for kind in kinds.split()
-    for sizes in ("balance", "-", "equal")
-    if kind in ("-", "dir") or sizes != "equal"
+    for sizes in ("balance", "-")
 ]
 
 
@@ -176,7 +158,7 @@ def test_each_file_is_a_data_set_of_the_sources_images(words, train_only, toy, m
     about = json.loads((out / "partition.json").read_text())
     assert about["files"] == [f"client-{client:04}.npz" for client in range(6)]
     assert {path.name for path in out.iterdir()} == {
-        ".lock", "partition.json", "classes.png", "classes.pdf", *about["files"],
+        ".lock", "partition.json", "classes.png", *about["files"],
     }  # fmt: skip
     rows = []
     for client, file in enumerate(about["files"]):
@@ -205,8 +187,6 @@ def test_each_file_is_a_data_set_of_the_sources_images(words, train_only, toy, m
     assert about["words"] == words
     assert about["clients"] == 6
     assert about["seed"] == 0
-    if words[1] == "equal":
-        assert {sum(row) for row in about["counts"]} == {20 if train_only else 30}
 
 
 def test_index_is_that_of_the_source(made, monkeypatch):
@@ -226,27 +206,21 @@ def test_index_is_that_of_the_source(made, monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_files(made):
-    out = made(pictures=True)
-    first = {path.name: path.read_bytes() for path in out.glob("client-*")}
-    picture = (out / "classes.pdf").read_bytes()
-    assert picture.startswith(b"%PDF")
-    about = json.loads((out / "partition.json").read_text())
-    made("--overwrite", pictures=True)
-    assert {path.name: path.read_bytes() for path in out.glob("client-*")} == first
-    assert (out / "classes.pdf").read_bytes() == picture
-    assert json.loads((out / "partition.json").read_text())["data"] == about["data"]
-    made("--overwrite", "--seed", 1)
-    assert {path.name: path.read_bytes() for path in out.glob("client-*")} != first
+    def files(folder):
+        return {path.name: path.read_bytes() for path in folder.glob("client-*")}
+
+    first = made()
+    about = json.loads((first / "partition.json").read_text())
+    again = made(name="again")
+    assert files(again) == files(first)
+    assert json.loads((again / "partition.json").read_text())["data"] == about["data"]
+    assert files(made("--seed", 1, name="other")) != files(first)
 
 
-def test_a_partition_is_kept_or_replaced_as_a_whole(made, toy, refused, monkeypatch):
-    out = made()
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    again = ["--dataset", toy, "--clients", 4, "iid", "equal", "-", "--out", out]
-    refused(main, *again, telling=f"{out}: a partition is here; --overwrite replaces it")
-    refused(main, *again[:3], 61, *again[4:], "--overwrite", telling="61 clients of 3")
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-
+def test_a_folder_with_files_stays_as_it_is(toy, tmp_path, refused, monkeypatch):
+    """A partition is complete where it has its partition.json, which is written last."""
+    out = tmp_path / "parts"
+    flags = ["--dataset", toy, "--clients", 4, "iid", "balance", "-", "--out", out]
     write = data.partition.write_bytes
 
     def full(path, content):
@@ -255,24 +229,12 @@ def test_a_partition_is_kept_or_replaced_as_a_whole(made, toy, refused, monkeypa
         write(path, content)
 
     monkeypatch.setattr(data.partition, "write_bytes", full)
-    refused(main, *again, "--overwrite", telling="full")
-    assert not (out / "partition.json").exists()
+    refused(main, *flags, telling="full")
     monkeypatch.undo()
-    refused(main, *again, telling=f"{out}: an unfinished partition is here")
-    quiet(main, *again, "--overwrite")
-    assert len(list(out.glob("client-*.npz"))) == 4
-    assert json.loads((out / "partition.json").read_text())["clients"] == 4
-
-
-def test_files_of_other_programs_stay(toy, tmp_path, refused):
-    """Data sets that no partition there names are neither replaced nor removed."""
-    flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path]
-    for more in ([], ["--overwrite"]):
-        file = tmp_path / "client-0001.npz"
-        file.write_bytes(b"somebody's data")
-        refused(main, *flags, *more, telling=f"{file}: is not of a partition here")
-        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"somebody's data"]
-        file.unlink()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert "partition.json" not in before
+    refused(main, *flags, telling=f"{out}: files are here; remove it, or use another --out")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
@@ -280,7 +242,7 @@ def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    flags = ["--dataset", toy, "--clients", 2, "iid", "equal", "-", "--out", tmp_path / "parts"]
+    flags = ["--dataset", toy, "--clients", 2, "iid", "balance", "-", "--out", tmp_path / "parts"]
     refused(main, *flags, telling="No space left on device")
     assert list((tmp_path / "parts").glob("[!.]*")) == []
 
@@ -289,7 +251,6 @@ def test_a_full_disk_leaves_no_half_file(toy, tmp_path, refused, monkeypatch):
     ("words", "telling"),
     [
         ("--clients 4 iid balance dir", "give iid with -"),
-        ("--clients 4 noniid equal exdir", "exdir goes with balance or -, not with equal"),
         ("--clients 4 noniid balance -", "noniid with dir, pat or exdir"),
         ("--clients 0 noniid balance dir", "at least 1"),
         ("--clients 4 noniid balance dir --alpha 0", "above 0"),
@@ -333,9 +294,8 @@ def test_the_picture():
     counts = np.random.default_rng(0).integers(0, 50, (21, 31))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = draw(counts, [f"class number {k}" for k in range(31)], "title")
-    assert found["pdf"].startswith(b"%PDF")
-    picture = np.asarray(Image.open(io.BytesIO(found["png"])).convert("L"))
-    assert picture.shape[1] == 1400
-    assert 600 < picture.shape[0] < 1800
-    assert picture.std() > 20
+        content = picture(counts, [f"class number {k}" for k in range(31)], "title")
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+    assert pixels.shape[1] == 1400
+    assert 600 < pixels.shape[0] < 1800
+    assert pixels.std() > 20
