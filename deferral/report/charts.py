@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from deferral.catalogue import RULES, Look
 from deferral.simulated import SIMULATED
@@ -154,48 +153,6 @@ def curves(numbers: dict[str, Any], looks: dict[str, Look]) -> list[str]:
     ]
 
 
-def ladder(rows: list[dict[str, Any]], rival: str, looks: dict[str, Look]) -> str:
-    """Difference of every rule's risk to the best confidence rule's, with its interval.
-
-    The axis covers the rules that compete; a rule far outside is an arrow at its edge.
-    """
-    rows = [row for row in rows if row["name"] != rival and row["kind"] != "oracle"]
-    rows.sort(key=lambda row: row["difference"])
-    near = [row for row in rows if row["kind"] != "limit" and row["name"] != "exits only"] or rows
-    edges = [row[f"difference_{end}"] for row in near for end in ("low", "high")]
-    low, high = min(0.0, *edges), max(0.0, *edges)
-    room = 0.08 * (high - low) or 0.01
-    low, high = low - room, high + room
-
-    def draw(ax: Axes) -> None:
-        ax.axvline(0, color=looks[rival].color, linewidth=1.4)
-        for y, row in enumerate(reversed(rows)):
-            look, x = looks[row["name"]], row["difference"]
-            if low <= x <= high:
-                ends = [row["difference_low"], row["difference_high"]]
-                ax.plot(ends, [y, y], color=look.color, linewidth=1.6, solid_capstyle="butt")
-                ax.plot([x], [y], **look.line(marker=look.marker or "o", markersize=5))
-            else:
-                side, arrow = (low, "<") if x < low else (high, ">")
-                ax.plot([side], [y], **look.line(marker=arrow, markersize=5), clip_on=False)
-                text = f"{x:+.3f}".replace("-", "−")
-                align = "left" if x < low else "right"
-                ax.annotate(
-                    text, (side, y), (8 if x < low else -8, 0), textcoords="offset points",
-                    ha=align, va="center", fontsize=7,
-                )  # fmt: skip
-        ax.set_yticks(range(len(rows)), [_short(row["label"]) for row in reversed(rows)])
-        ax.set(xlim=(low, high), ylim=(-0.7, len(rows) - 0.3))
-        ax.set_xlabel("risk minus the best confidence rule's")
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="y", visible=False)
-        ax.spines["left"].set_visible(False)
-
-    alt = "Risk of every rule minus that of the best confidence rule, with intervals"
-    return panel("ladder", alt, draw, width=4.4, height=0.6 + 0.22 * len(rows), left=1.65)
-
-
 def promises(numbers: dict[str, Any]) -> list[str]:
     """Realised reject rate, and accuracy, against the rate that was promised."""
     x = [100 * row["max_rate"] for row in numbers["at"]]
@@ -248,10 +205,6 @@ def reliability(
     ]
 
 
-def _short(text: str, longest: int = 24) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
 def panel(
     name: str,
     alt: str,
@@ -259,18 +212,17 @@ def panel(
     *,
     width: float = WIDTH,
     height: float = HEIGHT,
-    left: float = 0.64,
     top: float = 0.1,
 ) -> str:
     """One SVG for an HTML page. draw(ax) fills it; `name` keeps its ids apart from others'.
 
-    Sizes are in inches; `left` is the space for the y axis, `top` that for a title. They are fixed
-    because matplotlib's layout engines draw every figure twice.
+    Sizes are in inches; `top` is the space for a title. They are fixed because matplotlib's
+    layout engines draw every figure twice.
     """
     with style.context([STYLE, {"svg.hashsalt": name}]):
         fig = Figure(figsize=(width, height))
-        size = 1 - (left + 0.08) / width, 1 - (top + 0.44) / height
-        draw(fig.add_axes((left / width, 0.44 / height, *size)))
+        size = 1 - 0.72 / width, 1 - (top + 0.44) / height
+        draw(fig.add_axes((0.64 / width, 0.44 / height, *size)))
         file = io.StringIO()
         fig.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     return _inline(file.getvalue(), alt)

@@ -156,8 +156,7 @@ def png(image: np.ndarray) -> str:
 
 def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
     """The SVGs of every section."""
-    main, grid, who = report["settings"][0], report["grid"], nets(report)
-    drawn = [row for row in main["rules"] if row["name"] in looks]
+    grid, who = report["grid"], nets(report)
     titles = {"local": who.the_local}
     if report.get("exits"):
         titles["local"] = report["exits"]["stages"][-2]["name"]
@@ -165,7 +164,6 @@ def _charts(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any]:
     names = [row["name"] for row in headline.table(report["choice"])]
     svgs = {
         "quality": quality_by_cost(report["choice"], names, looks),
-        "ladder": charts.ladder(drawn, main["best_confidence"], looks),
         "curves": charts.curves(report["curves"], looks),
     }
     if report["rate_promises"]:
