@@ -30,8 +30,8 @@ def exit_accuracy(published: Path, folder: str) -> str:
         cells = [spread(accuracies, 1, 100) for accuracies in of_exits]
         half = spread((run["at_share"]["0.5"] for run in runs), 1, 100)
         area = spread((run["area"] for run in runs), 1, 100)
-        rows.append([METHODS[method], *cells, half, area])
-    heads = ["method", *(f"exit {k + 1}" for k in range(exits))]
+        rows.append([METHODS[method], len(runs), *cells, half, area])
+    heads = ["method", "n", *(f"exit {k + 1}" for k in range(exits))]
     return markdown([*heads, "budgeted, 50 % of the cost", "area"], rows)
 
 
@@ -50,9 +50,13 @@ def optimism(published: Path, folder: str) -> str:
             cost = [mean.multiply_adds / mean.promised_multiply_adds - 1 for mean in of_runs]
             shares = [spread(x, 2, 100) for x in (promised, delivered, gap, cost)]
             curve = spread((one[split] for one in furthest), 2, 100)
-            rows.append([METHODS[method], split, *shares, curve])
-    heads = ["method", "fitted on", "promised %", "delivered %", "promised − delivered, points"]
-    heads += ["cost beyond promise %", "largest distance to val's curve, points"]
+            rows.append([METHODS[method], len(runs), split, *shares, curve])
+    heads = ["method", "n", "fitted on", "promised %", "delivered %"]
+    heads += [
+        "promised − delivered, points",
+        "cost beyond promise %",
+        "largest distance to val's curve, points",
+    ]
     return markdown(heads, rows)
 
 
