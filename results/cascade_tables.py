@@ -122,9 +122,9 @@ def digits_async(published: Path) -> str:
     return markdown(["refresh", *heads, *(f"{head}, outage" for head in heads)], rows)
 
 
-def l2h_cifar10_async(published: Path) -> str:
+def asynchronous(published: Path, study: str) -> str:
     """Accuracy, risk and bytes by costs and S, and the risk minus that of S = 1, synchronous."""
-    frame = summaries(published / "l2h-cifar10" / "async")
+    frame = summaries(published / study / "async")
     rows = []
     for (cost_1, cost_e), at in frame.groupby(["cost_1", "cost_e"]):
         risks = at.pivot(index="run", columns="async_freq", values="risk_rejector")

@@ -43,7 +43,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "l2h-cifar10": lambda published: rule_tables.of_report(
         published / "l2h-cifar10" / "l2h-cifar10-report.json"
     ),
-    "l2h-cifar10-async": cascade_tables.l2h_cifar10_async,
+    "l2h-cifar10-async": partial(cascade_tables.asynchronous, study="l2h-cifar10"),
+    "cifar10-async": partial(cascade_tables.asynchronous, study="cifar10-async"),
     "cifar10-ceiling": rule_tables.cifar10_ceiling,
     "cifar10-people-server": partial(rule_tables.people_server, server="person"),
     "cifar10-people-server-majority": partial(rule_tables.people_server, server="majority"),

@@ -203,6 +203,15 @@ def test_the_papers_protocol_shows_all_rules_and_the_asynchronous_settings(pictu
     assert rows == [[cost, refresh] for cost in costs for refresh in refreshes]
 
 
+def test_the_asynchronous_study_trains_and_evaluates_every_seed(pictures, tmp_path):
+    paths = {"CIFAR10": str(pictures), "SEEDS": "4 5"}
+    lines = commands("results/make.sh", "cifar10-async", tmp_path / "run", **paths)
+    seeded = [line.split()[0] for line in lines if "--seeds 4 5" in line]
+    assert seeded == ["train_localnet.py", "train_edgenet_async.py", "eval_all.py"]
+    assert "--async_freq 1 100 1000 0 --costs 1:0.25 1.25:0 1.25:0.25" in lines[1]
+    assert any(line.endswith("--show cifar10-async") for line in lines)
+
+
 def test_each_setting_of_all_rules_has_its_local_net_and_its_pictures(pictures, tmp_path):
     (tmp_path / "mnist.npz").write_text("")
     paths = {"CIFAR10": str(pictures), "MNIST": str(tmp_path / "mnist.npz")}
