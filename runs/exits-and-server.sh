@@ -6,6 +6,8 @@
 #                are trained here
 #   ARCH         the network with exits: msdnet (if not given), ranet, resnet or vit
 #   EXTRA_EXITS  more flags for early_exit.train, as EXTRA_EXITS="--method l2w --epochs 100"
+#   EXTRA        with --edge_only no rejectors are trained beside the edge net, as behind a server that
+#                stays as it is: EXTRA="--edge_only --edge_net timm/resnet50 --edge_weights FILE --epochs 0"
 #   COST_FLOPS   cost of one multiply-add in local errors; if not given, running the whole device costs
 #                a tenth of a local error, whatever the network
 # The rejectors are fitted on val, because the exits have seen all other images.
@@ -18,6 +20,8 @@ read -ra extra_exits <<< "${EXTRA_EXITS:-}"
 price=(--device_cost 0.1)
 if [ -n "${COST_FLOPS:-}" ]; then price=(--cost_flops "$COST_FLOPS"); fi
 costs=(--costs 1:0.05 1:0.1 1:0.25 1.25:0.05 1.25:0.1 1.25:0.25)
+beside=(--async_freq 1 "${costs[@]}" ${fast_rejectors[@]+"${fast_rejectors[@]}"})
+if [[ " ${EXTRA:-} " = *" --edge_only "* ]]; then beside=(); fi
 
 for dataset in "${datasets[@]}"; do
   name=$(basename "$dataset" .npz)
@@ -30,9 +34,8 @@ for dataset in "${datasets[@]}"; do
   fi
   "$python" train_localnet.py "${common[@]}" --save_dir "$server" \
     --local_net "$arch:last" --exits_path "$exits"
-  "$python" train_edgenet_async.py "${common[@]}" --save_dir "$server" --async_freq 1 \
-    "${costs[@]}" ${fast_edge[@]+"${fast_edge[@]}"} ${fast_rejectors[@]+"${fast_rejectors[@]}"} \
-    ${extra[@]+"${extra[@]}"}
+  "$python" train_edgenet_async.py "${common[@]}" --save_dir "$server" \
+    ${beside[@]+"${beside[@]}"} ${fast_edge[@]+"${fast_edge[@]}"} ${extra[@]+"${extra[@]}"}
   "$python" train_rejector.py "${common[@]}" --save_dir "$server" --rejector amortized \
     --rejector_input features ${fast_student[@]+"${fast_student[@]}"}
   "$python" eval_all.py "${common[@]}" --save_dir "$server" ${extra_eval[@]+"${extra_eval[@]}"}

@@ -138,6 +138,16 @@ def test_options_of_the_chain():
     assert sum("--arch vit" in line for line in lines) == 2
 
 
+def test_a_server_that_stays_as_it_is_trains_no_rejectors():
+    fixed = "--edge_only --edge_net timm/resnet50 --edge_weights a/net.pth --epochs 0"
+    lines = commands("runs/exits-and-server.sh", "a/run", DATASETS="digits", EXTRA=fixed)
+    (edge,) = (line for line in lines if line.startswith("train_edgenet_async.py"))
+    assert edge.endswith(fixed)
+    assert "--costs" not in edge
+    assert "--async_freq" not in edge
+    assert sum(line.startswith("train_rejector.py") for line in lines) == 1
+
+
 def test_the_chain(tmp_path, capsys):
     """Exits, a server behind the last of them, its rules, both in one file, and the report."""
     npz, run = make_npz(tmp_path / "tiny.npz", train=80, test=40), tmp_path / "run"

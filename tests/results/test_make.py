@@ -237,6 +237,19 @@ def test_one_pretrained_server_stands_behind_every_seed(pictures, tmp_path):
     assert kept.endswith("/kept/cifar100-lite0/. --without_rejectors")
 
 
+def test_the_pretrained_server_stands_behind_exits_too(pictures, tmp_path):
+    (tmp_path / "msdnet" / "exits" / "base").mkdir(parents=True)
+    server = tmp_path / "server.pth"
+    paths = {"CIFAR10": str(pictures), "MSDNET": str(tmp_path / "msdnet"), "SERVER": str(server)}
+    words = ("results/make.sh", "cifar10-exits-and-server", tmp_path / "run")
+    lacking = bash(*words, **paths)
+    assert lacking.returncode == 2
+    assert lacking.stderr.startswith(f"error: {server}: not there; set SERVER to ")
+    server.write_text("")
+    (edge,) = (line for line in commands(*words, **paths) if line.startswith("train_edgenet"))
+    assert f"--edge_size 128 --edge_weights {server} --epochs 0" in edge
+
+
 def test_the_ceilings_table_comes_from_kept_predictions(pictures, tmp_path):
     extra = "--device cpu --edge_net convnet --epochs 1 --edge_size 16"
     output = results_of("cifar10-ceiling", pictures, tmp_path, extra)
