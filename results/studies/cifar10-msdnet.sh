@@ -9,6 +9,8 @@ for method in "${methods[@]}"; do
   exits "$cifar10" exits "$method" --arch msdnet --augment flip_crop --epochs 20 "${small[@]}" \
     ${fast_msdnet[@]+"${fast_msdnet[@]}"}
 done
-plot_exits exits # with the published points, costs in their unit
-files=("*-eval.json" args.json) predictions=() # logits would be 14 MB
+plot_exits exits
+"$python" -m figures.early_exit "$run/exits" --published --out "$run/published-points"
+files=("*-eval.json" args.json "figures/*-anytime.png" "published-points/*-budgeted.png")
+predictions=() # logits would be 14 MB
 tables=(cifar10-msdnet cifar10-msdnet-optimism)

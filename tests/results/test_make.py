@@ -264,7 +264,8 @@ def test_exits_have_their_tables_and_then_a_server(pictures, tmp_path):
     assert [line.split()[1] for line in accuracy.splitlines()[2:]] == ["base", "L2W", "boosted"]
     assert optimism.count("| train |") == optimism.count("| val |") == 3
     kept = sorted(path.name for path in (tmp_path / "run" / "kept").rglob("*.*"))
-    assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3
+    figures = ["cifar10-msdnet-anytime.png", "cifar10-msdnet-budgeted.png"]
+    assert kept == ["args.json"] * 3 + ["cifar10-eval.json"] * 3 + figures
     exits = tmp_path / "run" / "exits"
     for method in ("base", "l2w", "boosted"):
         evaluated, inferred = (
