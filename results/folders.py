@@ -15,6 +15,7 @@ STUDIES = {
     "cifar10-ceiling": "rejectors beside LeNet-5 by multiply-adds, and the ceiling (AVIF copies)",
     "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
     "cifar10-people": "a report: a network and a person (AVIF copies)",
+    "cifar10-exits-and-server": "an MSDNet with five exits, then EfficientNet-Lite0 (AVIF copies)",
     "cifar10-lite0": "LeNet-5 and a fine-tuned EfficientNet-Lite0 (AVIF copies)",
     "cifar10-resnets": "fixed ResNet-20 and ResNet-56, rejectors trained (AVIF copies)",
     "cifar10-people-server": "rejectors with people as the server (AVIF copies)",

@@ -19,5 +19,5 @@ for cost_1 in 1 1.25; do
   "$python" -m figures.exits_and_server "$run/joined/$name" --cost_1 "$cost_1" \
     --out "$run/cost_1-$cost_1"
 done
-files=("*-report.json" "cost_1-*/*.csv" "cost_1-*/*.png") predictions=() # logits would be 14 MB
+files=("*-report.json" args.json "cost_1-*/*.csv" "cost_1-*/*.png") predictions=() # logits would be 14 MB
 tables=(cifar10-exits-and-server cifar10-exits-and-server-1.25)

@@ -286,7 +286,8 @@ def test_exits_have_their_tables_and_then_a_server(pictures, tmp_path):
     assert all("| optimum (dynamic programming) | 0." in table for table in both)
     kept = sorted(path.name for path in (tmp_path / "server" / "run" / "kept").rglob("*.*"))
     figure = ["cifar10-exits_and_server.csv", "cifar10-exits_and_server.png"]
-    assert kept == [*2 * figure[:1], *2 * figure[1:], "cifar10-report.json", "cost_1-1.25"]
+    report = ["cifar10-report.json", "cost_1-1.25"]
+    assert kept == ["args.json", *2 * figure[:1], *2 * figure[1:], *report]
 
 
 def test_a_study_without_predictions_keeps_its_numbers(environment, tmp_path):
