@@ -13,6 +13,7 @@ Entry = dict[str, Any]
 STUDIES = {
     "benchmarks": "speed: one JSON for each claim of docs/speed.md",
     "cifar10-ceiling": "rejectors beside LeNet-5 by multiply-adds, and the ceiling (AVIF copies)",
+    "cifar10-msdnet": "base and boosted, a small MSDNet (AVIF copies)",
     "cifar10-networks": "a report: three networks of growing size (AVIF copies)",
     "cifar10-people": "a report: a network and a person (AVIF copies)",
     "cifar10-exits-and-server": "an MSDNet with five exits, then EfficientNet-Lite0 (AVIF copies)",
