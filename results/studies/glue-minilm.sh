@@ -13,9 +13,9 @@ done
 bert=(--arch bert --model_path "$minilm" --exits 1-2-3-4-5-6 --optimizer adamw --schedule linear
   --warmup 0.1 --batch_size 32 --group_by_length)
 for task in "${tasks[@]}"; do
-  everything="base l2w boosted" epochs=5
-  if [ "$task" = SST-2 ]; then everything=base epochs=3; fi
-  read -ra methods <<< "${METHODS:-$everything}"
+  by_default="base l2w boosted" epochs=5
+  if [ "$task" = SST-2 ]; then by_default=base epochs=3; fi
+  read -ra methods <<< "${METHODS:-$by_default}"
   if [ "${FAST:-0}" = 1 ]; then epochs=1; fi
   for method in "${methods[@]}"; do
     meta=()
