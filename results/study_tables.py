@@ -140,21 +140,30 @@ def mnist_active_targets(published: Path) -> str:
 
 
 def mnist_kmnist_active(published: Path) -> str:
-    """Mean top-1 over the targets after each round, by method, and the difference to margin."""
+    """Mean top-1 over the targets and the cascade's risk by query method, a table a committee."""
     parts = []
     for path in sorted((published / "mnist-kmnist-active").rglob("*-methods.json")):
-        study = read(path)
-        rounds = [str(r) for r in study["rounds"]]
-        rows = []
+        study, rows = read(path), []
         for method, one in study["methods"].items():
-            runs = one["runs"].values()
-            cells = [spread((np.mean(run[r]["top1"]) for run in runs), 1, 100) for r in rounds]
-            cells.append(DASH)
-            if versus := one["versus_margin"].get("top1"):
-                value = number(versus["difference"], 2, True, 100)
-                cells[-1] = f"{value} ({interval(versus['low'], versus['high'], 2, 100)})"
+            cells = [spread(one[key], 2, 100) for key in ("top1", "last", "worst")]
+            cells += [
+                _versus(one["versus_random"], "top1", 2, 100),
+                _versus(one["versus_margin"], "top1", 2, 100),
+                spread(one["risk"], 4),
+                _versus(one["versus_margin"], "risk", 4),
+            ]
             rows.append([f"`{method}`", len(one["seeds"]), *cells])
-        heads = [f"{study['labelled'][r]} labels" for r in rounds]
-        table = markdown(["method", "n", *heads, "minus margin, points"], rows)
-        parts.append(f"{study['dataset']}, top-1 %:\n\n{table}")
+        heads = ["method", "n", "top-1 % mean", "last round", "worst target"]
+        heads += ["minus random, points", "minus margin, points", "risk", "risk minus margin's"]
+        table = markdown(heads, rows)
+        parts.append(f"{study['dataset']}, {', '.join(study['targets'])}:\n\n{table}")
     return "\n\n".join(parts)
+
+
+def _versus(versus: Entry, measure: str, digits: int, scale: float = 1) -> str:
+    """A difference with its bootstrap interval; a dash where the method is the reference."""
+    if measure not in versus:
+        return DASH
+    one = versus[measure]
+    shown = number(one["difference"], digits, True, scale)
+    return f"{shown} ({interval(one['low'], one['high'], digits, scale)})"
