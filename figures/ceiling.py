@@ -63,8 +63,10 @@ def share(gain: np.ndarray, way: np.ndarray) -> np.ndarray:
     return np.where(way > 0, gain / np.where(way > 0, way, 1), np.nan)
 
 
-def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
+def table(runs: list[Predictions], comparison: Comparison) -> list[dict[str, Any]]:
     """Rows of COLUMNS, with the `difference` in risk to the `reference`; lowest risk last.
+
+    comparison: of all rules of these runs at PAPER_COSTS; students have as many bootstrap draws.
 
     The reference is the rule of gain 0; the interval is difference_low to difference_high. Rules
     that do not exist at all of PAPER_COSTS are left out.
@@ -77,7 +79,6 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
             f"{runs[0].source}: other runs of {settings['dataset']} have other students"
         )
     adds = {e["name"]: e.get("multiply_adds") for e in settings.get("estimators") or []}
-    comparison = compare(runs, PAPER_COSTS, draws)
     place = {rule.name: r for r, rule in enumerate(comparison.rules)}
     zero, one = place[comparison.best_confidence], place["ceiling"]
     from_zero = comparison.risk[zero, -1], comparison.draws[:, zero, -1]
@@ -106,7 +107,8 @@ def table(runs: list[Predictions], draws: int = 1000) -> list[dict[str, Any]]:
     rows = [row(comparison, r, name) for name, r in place.items()]
     for k, name in enumerate(names[0]):
         # The same test rows and seed, so the same draws: gains stay paired.
-        alone = compare([with_student(run, k) for run in runs], PAPER_COSTS, draws)
+        students = [with_student(run, k) for run in runs]
+        alone = compare(students, PAPER_COSTS, len(comparison.draws))
         for r, rule in enumerate(alone.rules):
             if rule.name in ("never", alone.best_confidence):
                 rows.append(row(alone, r, name, f"{name}{STUDENT}"))
@@ -176,7 +178,10 @@ def main(argv: list[str] | None = None) -> None:
         by_data = defaultdict(list)
         for predictions in read(args.run_dir).values():
             by_data[predictions.settings["dataset"]].append(predictions)
-        tables = {name: table(runs, args.draws) for name, runs in by_data.items()}
+        tables = {
+            name: table(runs, compare(runs, PAPER_COSTS, args.draws))
+            for name, runs in by_data.items()
+        }
     for name, rows in tables.items():
         runs = by_data[name]
         nets = " and ".join(str(runs[0].settings[k]) for k in ("local", "edge"))

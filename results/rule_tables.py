@@ -26,8 +26,13 @@ def compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
 
 
 @cache
+def _runs(folder: Path) -> list[predictions.Predictions]:
+    return [predictions.load(path) for path in predictions.find(folder)]
+
+
+@cache
 def _compared(folder: Path) -> tuple[Comparison, list[list[float]]]:
-    runs = [predictions.load(path) for path in predictions.find(folder)]
+    runs = _runs(folder)
     alone = [run.part("test").correct.mean(1, dtype=np.float64).tolist() for run in runs]
     return compare(runs, PAPER_COSTS, DRAWS), alone
 
@@ -99,9 +104,8 @@ def of_report(path: Path, more: Sequence[Entry] = ()) -> str:
     return f"{about}\n\n{rules([*rows, *more])}"
 
 
-@cache
 def _ceiling(folder: Path) -> list[Entry]:
-    return ceiling.table([predictions.load(path) for path in predictions.find(folder)], DRAWS)
+    return ceiling.table(_runs(folder.resolve()), compared(folder)[0])
 
 
 def behind_lite0(published: Path, name: str) -> str:
@@ -111,7 +115,7 @@ def behind_lite0(published: Path, name: str) -> str:
         row
         | {"label": row["rule"], "reject_rate": row["sent"]}
         | {key: row[f"difference_{key}"] for key in ("low", "high")}
-        for row in _ceiling(folder.resolve())
+        for row in _ceiling(folder)
         if ceiling.STUDENT in row["rule"]
     ]
     return of_report(folder / f"{name}-report.json", students)
@@ -123,7 +127,7 @@ def cifar10_ceiling(published: Path) -> str:
         column for column in ceiling.COLUMNS if column.key not in ("risk_std", "low", "high")
     ]
     rows = []
-    for row in _ceiling((published / "cifar10-ceiling").resolve()):
+    for row in _ceiling(published / "cifar10-ceiling"):
         gain = f"{number(row['gain'], 0, scale=100)} ({interval(row['low'], row['high'], 0, 100)})"
         std = None if row["risk_std"] is None or np.isnan(row["risk_std"]) else row["risk_std"]
         rows.append(

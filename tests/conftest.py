@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory) -> Iterator[None]:
-    """Put those of torchrun and of killed processes, which leave them behind, in pytest's folder."""
+    """Keep those that torchrun and killed processes leave behind in the folder of pytest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         patch.setattr(tempfile, "tempdir", None)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deferral import predictions as saved
-from deferral.risk import costs, risk
+from deferral.compare import compare
+from deferral.risk import PAPER_COSTS, costs, risk
 from figures import ceiling
 from tests.figures.conftest import synthetic
 
@@ -31,6 +32,12 @@ def folder(tmp_path_factory):
         arrays |= {"estimates": right[None], "student_logits": logits.astype(np.float32)}
         np.savez(path, **arrays | {"settings": json.dumps(settings)})
     return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    runs = [saved.load(path) for path in saved.find(folder)]
+    return ceiling.table(runs, compare(runs, PAPER_COSTS, 50))
 
 
 def test_gains_and_students(folder, tmp_path):
@@ -74,8 +81,8 @@ def test_runs_of_other_students_are_refused(folder, tmp_path, refused):
     assert not out.exists()
 
 
-def test_a_difference_is_to_the_rule_of_gain_0(folder):
-    for row in ceiling.table([saved.load(path) for path in saved.find(folder)], draws=50):
+def test_a_difference_is_to_the_rule_of_gain_0(rows):
+    for row in rows:
         zero = {"max softmax", "margin", "entropy"} & {row["reference"]}
         assert zero
         assert row["difference_low"] <= row["difference"] <= row["difference_high"]
@@ -83,7 +90,6 @@ def test_a_difference_is_to_the_rule_of_gain_0(folder):
         assert (row["rule"] in zero) == (row["difference_low"] == row["difference_high"] == 0)
 
 
-def test_without_multiply_adds_there_is_no_figure(folder, tmp_path):
-    rows = ceiling.table([saved.load(path) for path in saved.find(folder)], draws=2)
+def test_without_multiply_adds_there_is_no_figure(rows, tmp_path):
     bare = [row | {"multiply_adds": None} for row in rows]
     assert ceiling.draw(bare, tmp_path, "bare", "") == []
