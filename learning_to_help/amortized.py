@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
 FOLDS = 5
 RISE = 0.25  # share of training in which the learning rate of one cycle rises
+TEMPERATURE = 2.0  # that a net of STUDENTS is distilled at; the others at 1
 PER_COST_DECAY = 1e-3  # of squared weights on standardised inputs
 
 
@@ -56,13 +57,18 @@ def both_answers(
     return logits, features, edge_logits
 
 
-def student_loss(guess: Tensor, edge_logits: Tensor, right: Tensor) -> Tensor:
+def student_loss(
+    guess: Tensor, edge_logits: Tensor, right: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Cross-entropy to the edge's probabilities, plus logistic loss on whether m and e are right.
 
-    guess [B, K + 2], edge_logits [B, K], right [B, 2] of 0 and 1; the mean over the batch.
+    guess [B, K + 2], edge_logits [B, K], right [B, 2] of 0 and 1; the mean over the batch. Both
+    sides of the cross-entropy are taken at the temperature, and it is multiplied by its square, so
+    that gradients keep their size (Hinton et al., 2015, section 2).
     """
     classes = edge_logits.shape[1]
-    distilled = F.cross_entropy(guess[:, :classes], edge_logits.softmax(-1))
+    soft = (edge_logits / temperature).softmax(-1)
+    distilled = temperature**2 * F.cross_entropy(guess[:, :classes] / temperature, soft)
     return distilled + F.binary_cross_entropy_with_logits(guess[:, classes:], right)
 
 
@@ -87,10 +93,10 @@ def train_student(
     """
     weights = [p for name, p in net.named_parameters() if not name.startswith("combiner")]
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(weights, lr, weight_decay=0.01)
-    schedule = _cosine
+    schedule, temperature = _cosine, 1.0
     if net.net in STUDENTS:
         optimizer = torch.optim.SGD(weights, lr, 0.9, weight_decay=2e-4, nesterov=True)
-        schedule = _one_cycle
+        schedule, temperature = _one_cycle, TEMPERATURE
     if not net.on_image:
         net.mean.copy_(features.mean(0))
         # The deviation is 0 for a unit that never fires and for a single image.
@@ -108,7 +114,7 @@ def train_student(
                 with torch.no_grad():
                     batch_features = local.with_features(images)[1]
             guess = net.student(images, batch_features)
-            loss = student_loss(guess, edge_logits[rows], right[rows])
+            loss = student_loss(guess, edge_logits[rows], right[rows], temperature)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

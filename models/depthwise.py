@@ -1,16 +1,20 @@
 """Small depthwise separable networks: students of the amortized rejector on an image.
 
 Depthwise separable convolutions are those of MobileNet (Howard et al., 2017): a 3 x 3 convolution
-of each channel by itself, then a 1 x 1 convolution over channels.
+of each channel by itself, then a 1 x 1 convolution over channels. As in MobileNetV3 (Howard et al.,
+2019) a squeeze-and-excitation (Hu et al., 2018) lies between them, and activations are hard-swish.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
+from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
-from models.layers import conv_bn_relu
 from models.localnet import resize
+
+_conv = partial(Conv2dNormActivation, activation_layer=nn.Hardswish)
 
 
 class _Separable(nn.Sequential):
@@ -18,8 +22,9 @@ class _Separable(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__(
-            conv_bn_relu(inputs, inputs, 3, stride, groups=inputs),
-            conv_bn_relu(inputs, outputs, 1),
+            _conv(inputs, inputs, 3, stride, groups=inputs),
+            SqueezeExcitation(inputs, max(4, inputs // 4), scale_activation=nn.Hardsigmoid),
+            _conv(inputs, outputs, 1),
         )
         self.residual = stride == 1 and inputs == outputs
 
@@ -38,7 +43,7 @@ class DepthwiseNet(nn.Module):
 
     def __init__(self, outputs: int, stem: int, blocks: Sequence[tuple[int, int]]):
         super().__init__()
-        layers, width = [conv_bn_relu(3, stem, 3, stride=2)], stem
+        layers, width = [_conv(3, stem, 3, stride=2)], stem
         for channels, stride in blocks:
             layers.append(_Separable(width, channels, stride))
             width = channels

@@ -44,8 +44,8 @@ def test_what_each_input_costs():
 @pytest.mark.parametrize(
     ("name", "student", "share"),
     [
-        ("small", (8_736, 212_368), 1 / 3),
-        ("large", (21_032, 643_600), 1),
+        ("small", (11_387, 214_872), 1 / 3),
+        ("large", (28_215, 650_504), 1),
     ],
 )
 def test_what_each_student_costs(name, student, share):
@@ -148,17 +148,20 @@ def test_the_student_learns_the_edge():
     assert ((guess[:, 4:] > 0) == right.bool()).float().mean() > 0.85
 
 
-def test_student_loss_written_out():
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_student_loss_written_out(temperature):
     torch.manual_seed(0)
     guess, edge, right = torch.randn(5, 6), torch.randn(5, 4), (torch.rand(5, 2) < 0.5).float()
     total = 0.0
     for b in range(5):
-        log_p = torch.log_softmax(guess[b, :4], 0)
-        total -= (edge[b].softmax(0) * log_p).sum().item()
+        log_p = torch.log_softmax(guess[b, :4] / temperature, 0)
+        soft = (edge[b] / temperature).softmax(0)
+        total -= temperature**2 * (soft * log_p).sum().item()
         for k in range(2):
             p = guess[b, 4 + k].sigmoid()
             total -= (p if right[b, k] else 1 - p).log().item() / 2
-    assert amortized.student_loss(guess, edge, right).item() == pytest.approx(total / 5, rel=1e-5)
+    found = amortized.student_loss(guess, edge, right, temperature).item()
+    assert found == pytest.approx(total / 5, rel=1e-5)
 
 
 def test_the_combiner_finds_the_probabilities():
