@@ -33,6 +33,7 @@ HEADS = [
 ]
 STUDIES = (  # that the table reads
     "digits-noniid",
+    "all-rules",
     "digits-async",
     "cifar10-async",
     "when-it-pays",
@@ -103,6 +104,11 @@ def _learning_to_help(published: Path) -> list[list[str]]:
     count = len(predictions.find(published / "digits-noniid"))
     setting = "digits, one class unknown to the local net; edge net and rejectors trained together"
     rows = [_row(claim, theirs, setting, values, count, "bash runs/noniid.sh")]
+    pair = published / "all-rules/cifar10/compare/cifar10-report.json"
+    values = _of(rule_tables.report_rows(pair), "stage_switching")
+    setting = "CIFAR-10, LeNet-5 and convnet; edge net and rejectors trained together, 8 epochs"
+    count = read(pair)["data"]["runs"]
+    rows.append(_row(claim, theirs, setting, values, count, "bash results/make.sh all-rules"))
     found = rule_tables.report_rows(published / "cifar10-lite0" / "cifar10-report.json")
     setting = "CIFAR-10, LeNet-5 and a fine-tuned EfficientNet-Lite0, fixed; rejectors on features"
     values = _of(found, "stage_switching, features")

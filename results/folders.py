@@ -11,6 +11,7 @@ from results.text import DASH, markdown, number, read
 
 Entry = dict[str, Any]
 STUDIES = {
+    "all-rules": "every rule beside LeNet-5 and convnet (AVIF copies)",
     "benchmarks": "speed: one JSON for each claim of docs/speed.md",
     "cifar10-ceiling": "rejectors beside LeNet-5 by multiply-adds, and the ceiling (AVIF copies)",
     "cifar10-msdnet": "base and boosted, a small MSDNet (AVIF copies)",
@@ -76,4 +77,12 @@ def _entries_of(path: Path) -> list[Entry]:
         return list(content.values())
     if made := re.match(r"Run at commit (\w+), (.*)\.$", content.get("made_by", "")):
         return [{"commit": made[1], "hardware": made[2]}]
+    if path.name.endswith("report.json") and content["data"].get("commit"):
+        of_runs = zip(
+            *(content["data"][key] for key in ("commit", "hardware", "seeds")), strict=True
+        )
+        return [
+            {"commit": commit, "hardware": machine, "args": {"seed": seed}}
+            for commit, machine, seed in of_runs
+        ]
     return [content] if isinstance(content.get("hardware"), str) else []

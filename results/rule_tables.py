@@ -149,13 +149,16 @@ def people_server(published: Path, server: str) -> str:
     return f"{alone(found['alone'])}\n\n{rules(found['rows'])}"
 
 
-def gains(settings: dict[str, list[Entry]], first: str, shown: dict[str, str]) -> str:
+def gains(
+    settings: dict[str, list[Entry]], first: str, shown: dict[str, str], by_rule: bool = False
+) -> str:
     """A row a setting: the risk that rules save against the best threshold, with intervals.
 
     settings: rows as of `means`, by the name that column `first` shows; shown: the rules and their
-    heads. Beside a gain stands its share of the way from the best threshold to the oracle.
+    heads; by_rule: a row a rule, instead. Beside a gain stands its share of the way from the best
+    threshold to the oracle.
     """
-    lines = []
+    lines: list[list[str]] = []
     for name, rows in settings.items():
         of = {row["rule"]: row for row in rows}
         best = of[rows[0]["reference"]]["risk"]
@@ -171,7 +174,10 @@ def gains(settings: dict[str, list[Entry]], first: str, shown: dict[str, str]) -
         nets = [number(of[rule]["accuracy"], 1, scale=100) for rule in ("never", "always")]
         lines.append([name, *nets, number(best, 4), *cells])
     heads = [first, "local net %", "server %", "risk of the best threshold"]
-    return markdown([*heads, *(f"{label}: gain" for label in shown.values())], lines)
+    heads += [f"{label}: gain" for label in shown.values()]
+    if by_rule:
+        heads, *lines = map(list, zip(heads, *lines, strict=True))
+    return markdown(heads, lines)
 
 
 def when_it_pays(published: Path) -> str:
@@ -204,14 +210,14 @@ def all_rules(published: Path) -> str:
             settings[name] = means(compared(path)[0])
     shown = {
         "post_hoc": "post-hoc estimates",
-        "stage_switching": "paper's, trained with the edge net",
-        "mozannar_sontag": "Mozannar-Sontag",
+        "stage_switching": "paper's rejector, with the edge net",
+        "mozannar_sontag": "Mozannar-Sontag, with the edge net",
         "mozannar_sontag_centred": "the same, log-probabilities",
-        "one_vs_all": "one-vs-all",
+        "one_vs_all": "one-vs-all, with the edge net",
         "stage_switching, features": "paper's loss, linear, one a cost",
         "released, features": "released loss, linear, one a cost",
         "amortized, features": "amortized on features",
         "amortized, both": "amortized, with the image",
         "ceiling": "ceiling",
     }
-    return gains(settings, "setting", shown)
+    return gains(settings, "", shown, by_rule=True)
