@@ -121,13 +121,13 @@ def behind_lite0(published: Path, name: str) -> str:
     return of_report(folder / f"{name}-report.json", students)
 
 
-def cifar10_ceiling(published: Path) -> str:
-    """The table of figures/ceiling.py, lowest risk last."""
+def ceilings(published: Path, name: str) -> str:
+    """The table of figures/ceiling.py of a study, lowest risk last."""
     columns = [
         column for column in ceiling.COLUMNS if column.key not in ("risk_std", "low", "high")
     ]
     rows = []
-    for row in _ceiling(published / "cifar10-ceiling"):
+    for row in _ceiling(published / name):
         gain = f"{number(row['gain'], 0, scale=100)} ({interval(row['low'], row['high'], 0, 100)})"
         std = None if row["risk_std"] is None or np.isnan(row["risk_std"]) else row["risk_std"]
         rows.append(
