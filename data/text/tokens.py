@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data.batches import Batch, Steps, augment_generator, rows_in_order, rows_used
 from data.text.glue import TextDataset, Texts
-from data.text.wordpiece import parse
+from data.text.wordpiece import for_samples, parse
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,9 +62,9 @@ class TokenDataset(NamedTuple):
 def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDataset:
     """Encodes each sample as [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
 
-    A sample of more than `max_length` tokens is truncated: tokens are removed from the end of the
-    longer text, or of the second if both are equally long. L is the length of the longest sample of
-    all parts after that. The word [SEP] within a text is encoded as a word, not as a separator.
+    A sample of more than `max_length` tokens is truncated as the tokenizers library does, the
+    longest text first. L is the length of the longest sample of all parts after that. The word
+    [SEP] within a text is encoded as a word, not as a separator.
 
     Raises:
         ValueError: `max_length` leaves no room for a token of each text, the tokenizer cannot be
@@ -74,9 +74,9 @@ def encode(dataset: TextDataset, tokenizer: str, max_length: int) -> TokenDatase
     least = 3 if dataset.train.second is None else 5
     if max_length < least:
         raise ValueError(f"max_length is {max_length}: give {least} or more for {dataset.name}")
-    parsed = parse(tokenizer, "tokenizer")
+    parsed = for_samples(tokenizer, max_length)
     parts = [dataset.train, dataset.val, dataset.test]
-    pieces = [list(_pieces(part, parsed, max_length)) for part in parts]
+    pieces = [list(_pieces(part, parsed)) for part in parts]
     longest = max(piece.shape[2] for piece in chain(*pieces))
     encoded = []
     for part, of_part in zip(parts, pieces, strict=True):
@@ -202,59 +202,9 @@ class TokenBatches(Steps):
         return torch.cat([shuffled.flatten(), order[full:]])
 
 
-def _pieces(part: Texts, tokenizer: Tokenizer, max_length: int) -> Iterator[NDArray[np.int32]]:
+def _pieces(part: Texts, tokenizer: Tokenizer) -> Iterator[NDArray[np.int32]]:
     """Yield the tokens of `CHUNK` texts at a time, int32 [n, 2, l], l the longest of them."""
-    for first in range(0, len(part.first), CHUNK):
-        rows = slice(first, first + CHUNK)
-        second = None if part.second is None else part.second[rows]
-        yield _piece(part.first[rows], second, tokenizer, max_length)
-
-
-def _piece(
-    first: list[str], second: list[str] | None, tokenizer: Tokenizer, max_length: int
-) -> NDArray[np.int32]:
-    ids_a, lengths_a = _ids(first, tokenizer)
-    if second is None:
-        kept_a = np.minimum(lengths_a, max_length - 2)
-        total = kept_a + 2
-    else:
-        ids_b, lengths_b = _ids(second, tokenizer)
-        room = max_length - 3
-        # Each text gets half of the room (the first the odd token) and what the other leaves free.
-        kept_a = np.minimum(lengths_a, np.maximum(room - lengths_b, room - room // 2))
-        kept_b = np.minimum(lengths_b, np.maximum(room - lengths_a, room // 2))
-        total = kept_a + kept_b + 3
-    tokens = np.zeros((len(first), 2, total.max()), dtype=np.int32)
-    positions, rows = np.arange(tokens.shape[2]), np.arange(len(first))
-    separator = tokenizer.token_to_id("[SEP]")
-    tokens[:, 0, 0] = tokenizer.token_to_id("[CLS]")
-    _put(tokens, ids_a, lengths_a, kept_a, np.ones_like(kept_a))
-    tokens[rows, 0, kept_a + 1] = separator
-    if second is not None:
-        _put(tokens, ids_b, lengths_b, kept_b, kept_a + 2)
-        tokens[rows, 0, total - 1] = separator
-        tokens[:, 1] = (positions >= kept_a[:, None] + 2) & (positions < total[:, None])
-    return tokens
-
-
-def _ids(texts: list[str], tokenizer: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The concatenated token ids of all texts [sum], and the number of each text's tokens [N]."""
-    ids = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    return (
-        np.fromiter(chain.from_iterable(ids), dtype=np.int32),
-        np.array([len(i) for i in ids], dtype=np.int64),
-    )
-
-
-def _put(
-    tokens: NDArray[np.int32],
-    ids: NDArray[np.int32],
-    lengths: NDArray[np.int64],
-    kept: NDArray[np.int64],
-    start: NDArray[np.int64],
-) -> None:
-    """Write the first kept[n] of the lengths[n] ids of text n to positions from start[n] on."""
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    positions = np.arange(len(ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
-    used = positions < kept[rows]
-    tokens[rows[used], 0, (start[rows] + positions)[used]] = ids[used]
+    texts = part.first if part.second is None else list(zip(part.first, part.second, strict=True))
+    for first in range(0, len(texts), CHUNK):
+        encoded = tokenizer.encode_batch(texts[first : first + CHUNK])
+        yield np.array([(text.ids, text.type_ids) for text in encoded], dtype=np.int32)

@@ -155,3 +155,17 @@ def parse(tokenizer: str, where: str) -> Tokenizer:
     parsed.no_padding()
     parsed.encode_special_tokens = True
     return parsed
+
+
+def for_samples(tokenizer: str, max_length: int) -> Tokenizer:
+    """The tokenizer of a JSON text that joins one or two texts as BERT does, truncates and pads.
+
+    Samples have at most `max_length` tokens and are as long as the longest of their call.
+    ValueError as `parse`.
+    """
+    parsed = parse(tokenizer, "tokenizer")
+    ends = [(token, parsed.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    parsed.post_processor = _library("tokenizers").processors.BertProcessing(*ends)
+    parsed.enable_truncation(max_length)
+    parsed.enable_padding()
+    return parsed

@@ -172,14 +172,18 @@ def test_bad_folders(tmp_path, learnt):
 
 
 def by_hand(first, second, tokenizer, max_length):
-    """[CLS] first [SEP] (second [SEP]), a token less at a time until it fits."""
+    """[CLS] first [SEP] (second [SEP]), a token less at a time until it fits.
+
+    Of the longer text, and of the one that was shorter, or the first, where both are as long.
+    """
     a, b = (
         [] if text is None else tokenizer.encode(text, add_special_tokens=False).ids
         for text in (first, second)
     )
     special = 2 if second is None else 3
+    shorter = a if len(a) <= len(b) else b
     while len(a) + len(b) + special > max_length:
-        (a if len(a) > len(b) else b).pop()
+        (shorter if len(a) == len(b) else max(a, b, key=len)).pop()
     cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     ids, segments = [cls, *a, sep], [0] * (len(a) + 2)
     if second is not None:
