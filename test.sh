@@ -8,6 +8,5 @@ source ./runs/environment.sh
 
 make_environment requirements-dev.txt
 export CUDA_VISIBLE_DEVICES= MPLBACKEND=Agg OMP_NUM_THREADS=1
-unset PYTHONDONTWRITEBYTECODE # dozens of processes import the same modules
 export MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0 # as in runs/common.sh
 "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
