@@ -2,8 +2,8 @@
 
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
+from torchvision.ops import Conv2dNormActivation
 
-from models.layers import conv_bn_relu
 from models.localnet import resize
 
 
@@ -13,7 +13,7 @@ class _Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.layers = nn.Sequential(
-            conv_bn_relu(channels, channels), conv_bn_relu(channels, channels)
+            Conv2dNormActivation(channels, channels), Conv2dNormActivation(channels, channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,14 +31,14 @@ class ConvNet(nn.Module):
         super().__init__()
         self.size = size
         self.features = nn.Sequential(
-            conv_bn_relu(3, width, kernel=4, stride=2),
-            conv_bn_relu(width, 2 * width),
+            Conv2dNormActivation(3, width, 4, stride=2),
+            Conv2dNormActivation(width, 2 * width),
             _Residual(2 * width),
             nn.MaxPool2d(2),
-            conv_bn_relu(2 * width, 4 * width),
+            Conv2dNormActivation(2 * width, 4 * width),
             _Residual(4 * width),
             nn.MaxPool2d(2),
-            conv_bn_relu(4 * width, 8 * width),
+            Conv2dNormActivation(4 * width, 8 * width),
         )
         self.head = nn.Linear(8 * width, num_classes)
         # Channels last: 223 against 263 ms a step at batch 128 on one core.

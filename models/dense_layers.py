@@ -3,8 +3,7 @@
 import math
 
 from torch import Tensor, nn
-
-from models.layers import conv_bn_relu
+from torchvision.ops import Conv2dNormActivation
 
 
 class Conv(nn.Module):
@@ -12,7 +11,7 @@ class Conv(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, kernel: int = 3, stride: int = 1):
         super().__init__()
-        self.net = conv_bn_relu(channels_in, channels, kernel, stride)
+        self.net = Conv2dNormActivation(channels_in, channels, kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -25,8 +24,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         middle = min(channels_in, factor * channels)
         self.net = nn.Sequential(
-            *conv_bn_relu(channels_in, middle, kernel=1),
-            *conv_bn_relu(middle, channels, stride=stride),
+            *Conv2dNormActivation(channels_in, middle, 1),
+            *Conv2dNormActivation(middle, channels, stride=stride),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ STUDIES = {
     "digits": "the quick start",
     "digits-async": "S, adaptive S and an outage",
     "digits-noniid": "a local net that has not seen one class",
-    "made-task-bert": "base, l2w and boosted, a small BERT on a made-up task",
     "mnist-active": "active learning on 10,000 images of MNIST",
     "when-it-pays": "gain of a rejector over a threshold by regime (AVIF copies)",
     "router-made-up": "a report: a small and a large language model, made-up answers",

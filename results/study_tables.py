@@ -60,32 +60,6 @@ def optimism(published: Path, folder: str) -> str:
     return markdown(heads, rows)
 
 
-def early_stopping(published: Path, folder: str) -> str:
-    """Networks that stop for real against all exits, one image at a time and in batches."""
-    rows = []
-    for path in sorted((published / folder).glob("*/seed-0/*-infer.json")):
-        result = read(path)
-        full = result["all_exits"]
-        points = [("all exits", None, full)] + [("early exit", x["q"], x) for x in result["points"]]
-        for way, q, point in points:
-            times = [x for x in result["latency"] if x["way"] == way and x["q"] == q]
-            one, many = (next(x for x in times if x["batch_size"] == n) for n in (1, 256))
-            rows.append(
-                [
-                    path.parts[-3],
-                    way if q is None else f"{way}, q = {q:g}",
-                    number(point["accuracy"], 1, scale=100),
-                    number(point["multiply_adds"], 1, scale=1e-6),
-                    number(one["median_ms"], 1),
-                    number(many["images_per_second"]),
-                    point.get("differences", DASH),
-                ]
-            )
-    heads = ["method", "way", "accuracy %", "multiply-adds, 1e6", "one at a time, ms (median)"]
-    heads += ["per second in batches of 256", "decisions that differ from early_exit.eval"]
-    return markdown(heads, rows)
-
-
 def active(published: Path) -> Entry:
     return read(published / "mnist-active" / "mnist10k-4-methods.json")
 

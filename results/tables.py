@@ -59,8 +59,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "cifar10-exits-and-server-1.25": partial(cascade_tables.exits_and_server, cost_1=1.25),
     "cifar10-msdnet": partial(study_tables.exit_accuracy, folder="cifar10-msdnet/exits"),
     "cifar10-msdnet-optimism": partial(study_tables.optimism, folder="cifar10-msdnet/exits"),
-    "made-task-bert": partial(study_tables.exit_accuracy, folder="made-task-bert"),
-    "made-task-bert-infer": partial(study_tables.early_stopping, folder="made-task-bert"),
     "mnist-active": study_tables.mnist_active,
     "mnist-active-risk": study_tables.mnist_active_risk,
     "mnist-active-targets": study_tables.mnist_active_targets,
