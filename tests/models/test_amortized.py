@@ -164,6 +164,26 @@ def test_student_loss_written_out(temperature):
     assert found == pytest.approx(total / 5, rel=1e-5)
 
 
+def test_a_student_on_the_image_is_distilled_at_its_temperature():
+    """The loss of a single batch, before a step: batch norm sees the same images in any order."""
+    part, (_, edge_logits, _) = made_part(), inputs(400, 4)
+    right = (edge_logits[:, :2] > 0).float()
+    net = AmortizedRejector("image", 4, 12, net="small").train()
+    batches = data.Batches(part, 400, "cpu", shuffle=True)
+    (rows, images, _) = next(iter(batches.epoch(1)))
+    with torch.no_grad():
+        guess = net.student(images, None)
+    at = {
+        t: amortized.student_loss(guess, edge_logits[rows], right[rows], t).item() for t in (1, 2)
+    }
+    features = torch.zeros(400, 12)
+    (found,) = amortized.train_student(
+        net, batches, None, edge_logits, features, right, epochs=1, lr=0.1
+    )
+    assert found == pytest.approx(at[2], rel=1e-5)
+    assert abs(at[1] - at[2]) > 0.1
+
+
 def test_the_combiner_finds_the_probabilities():
     """Labels drawn from a known logistic model: the fitted estimates come near the true ones."""
     torch.manual_seed(0)
